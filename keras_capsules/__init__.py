@@ -1,0 +1,27 @@
+"""Capsule networks for Keras 3, on TensorFlow, JAX and PyTorch."""
+
+import importlib
+
+from keras_capsules import callbacks, layers, losses, metrics, models, ops, routing
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "callbacks",
+    "datasets",
+    "export",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "plotting",
+    "routing",
+]
+
+
+def __getattr__(name):
+    # These rooms import TensorFlow or matplotlib, which the layers do without.
+    if name in ("datasets", "export", "plotting"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

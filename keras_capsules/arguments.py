@@ -1,0 +1,56 @@
+"""Checks of arguments: each raises a ValueError that names the argument."""
+
+from collections.abc import Collection
+from typing import Any
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Returns `value` if it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 1. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def positive_integers(name: str, value: Any, length: int) -> tuple[int, ...]:
+    """Returns `value` as a tuple of `length` integers; an integer is repeated."""
+    values = (value,) * length if isinstance(value, int) else value
+    if not isinstance(values, (tuple, list)) or len(values) != length:
+        raise ValueError(
+            f"Argument `{name}` must be an integer or a tuple of {length} integers. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(positive_integer(name, element) for element in values)
+
+
+def one_of(name: str, value: Any, allowed: Collection) -> Any:
+    """Returns `value` if it is among `allowed`."""
+    if value not in allowed:
+        raise ValueError(
+            f"Argument `{name}` must be one of {tuple(allowed)}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def shape(name: str, value: Any, expected: str, rank: int, static: tuple = ()) -> tuple:
+    """Returns the shape `value` if it has the rank and the static sizes asked for.
+
+    Args:
+        name: what has the shape, for the message.
+        value: the shape, or an object that has one.
+        expected: the shape in words, for the message.
+        rank: how many axes it must have.
+        static: axes whose size must be known.
+    """
+    value = tuple(getattr(value, "shape", value))
+    if len(value) != rank:
+        raise ValueError(f"`{name}` must have shape {expected}. Received: {value}")
+    if any(value[axis] is None for axis in static):
+        raise ValueError(
+            f"`{name}` must have shape {expected} with known sizes on the axes "
+            f"{tuple(static)}. Received: {value}"
+        )
+    return value

@@ -1,0 +1,10 @@
+"""Data sets as tf.data, each split into training, validation and test images."""
+
+from keras_capsules.datasets.aff_mnist import aff_mnist
+from keras_capsules.datasets.digits import digits
+from keras_capsules.datasets.mnist import mnist
+from keras_capsules.datasets.multi_mnist import multi_mnist
+from keras_capsules.datasets.placement import random_shift
+from keras_capsules.datasets.splits import Splits
+
+__all__ = ["Splits", "aff_mnist", "digits", "mnist", "multi_mnist", "random_shift"]

@@ -1,0 +1,50 @@
+from typing import Any
+
+import keras
+
+from keras_capsules.ops import safe_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class CapsuleLength(keras.layers.Layer):
+    """The length of each capsule: the probability that its object is there.
+
+    Args:
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`. Under a mixed policy the lengths stay in the
+            precision of the weights, float32, so that a loss can use them;
+            `dtype` overrides it.
+
+    Call arguments:
+        inputs: poses of capsules.
+
+    Input shape:
+        `(batch, …, capsules, D)`.
+
+    Output shape:
+        `(batch, …, capsules)`, values from 0 to 1 for squashed poses.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> poses = keras.ops.ones((2, 10, 16)) / 5
+    >>> lengths = layers.CapsuleLength()(poses)
+    >>> tuple(lengths.shape), round(float(lengths[0, 0]), 3)
+    ((2, 10), 0.8)
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        section 3.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get("dtype") is None:
+            kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        return safe_norm(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[:-1])

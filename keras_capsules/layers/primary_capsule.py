@@ -1,0 +1,132 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.ops import squash
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class PrimaryCapsule(keras.layers.Layer):
+    """The first layer of capsules: a convolution whose channels are poses.
+
+    At each position of the grid that a convolution without activation leaves,
+    there are `capsules` types of capsules. The pose of each is squashed to a
+    length below 1, the probability that its part is there.
+
+    Args:
+        capsules: number of capsule types at each position.
+        pose_shape: size of a pose.
+        kernel_size: height and width of the convolution's receptive field, an
+            integer or a tuple of 2.
+        strides: strides along height and width, an integer or a tuple of 2.
+        padding: `"valid"` or `"same"`.
+        kernel_initializer: initializer of the convolution's kernel.
+        bias_initializer: initializer of its bias.
+        kernel_regularizer: regularizer of the kernel.
+        bias_regularizer: regularizer of the bias.
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: images or feature maps.
+
+    Input shape:
+        `(batch, height, width, channels)`, channels known.
+
+    Output shape:
+        `(batch, new height, new width, capsules, pose_shape)` in the layer's
+        compute dtype.
+
+    Raises:
+        ValueError: an argument is out of its range, the input has another rank
+            or unknown channels, or the kernel is larger than the image.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> features = keras.random.normal((2, 20, 20, 16))
+    >>> primary = layers.PrimaryCapsule(4, 8, kernel_size=9, strides=2)
+    >>> tuple(primary(features).shape)
+    (2, 6, 6, 4, 8)
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        section 4.
+    """
+
+    def __init__(
+        self,
+        capsules: int,
+        pose_shape: int,
+        kernel_size: int | tuple[int, int] = 1,
+        strides: int | tuple[int, int] = 1,
+        padding: str = "valid",
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.capsules = arguments.positive_integer("capsules", capsules)
+        self.pose_shape = arguments.positive_integer("pose_shape", pose_shape)
+        self.kernel_size = arguments.positive_integers("kernel_size", kernel_size, 2)
+        self.strides = arguments.positive_integers("strides", strides, 2)
+        self.padding = arguments.one_of("padding", padding, ("valid", "same"))
+        self.conv = keras.layers.Conv2D(
+            capsules * pose_shape,
+            self.kernel_size,
+            self.strides,
+            padding,
+            data_format="channels_last",
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+
+    def build(self, input_shape):
+        expected = "(batch, height, width, channels)"
+        shape = arguments.shape("inputs", input_shape, expected, 4, static=(3,))
+        for size, window in zip(shape[1:3], self.kernel_size, strict=True):
+            if self.padding == "valid" and size is not None and size < window:
+                raise ValueError(
+                    f"Argument `kernel_size` of {self.name} must not be larger than "
+                    f"the image. Received: kernel_size={self.kernel_size} for an "
+                    f"input of shape {shape}"
+                )
+        self.conv.build(shape)
+
+    def call(self, inputs):
+        features = self.conv(inputs)  # (batch, height, width, capsules·D)
+        _, height, width, _ = ops.shape(features)
+        return squash(
+            ops.reshape(features, (-1, height, width, self.capsules, self.pose_shape))
+        )
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = self.conv.compute_output_shape(input_shape)
+        return (batch, height, width, self.capsules, self.pose_shape)
+
+    def get_config(self):
+        conv = self.conv.get_config()
+        copied = (
+            "kernel_initializer",
+            "bias_initializer",
+            "kernel_regularizer",
+            "bias_regularizer",
+        )
+        return {
+            **super().get_config(),
+            "capsules": self.capsules,
+            "pose_shape": self.pose_shape,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            **{name: conv[name] for name in copied},
+        }

@@ -1,0 +1,75 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.ops import class_indicators
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class MarginLoss(keras.losses.Loss):
+    """Wants the capsules of present classes long and all others short.
+
+    `L = Σ_k T_k max(0, m⁺ − |v_k|)² + λ (1 − T_k) max(0, |v_k| − m⁻)²`, where
+    T_k is 1 if class k is present. Several classes may be present.
+
+    Args:
+        present_margin: m⁺, the length from which a present class costs nothing.
+        absent_margin: m⁻, the length up to which an absent class costs nothing.
+        absent_weight: λ, the weight of the absent classes.
+        reduction: as for any Keras loss; `None` gives a value for each sample.
+        name: name of the loss.
+        dtype: dtype of the computation, `keras.config.floatx()` by default.
+
+    Call arguments:
+        y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot or
+            multi-hot labels `(batch, classes)`.
+        y_pred: lengths of the class capsules, `(batch, classes)`.
+        sample_weight: a weight for each sample, `(batch,)`.
+
+    Raises:
+        ValueError: the labels have another shape, or values outside the classes
+            where these are known.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import losses
+    >>> lengths = np.array([[0.9, 0.3, 0.0]])
+    >>> loss = losses.MarginLoss()(np.array([0]), lengths)
+    >>> round(float(loss), 3)
+    0.02
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        equation 4.
+    """
+
+    def __init__(
+        self,
+        present_margin: float = 0.9,
+        absent_margin: float = 0.1,
+        absent_weight: float = 0.5,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "margin_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.present_margin = present_margin
+        self.absent_margin = absent_margin
+        self.absent_weight = absent_weight
+
+    def call(self, y_true, y_pred):
+        classes = y_pred.shape[-1]
+        t = ops.cast(class_indicators(y_true, classes, "y_true"), y_pred.dtype)
+        present = ops.square(ops.relu(self.present_margin - y_pred))
+        absent = ops.square(ops.relu(y_pred - self.absent_margin))
+        return ops.sum(t * present + self.absent_weight * (1.0 - t) * absent, axis=-1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "present_margin": self.present_margin,
+            "absent_margin": self.absent_margin,
+            "absent_weight": self.absent_weight,
+        }

@@ -1,0 +1,51 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.ops import class_indicators
+
+
+def _is_exact_match(y_true, y_pred):
+    present = class_indicators(y_true, y_pred.shape[-1], "y_true") > 0.5
+    weakest_present = ops.min(ops.where(present, y_pred, float("inf")), axis=-1)
+    strongest_absent = ops.max(ops.where(present, float("-inf"), y_pred), axis=-1)
+    return ops.cast(weakest_present > strongest_absent, y_pred.dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class ExactMatch(keras.metrics.MeanMetricWrapper):
+    """Share of images in which every present class is found, and no other.
+
+    An image with n objects counts if its n longest capsules are those of the
+    n present classes.
+
+    Args:
+        name: name of the metric.
+        dtype: dtype of the result.
+
+    Call arguments:
+        y_true: one-hot or multi-hot labels `(batch, classes)`, or integer
+            labels.
+        y_pred: lengths of the class capsules, `(batch, classes)`.
+        sample_weight: a weight for each sample, `(batch,)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import metrics
+    >>> both = np.array([[1, 1, 0], [0, 1, 1]])
+    >>> lengths = np.array([[0.9, 0.7, 0.2], [0.8, 0.9, 0.1]])
+    >>> float(metrics.ExactMatch()(both, lengths))
+    0.5
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        section 6.
+    """
+
+    def __init__(self, name: str = "exact_match", dtype: Any = None) -> None:
+        super().__init__(_is_exact_match, name=name, dtype=dtype)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}

@@ -1,0 +1,265 @@
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules import routing as routings
+from keras_capsules.layers import (
+    CapsuleLength,
+    CapsuleMask,
+    DigitCapsule,
+    PrimaryCapsule,
+)
+from keras_capsules.ops import check_labels, class_indicators
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class CapsNet(keras.Model):
+    """The network of "Dynamic routing between capsules".
+
+    A convolution, primary capsules and a capsule for each class; the length of
+    a class capsule says whether its class is there. A decoder draws the image
+    from the pose of the class capsule, and its error joins the loss:
+
+    `loss = margin loss + reconstruction_weight · mean squared error of a pixel`
+
+    The decoder sees the capsule of the true class where there are labels (in
+    `fit` and `evaluate`), else the longest one. With the default widths and
+    28×28×1 images the network has 8,215,568 parameters.
+
+    Compile it with `MarginLoss` and fit it on images and labels; nothing else
+    is needed.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        filters: filters of the first convolution.
+        kernel_size: receptive field of both convolutions, an integer or a tuple
+            of 2.
+        primary_capsules: types of primary capsules.
+        primary_pose_shape: size of their poses.
+        primary_strides: strides of the primary capsules.
+        class_pose_shape: size of the poses of the class capsules.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it.
+        decoder_units: widths of the decoder's hidden layers; `None` for a
+            network without decoder.
+        reconstruction_weight: weight of the reconstruction in the loss. The
+            default is the paper's 0.0005 for a sum over 784 pixels.
+        objects: how many objects an image shows. The decoder draws that many
+            capsules, each alone, and joins the pictures by their maximum.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: images with values from 0 to 1.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)`, the lengths of the class capsules
+        in float32, and `poses` `(batch, classes, class_pose_shape)`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the receptive field is
+            larger than the image.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_capsules import losses, models
+    >>> model = models.CapsNet((16, 16, 1), classes=3, filters=4, kernel_size=5,
+    ...                        primary_capsules=2, decoder_units=(8,))
+    >>> model.compile("adam", loss=losses.MarginLoss(), metrics=["accuracy"])
+    >>> images, labels = np.random.rand(8, 16, 16, 1), np.arange(8) % 3
+    >>> history = model.fit(images, labels, verbose=0)
+    >>> outputs = model.predict(images, verbose=0)
+    >>> outputs["scores"].shape, outputs["poses"].shape
+    ((8, 3), (8, 3, 16))
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        figures 1 and 2.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        filters: int = 256,
+        kernel_size: int | tuple[int, int] = 9,
+        primary_capsules: int = 32,
+        primary_pose_shape: int = 8,
+        primary_strides: int | tuple[int, int] = 2,
+        class_pose_shape: int = 16,
+        routing: Any = "dynamic",
+        decoder_units: tuple[int, ...] | None = (512, 1024),
+        reconstruction_weight: float = 0.392,
+        objects: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
+        self.classes = arguments.positive_integer("classes", classes)
+        self.objects = arguments.positive_integer("objects", objects)
+        if objects > classes:
+            raise ValueError(
+                "Argument `objects` must not exceed `classes`. "
+                f"Received: objects={objects}, classes={classes}"
+            )
+        self.reconstruction_weight = reconstruction_weight
+
+        # The sublayers take this model's precision, also when it is loaded
+        # under another global policy.
+        dtype = self.dtype_policy
+        self.conv = keras.layers.Conv2D(
+            arguments.positive_integer("filters", filters),
+            arguments.positive_integers("kernel_size", kernel_size, 2),
+            activation="relu",
+            data_format="channels_last",
+            dtype=dtype,
+            name="conv",
+        )
+        self.primary = PrimaryCapsule(
+            primary_capsules,
+            primary_pose_shape,
+            kernel_size,
+            primary_strides,
+            dtype=dtype,
+            name="primary_capsule",
+        )
+        self.digit = DigitCapsule(
+            classes,
+            class_pose_shape,
+            routings.get(routing),
+            dtype=dtype,
+            name="digit_capsule",
+        )
+        self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
+        self.mask = CapsuleMask(dtype=dtype, name="capsule_mask")
+        self.decoder = None
+        if decoder_units is not None:
+            hidden = [
+                keras.layers.Dense(units, activation="relu", dtype=dtype)
+                for units in decoder_units
+            ]
+            pixels = keras.layers.Dense(
+                prod(self.image_shape),
+                activation="sigmoid",
+                dtype=dtype.variable_dtype,
+            )
+            image = keras.layers.Reshape(self.image_shape, dtype=dtype.variable_dtype)
+            self.decoder = keras.Sequential(
+                [keras.layers.Flatten(dtype=dtype), *hidden, pixels, image],
+                name="decoder",
+            )
+        self._config = {
+            "input_shape": self.image_shape,
+            "classes": classes,
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "primary_capsules": primary_capsules,
+            "primary_pose_shape": primary_pose_shape,
+            "primary_strides": primary_strides,
+            "class_pose_shape": class_pose_shape,
+            "decoder_units": decoder_units,
+            "reconstruction_weight": reconstruction_weight,
+            "objects": objects,
+        }
+        self.build((None, *self.image_shape))
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in (self.conv, self.primary, self.digit):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        for layer in (self.length, self.mask, self.decoder):
+            if layer is not None:
+                layer.build(shape)
+
+    def call(self, images):
+        poses = self.digit(self.primary(self.conv(images)))
+        return {"scores": self.length(poses), "poses": poses}
+
+    def compute_output_shape(self, input_shape):
+        poses = (input_shape[0], self.classes, self.digit.pose_shape)
+        return {"scores": poses[:2], "poses": poses}
+
+    def decode(self, poses: Any, labels: Any = None) -> Any:
+        """Draws the images that poses describe.
+
+        Args:
+            poses: poses of the class capsules, `(batch, classes, D)`.
+            labels: the classes to draw: integers, one-hot or multi-hot. Without
+                labels the `objects` longest capsules are drawn.
+
+        Returns:
+            Images `(batch, height, width, channels)` with values from 0 to 1,
+            in float32.
+
+        Raises:
+            ValueError: the network has no decoder, or the labels have another
+                shape or values outside the classes.
+        """
+        if self.decoder is None:
+            raise ValueError(
+                f"{self.name} has no decoder: it was built with decoder_units=None."
+            )
+        poses = ops.convert_to_tensor(poses)
+        if labels is None:
+            _, classes = ops.top_k(self.length(poses), self.objects)
+            present = ops.ones_like(classes)
+        else:
+            indicators = class_indicators(labels, self.classes)
+            present, classes = ops.top_k(indicators, self.objects)
+        images = 0.0
+        for index in range(self.objects):
+            image = self.decoder(self.mask(poses, classes[:, index]))
+            weight = ops.cast(present[:, index], image.dtype)
+            images = ops.maximum(images, image * weight[:, None, None, None])
+        return images
+
+    def reconstruct(self, images: Any, labels: Any = None) -> Any:
+        """Draws images again from the poses that the network sees in them.
+
+        Args:
+            images: images `(batch, height, width, channels)`.
+            labels: the classes to draw, as for `decode`.
+
+        Returns:
+            Images of the same shape with values from 0 to 1, in float32.
+
+        Raises:
+            ValueError: as for `decode`.
+        """
+        return self.decode(self(images)["poses"], labels)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        # While a step is compiled the labels have no values to look at.
+        if y is not None:
+            check_labels(y, self.classes, "y")
+        return super().fit(x, y, *args, **kwargs)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred["scores"], sample_weight, training)
+        if self.decoder is None:
+            return loss
+        error = keras.losses.MeanSquaredError()(
+            ops.reshape(x, (-1, prod(self.image_shape))),
+            ops.reshape(self.decode(y_pred["poses"], y), (-1, prod(self.image_shape))),
+            sample_weight,
+        )
+        return loss + self.reconstruction_weight * error
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            **self._config,
+            "routing": keras.saving.serialize_keras_object(self.digit.routing),
+        }

@@ -1,0 +1,16 @@
+"""Maths without state."""
+
+from keras_capsules.ops.labels import check_labels, class_indicators
+from keras_capsules.ops.loops import repeat
+from keras_capsules.ops.norms import at_least_float32, safe_norm, squash
+from keras_capsules.ops.votes import votes
+
+__all__ = [
+    "at_least_float32",
+    "check_labels",
+    "class_indicators",
+    "repeat",
+    "safe_norm",
+    "squash",
+    "votes",
+]

@@ -1,0 +1,87 @@
+"""Lengths of capsules, and the squashing that keeps them below 1."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def at_least_float32(x: Any) -> Any:
+    """Casts a float16 or bfloat16 tensor to float32, leaves wider ones alone.
+
+    Args:
+        x: tensor of any shape.
+
+    Returns:
+        The tensor in float32, or in its own dtype where that is wider.
+
+    Example:
+
+    >>> import keras
+    >>> x = keras.ops.ones((2,), dtype="bfloat16")
+    >>> keras.backend.standardize_dtype(at_least_float32(x).dtype)
+    'float32'
+    """
+    x = ops.convert_to_tensor(x)
+    if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16"):
+        return ops.cast(x, "float32")
+    return x
+
+
+def safe_norm(
+    x: Any, axis: int | tuple = -1, keepdims: bool = False, epsilon: float = 1e-7
+) -> Any:
+    """Euclidean norm whose gradient is finite at zero: `sqrt(sum(x²) + epsilon)`.
+
+    Args:
+        x: tensor of any shape.
+        axis: the axis or axes of a vector.
+        keepdims: whether the reduced axes stay, with size 1.
+        epsilon: added under the root, so that a zero vector has norm
+            `sqrt(epsilon)` and gradient 0.
+
+    Returns:
+        The norms: the shape of `x` without `axis`; at least float32, since a
+        sum of squares overflows float16 and `epsilon` vanishes in it.
+
+    Example:
+
+    >>> import keras
+    >>> norms = safe_norm(keras.ops.ones((2, 10, 16)))
+    >>> tuple(norms.shape), round(float(norms[0, 0]), 3)
+    ((2, 10), 4.0)
+    """
+    x = at_least_float32(x)
+    return ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=keepdims) + epsilon)
+
+
+def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
+    """Shrinks vectors to a length below 1 and keeps their direction.
+
+    `squash(s) = |s|² / (1 + |s|²) · s / |s|`: short vectors shrink to almost
+    zero, long ones to a length just below 1.
+
+    Args:
+        x: tensor of any shape.
+        axis: the axis or axes of a vector.
+        epsilon: added to the squared norm under the root of the last factor.
+
+    Returns:
+        Tensor of the shape and dtype of `x`; computed in at least float32.
+
+    Example:
+
+    >>> import keras
+    >>> poses = squash(3.0 * keras.ops.ones((1, 1)))
+    >>> round(float(poses[0, 0]), 3)
+    0.9
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        equation 1.
+    """
+    x = ops.convert_to_tensor(x)
+    s = at_least_float32(x)
+    squared_norm = ops.sum(ops.square(s), axis=axis, keepdims=True)
+    scale = squared_norm / (1.0 + squared_norm) / ops.sqrt(squared_norm + epsilon)
+    return ops.cast(scale * s, x.dtype)

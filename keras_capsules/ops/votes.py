@@ -1,0 +1,35 @@
+"""What each child says the pose of each parent is."""
+
+from typing import Any
+
+from keras import ops
+
+
+def votes(poses: Any, kernel: Any) -> Any:
+    """Votes of children for the poses of parents: `pose_i · kernel_ij`.
+
+    A vector pose of size D is a 1 × D matrix.
+
+    Args:
+        poses: poses of the children, `(batch, children, P, Q)`.
+        kernel: transformation matrices, `(children, parents, Q, R)`.
+
+    Returns:
+        Votes `(batch, parents, children, P, R)` in the dtype of the arguments.
+        Parents come before children because a routing sums over the children
+        of one parent: they lie next to each other.
+
+    Example:
+
+    >>> import keras
+    >>> poses = keras.ops.ones((2, 6, 1, 8))
+    >>> kernel = keras.ops.ones((6, 10, 8, 16))
+    >>> tuple(votes(poses, kernel).shape)
+    (2, 10, 6, 1, 16)
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        equation 2, right; Hinton, Sabour and Frosst, Matrix capsules with EM
+        routing (2018), section 2.
+    """
+    return ops.einsum("nipq,ijqr->njipr", poses, kernel)

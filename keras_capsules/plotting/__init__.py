@@ -1,0 +1,8 @@
+"""Figures of trainings and of what capsules see."""
+
+from keras_capsules.plotting.curves import curves
+from keras_capsules.plotting.objects import objects_apart
+from keras_capsules.plotting.pose_tweaks import pose_tweaks
+from keras_capsules.plotting.reconstructions import reconstructions
+
+__all__ = ["curves", "objects_apart", "pose_tweaks", "reconstructions"]

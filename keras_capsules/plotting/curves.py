@@ -1,0 +1,42 @@
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def curves(history: list[dict]) -> Figure:
+    """Draws how loss and accuracy changed from epoch to epoch.
+
+    Each quantity that has a validation twin (`loss` and `val_loss`) gets a
+    panel.
+
+    Args:
+        history: a dict for each epoch, as `callbacks.Checkpoint` keeps them.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the history is empty.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> epochs = [{"epoch": 1, "loss": 0.5, "val_loss": 0.6},
+    ...           {"epoch": 2, "loss": 0.3, "val_loss": 0.4}]
+    >>> len(plotting.curves(epochs).axes)
+    1
+    """
+    if not history:
+        raise ValueError("Argument `history` must hold at least one epoch.")
+    names = [name for name in history[0] if f"val_{name}" in history[0]]
+    figure = Figure(figsize=(5 * len(names), 3.5), layout="constrained", dpi=120)
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            axis.plot(epochs, [row[key] for row in history], "o-", ms=3, label=label)
+        axis.set(xlabel="epoch", title=name.replace("_", " "))
+        if name == "loss":
+            axis.set_yscale("log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure

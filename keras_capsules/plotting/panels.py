@@ -1,0 +1,39 @@
+"""Rows and columns of images, which all figures of images are made of."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray]:
+    """A figure of `rows` × `columns` empty panels for small images.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        title: title of the figure.
+
+    Returns:
+        The figure and its axes, `(rows, columns)`.
+    """
+    figure = Figure(figsize=(columns, 1.1 * rows + 0.5), layout="constrained", dpi=120)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize=10)
+    return figure, axes
+
+
+def show(axis: Axes, image: np.ndarray) -> None:
+    """Draws an image with values from 0 to 1, grey or in colour.
+
+    Args:
+        axis: where to.
+        image: `(height, width, 1)` or `(height, width, 3)`. Of another number
+            of channels the mean is drawn.
+    """
+    if image.shape[-1] == 3:
+        axis.imshow(image.clip(0.0, 1.0))
+    else:
+        axis.imshow(image.mean(-1), cmap="gray", vmin=0.0, vmax=1.0)

@@ -1,0 +1,43 @@
+"""Routings: how children choose their parents."""
+
+from typing import Any
+
+import keras
+
+from keras_capsules.routing.dynamic_routing import DynamicRouting
+
+_NAMES = {"dynamic": DynamicRouting}
+
+
+def get(identifier: Any) -> keras.layers.Layer:
+    """Retrieves a routing from a name, an instance or a config.
+
+    Args:
+        identifier: `"dynamic"`, a routing, or the config that
+            `keras.saving.serialize_keras_object` made of one.
+
+    Returns:
+        A routing: a layer called with `(poses, kernel, activations)`.
+
+    Raises:
+        ValueError: the name is unknown or the object is no routing.
+
+    Example:
+
+    >>> get("dynamic").iterations
+    3
+    """
+    routing = identifier
+    if isinstance(identifier, str) and identifier in _NAMES:
+        routing = _NAMES[identifier]()
+    elif isinstance(identifier, dict):
+        routing = keras.saving.deserialize_keras_object(identifier)
+    if not isinstance(routing, keras.layers.Layer):
+        raise ValueError(
+            f"Argument `routing` must be one of {tuple(_NAMES)}, a routing, or the "
+            f"config of one. Received: routing={identifier!r}"
+        )
+    return routing
+
+
+__all__ = ["DynamicRouting", "get"]
