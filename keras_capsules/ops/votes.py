@@ -32,4 +32,13 @@ def votes(poses: Any, kernel: Any) -> Any:
         equation 2, right; Hinton, Sabour and Frosst, Matrix capsules with EM
         routing (2018), section 2.
     """
-    return ops.einsum("nipq,ijqr->njipr", poses, kernel)
+    children, parents, q, r = kernel.shape
+    p = poses.shape[2]
+    # One matrix product for each child, over the whole batch and all parents.
+    poses = ops.transpose(poses, (1, 0, 2, 3))
+    poses = ops.reshape(poses, (children, -1, q))  # (children, batch·P, Q)
+    kernel = ops.transpose(kernel, (0, 2, 1, 3))
+    kernel = ops.reshape(kernel, (children, q, parents * r))
+    v = ops.matmul(poses, kernel)  # (children, batch·P, parents·R)
+    v = ops.reshape(v, (children, -1, p, parents, r))
+    return ops.transpose(v, (1, 3, 0, 2, 4))
