@@ -173,6 +173,8 @@ else:
 
 print()
 for key, value in results.items():
-    print(f"{key:>18}  {value:.4f}" if isinstance(value, float) else f"{key:>18}  {value}")
+    print(
+        f"{key:>18}  {value:.4f}" if isinstance(value, float) else f"{key:>18}  {value}"
+    )
 print(f"{'files':>18}  {output}: {', '.join(sorted(p.name for p in output.iterdir()))}")
 print(f"{'SavedModel':>18}  {saved}")

@@ -54,3 +54,18 @@ def shape(name: str, value: Any, expected: str, rank: int, static: tuple = ()) -
             f"{tuple(static)}. Received: {value}"
         )
     return value
+
+
+def receptive_field(name: str, value: tuple[int, int], size: tuple) -> None:
+    """Raises if the window `value` is larger than an image of `size`.
+
+    Args:
+        name: name of the argument that holds the window.
+        value: height and width of the window.
+        size: height and width of the image; `None` where unknown.
+    """
+    if any(s is not None and s < v for s, v in zip(size, value, strict=True)):
+        raise ValueError(
+            f"Argument `{name}` must not be larger than the image it looks at. "
+            f"Received: {name}={value} for {size[0]}×{size[1]} pixels"
+        )

@@ -3,14 +3,14 @@ import os
 import tensorflow as tf
 
 from keras_capsules.datasets.mnist import mnist
-from keras_capsules.datasets.placement import place, with_random_seeds
+from keras_capsules.datasets.placement import affine, place, with_random_seeds
 from keras_capsules.datasets.splits import Splits
 
 _SIZE = 40
-_MAX_SHIFT = (_SIZE - 28) // 2
+_MAX_SHIFT = 6
 _ROTATION = 20.0  # degrees
 _SHEAR = 0.2
-_SCALE = 0.8, 1.2
+_SCALE = (0.8, 1.2)
 
 
 def aff_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Splits:
@@ -51,7 +51,7 @@ def aff_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Split
 
     def transformed(example, random):
         image, label = example
-        return _affine(image, random), label
+        return _transform(image, random), label
 
     return Splits(
         with_random_seeds(train, seed).map(placed, tf.data.AUTOTUNE),
@@ -60,34 +60,17 @@ def aff_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Split
     )
 
 
-def _affine(image, seed):
-    angle, shear, height, width, down, right = tf.unstack(
-        tf.random.stateless_uniform(
-            (6,),
-            seed,
-            [-_ROTATION, -_SHEAR, _SCALE[0], _SCALE[0], -_MAX_SHIFT, -_MAX_SHIFT],
-            [_ROTATION, _SHEAR, _SCALE[1], _SCALE[1], _MAX_SHIFT, _MAX_SHIFT],
-        )
-    )
-    angle *= 3.141592653589793 / 180.0
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    # Digit to canvas, in (x, y) around the centres: rotation · shear · scale.
-    forward = tf.stack(
+def _transform(image, seed):
+    limits = tf.constant(
         [
-            [cos * width, (cos * shear - sin) * height],
-            [sin * width, (sin * shear + cos) * height],
+            (-_ROTATION, _ROTATION),
+            (-_SHEAR, _SHEAR),
+            _SCALE,
+            _SCALE,
+            (-_MAX_SHIFT, _MAX_SHIFT),
+            (-_MAX_SHIFT, _MAX_SHIFT),
         ]
     )
-    # The operation asks where in the digit each pixel of the canvas comes from.
-    inverse = tf.linalg.inv(forward)
-    digit_centre = (tf.cast(tf.shape(image)[:2], tf.float32)[::-1] - 1.0) / 2.0
-    canvas_centre = tf.stack([right, down]) + (_SIZE - 1.0) / 2.0
-    offset = digit_centre - tf.linalg.matvec(inverse, canvas_centre)
-    transform = tf.concat([tf.concat([inverse, offset[:, None]], 1), [[0.0] * 3]], 0)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.reshape(transform, (1, 9))[:, :8],
-        output_shape=(_SIZE, _SIZE),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-    )[0]
+    low, high = limits[:, 0], limits[:, 1]
+    drawn = tf.random.stateless_uniform((6,), seed, low, high)
+    return affine(image, _SIZE, drawn[0], drawn[1], drawn[2:4], drawn[4:6])

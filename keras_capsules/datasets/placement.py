@@ -1,4 +1,7 @@
-"""Placing images at random on a canvas."""
+"""Placing images on a canvas."""
+
+from math import pi
+from typing import Any
 
 import tensorflow as tf
 
@@ -72,3 +75,47 @@ def place(image: tf.Tensor, size: int, max_shift: int, seed: tf.Tensor) -> tf.Te
     )
     top, left = (size - height) // 2 + shift[0], (size - width) // 2 + shift[1]
     return tf.image.pad_to_bounding_box(image, top, left, size, size)
+
+
+def affine(
+    image: tf.Tensor, size: int, rotation: Any, shear: Any, scale: Any, shift: Any
+) -> tf.Tensor:
+    """Places an image on a canvas, scaled, sheared and rotated around its centre.
+
+    Args:
+        image: `(height, width, channels)`, float32.
+        size: height and width of the canvas.
+        rotation: angle in degrees, clockwise.
+        shear: how far a point moves to the right for each pixel that it lies
+            below the centre.
+        scale: factors along height and width, `(2,)`.
+        shift: from the centre of the canvas down and to the right, in pixels,
+            `(2,)`.
+
+    Returns:
+        The canvas, `(size, size, channels)`.
+    """
+    scale, shift = tf.cast(scale, tf.float32), tf.cast(shift, tf.float32)
+    angle = tf.cast(rotation, tf.float32) * pi / 180.0
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    # From image to canvas, in (x, y) around the centres: rotation · shear · scale.
+    forward = tf.stack(
+        [
+            [cos * scale[1], (cos * shear - sin) * scale[0]],
+            [sin * scale[1], (sin * shear + cos) * scale[0]],
+        ]
+    )
+    # The operation asks where in the image each pixel of the canvas comes from.
+    backward = tf.linalg.inv(forward)
+    height, width, _ = image.shape
+    image_centre = tf.constant([width - 1.0, height - 1.0]) / 2.0
+    canvas_centre = shift[::-1] + (size - 1.0) / 2.0
+    offset = image_centre - tf.linalg.matvec(backward, canvas_centre)
+    rows = tf.concat([backward, offset[:, None]], axis=1)  # (2, 3)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
+        output_shape=(size, size),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+    )[0]

@@ -41,8 +41,9 @@ class DigitCapsule(keras.layers.Layer):
         `(batch, capsules, pose_shape)` in the layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of its range, or the input has fewer than
-            3 axes or an unknown size.
+        ValueError: an argument is out of its range, the input has fewer than 3
+            axes or an unknown size, or it is another than the layer was built
+            for.
 
     Example:
 
@@ -82,6 +83,7 @@ class DigitCapsule(keras.layers.Layer):
                 "`inputs` must have shape (batch, …, children, pose size) with every "
                 f"size known but the batch. Received: {input_shape}"
             )
+        self.input_spec = keras.layers.InputSpec(shape=(None, *input_shape[1:]))
         *children, size = input_shape[1:]
         children = prod(children)
         self.kernel = self.add_weight(

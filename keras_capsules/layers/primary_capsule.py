@@ -93,13 +93,9 @@ class PrimaryCapsule(keras.layers.Layer):
     def build(self, input_shape):
         expected = "(batch, height, width, channels)"
         shape = arguments.shape("inputs", input_shape, expected, 4, static=(3,))
-        for size, window in zip(shape[1:3], self.kernel_size, strict=True):
-            if self.padding == "valid" and size is not None and size < window:
-                raise ValueError(
-                    f"Argument `kernel_size` of {self.name} must not be larger than "
-                    f"the image. Received: kernel_size={self.kernel_size} for an "
-                    f"input of shape {shape}"
-                )
+        if self.padding == "valid":
+            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={3: shape[3]})
         self.conv.build(shape)
 
     def call(self, inputs):

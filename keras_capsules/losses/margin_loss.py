@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import arguments
 from keras_capsules.ops import class_indicators
 
 
@@ -28,8 +29,8 @@ class MarginLoss(keras.losses.Loss):
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: the labels have another shape, or values outside the classes
-            where these are known.
+        ValueError: the labels have another shape or batch size, or values
+            outside the classes where these are known.
 
     Example:
 
@@ -60,7 +61,13 @@ class MarginLoss(keras.losses.Loss):
         self.absent_weight = absent_weight
 
     def call(self, y_true, y_pred):
-        classes = y_pred.shape[-1]
+        expected = "(batch, classes)"
+        batch, classes = arguments.shape("y_pred", y_pred, expected, 2, static=(1,))
+        if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
+            raise ValueError(
+                "`y_true` and `y_pred` must hold as many samples. Received: shapes "
+                f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+            )
         t = ops.cast(class_indicators(y_true, classes, "y_true"), y_pred.dtype)
         present = ops.square(ops.relu(self.present_margin - y_pred))
         absent = ops.square(ops.relu(y_pred - self.absent_margin))

@@ -115,9 +115,11 @@ class CapsNet(keras.Model):
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
+        kernel_size = arguments.positive_integers("kernel_size", kernel_size, 2)
+        arguments.receptive_field("kernel_size", kernel_size, self.image_shape[:2])
         self.conv = keras.layers.Conv2D(
             arguments.positive_integer("filters", filters),
-            arguments.positive_integers("kernel_size", kernel_size, 2),
+            kernel_size,
             activation="relu",
             data_format="channels_last",
             dtype=dtype,
@@ -143,7 +145,11 @@ class CapsNet(keras.Model):
         self.decoder = None
         if decoder_units is not None:
             hidden = [
-                keras.layers.Dense(units, activation="relu", dtype=dtype)
+                keras.layers.Dense(
+                    arguments.positive_integer("decoder_units", units),
+                    activation="relu",
+                    dtype=dtype,
+                )
                 for units in decoder_units
             ]
             pixels = keras.layers.Dense(
@@ -172,6 +178,7 @@ class CapsNet(keras.Model):
         self.build((None, *self.image_shape))
 
     def build(self, input_shape):
+        self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
         shape = input_shape
         for layer in (self.conv, self.primary, self.digit):
             layer.build(shape)

@@ -1,0 +1,125 @@
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from helpers import random_images, small_capsnet
+
+from keras_capsules.callbacks import Checkpoint
+from keras_capsules.routing import DynamicRouting
+
+
+def train(model, checkpoint, epochs):
+    images, labels = random_images(24)
+    model.fit(
+        images,
+        labels,
+        batch_size=8,
+        shuffle=False,
+        validation_data=(images, labels),
+        initial_epoch=len(checkpoint.history),
+        epochs=epochs,
+        callbacks=[checkpoint],
+        verbose=0,
+    )
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_resumed_training_ends_as_an_unbroken_one(tmp_path):
+    whole = small_capsnet()
+    weights = whole.get_weights()
+    train(whole, Checkpoint(tmp_path / "whole"), epochs=3)
+
+    first = small_capsnet()
+    first.set_weights(weights)
+    train(first, Checkpoint(tmp_path / "parts"), epochs=2)
+    assert Checkpoint.exists(tmp_path / "parts")
+    second, history = Checkpoint.load(tmp_path / "parts", like=small_capsnet())
+    assert int(second.optimizer.iterations) == 6
+    checkpoint = Checkpoint(tmp_path / "parts", history=history)
+    train(second, checkpoint, epochs=3)
+
+    assert [row["epoch"] for row in checkpoint.history] == [1, 2, 3]
+    for a, b in zip(whole.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_best_is_the_epoch_of_the_smallest_loss(tmp_path):
+    model = small_capsnet()
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = Checkpoint(tmp_path, monitor="val_loss")
+    checkpoint.set_model(model)
+    kernels = []
+    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+        kernel, bias = model.conv.get_weights()
+        model.conv.set_weights([kernel + 1.0, bias])
+        kernels.append(kernel + 1.0)
+        checkpoint.on_epoch_begin(epoch)
+        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    last = keras.saving.load_model(tmp_path / "last.keras")
+    np.testing.assert_array_equal(best.conv.get_weights()[0], kernels[1])
+    np.testing.assert_array_equal(last.conv.get_weights()[0], kernels[2])
+
+
+def test_a_save_that_breaks_off_leaves_the_last_one(tmp_path, monkeypatch):
+    model = small_capsnet()
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    train(model, checkpoint, epochs=1)
+
+    def write_half_and_die(path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save", write_half_and_die)
+    checkpoint.on_epoch_begin(1)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.on_epoch_end(1, {"loss": 0.0})
+    _, history = Checkpoint.load(tmp_path, like=model)
+    assert len(history) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("classes", {"classes": 4}),
+        ("routing", {"routing": DynamicRouting(iterations=2)}),
+        ("decoder_units", {"decoder_units": None}),
+        ("input_shape", {"image_shape": (18, 14, 1)}),
+    ],
+)
+def test_another_architecture_is_refused_and_no_file_touched(tmp_path, name, settings):
+    train(small_capsnet(), Checkpoint(tmp_path), epochs=1)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"another architecture: {name} is"):
+        Checkpoint.load(tmp_path, like=small_capsnet(**settings))
+    assert contents(tmp_path) == before
+
+
+def test_nothing_to_go_on_with(tmp_path):
+    assert not Checkpoint.exists(tmp_path)
+    with pytest.raises(ValueError, match="`directory` holds no training"):
+        Checkpoint.load(tmp_path, like=small_capsnet())
+
+
+def test_unknown_monitor(tmp_path):
+    with pytest.raises(ValueError, match="`monitor` must be one of"):
+        train(small_capsnet(), Checkpoint(tmp_path, monitor="val_f1"), epochs=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_model_is_an_ordinary_keras_file(tmp_path):
+    train(small_capsnet(), Checkpoint(tmp_path), epochs=1)
+    assert zipfile.is_zipfile(tmp_path / "last.keras")
+    assert not list(tmp_path.glob("unfinished*"))
+
+
+def test_config(tmp_path):
+    checkpoint = Checkpoint(tmp_path, monitor="loss", history=[{"epoch": 1}])
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(checkpoint)
+    )
+    assert again.get_config() == checkpoint.get_config()

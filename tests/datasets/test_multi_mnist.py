@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from helpers import all_examples
+
+from keras_capsules import datasets
+
+pytestmark = pytest.mark.usefixtures("fake_mnist")
+
+
+def test_two_different_digits_and_their_maximum():
+    images, labels = all_examples(datasets.multi_mnist().train)
+    assert images.shape == (40, 36, 36, 1) and labels.shape == (40, 10)
+    assert set(np.unique(labels)) == {0.0, 1.0} and (labels.sum(1) == 2).all()
+    for image, label in zip(images, labels, strict=True):
+        dim, bright = 20 * (np.flatnonzero(label) + 1) / 255.0
+        assert np.isclose(image[..., None], [0.0, dim, bright]).any(-1).all()
+        # The brighter square lies on top, 20×20, at most 4 pixels from the centre.
+        rows, columns = np.nonzero(np.isclose(image[..., 0], bright))
+        assert len(rows) == 400
+        assert 4 <= rows.min() <= 12 and 4 <= columns.min() <= 12
+        assert np.isclose(image, dim).sum() <= 400
+
+
+def test_every_digit_is_the_first_of_one_pair():
+    _, labels = all_examples(datasets.multi_mnist().test)
+    assert (labels[np.arange(40), np.arange(40) % 10] == 1).all()
+
+
+def test_training_pairs_change_with_the_epoch_and_test_pairs_do_not():
+    splits = datasets.multi_mnist(seed=3)
+    for part, changes in zip(splits, (True, False, False), strict=True):
+        first, second = all_examples(part)[0], all_examples(part)[0]
+        assert (first != second).any() == changes
+
+
+def test_seed_decides():
+    for part in range(3):
+        a, b, c = (
+            all_examples(datasets.multi_mnist(seed=seed)[part])[0] for seed in (1, 1, 9)
+        )
+        np.testing.assert_array_equal(a, b)
+        assert (a != c).any()
+
+
+def test_boxes_overlap_by_four_fifths_on_average():
+    shifts = np.abs(np.arange(-4, 5)[:, None] - np.arange(-4, 5))
+    assert np.mean(1 - shifts / 28) ** 2 == pytest.approx(0.8, abs=0.005)

@@ -1,0 +1,91 @@
+"""What the tests share: golden files, gradients on each backend, small networks."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_capsules import losses, models
+
+GOLDEN = Path(__file__).parent / "golden"
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def golden(name):
+    """The arrays of a golden file: inputs in float32, the rest as it is."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return dict(file)
+
+
+def close(actual, expected, rtol=1e-4, atol=1e-6):
+    actual = keras.ops.convert_to_numpy(keras.ops.cast(actual, "float32"))
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+
+
+def finite(*tensors):
+    return all(
+        np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))).all()
+        for x in tensors
+    )
+
+
+def gradients(function, *arrays, weights=1.0):
+    """Gradients of the sum of `function(*arrays) * weights`, on any backend."""
+    backend = keras.backend.backend()
+    weights = keras.ops.convert_to_tensor(weights, "float32")
+    tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            total = keras.ops.sum(function(*tensors) * weights)
+        found = tape.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        found = jax.grad(
+            lambda *x: keras.ops.sum(function(*x) * weights),
+            tuple(range(len(tensors))),
+        )(*tensors)
+    else:
+        leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+        keras.ops.sum(function(*leaves) * weights).backward()
+        found = [leaf.grad for leaf in leaves]
+    return [keras.ops.convert_to_numpy(gradient) for gradient in found]
+
+
+def slope(function, arrays, directions, step=1e-6):
+    """Derivative of a float64 function along `directions`, by differences."""
+    ahead = function(*(x + step * d for x, d in zip(arrays, directions, strict=True)))
+    behind = function(*(x - step * d for x, d in zip(arrays, directions, strict=True)))
+    return (np.sum(ahead) - np.sum(behind)) / (2.0 * step)
+
+
+def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
+    """A network like the paper's, small enough to train in a test."""
+    settings = {
+        "filters": 4,
+        "kernel_size": 5,
+        "primary_capsules": 2,
+        "primary_pose_shape": 4,
+        "class_pose_shape": 6,
+        "decoder_units": (8,),
+    }
+    model = models.CapsNet(image_shape, classes, **{**settings, **kwargs})
+    model.compile(
+        keras.optimizers.Adam(0.01), loss=losses.MarginLoss(), metrics=["accuracy"]
+    )
+    return model
+
+
+def random_images(count, image_shape=(16, 14, 1), classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.random((count, *image_shape), dtype="float32")
+    return images, rng.integers(0, classes, count)
+
+
+def all_examples(dataset):
+    """The images and the labels of a data set, as two arrays."""
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.stack(images), np.stack(labels)

@@ -1,0 +1,33 @@
+import pytest
+
+from keras_capsules import arguments
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "3", None, True])
+def test_positive_integer_names_what_it_got(value):
+    with pytest.raises(ValueError, match=r"`capsules` must be an integer of at least"):
+        arguments.positive_integer("capsules", value)
+
+
+def test_positive_integers_repeats_an_integer():
+    assert arguments.positive_integers("strides", 2, 2) == (2, 2)
+    assert arguments.positive_integers("strides", [2, 3], 2) == (2, 3)
+
+
+@pytest.mark.parametrize("value", [(1, 2, 3), 0, (1, 0), "ab", None])
+def test_positive_integers_rejects(value):
+    with pytest.raises(ValueError, match="`strides`"):
+        arguments.positive_integers("strides", value, 2)
+
+
+def test_one_of_lists_what_is_allowed():
+    with pytest.raises(ValueError, match=r"`loop` must be one of \('while', 'unroll'"):
+        arguments.one_of("loop", "for", ("while", "unroll"))
+
+
+def test_shape_checks_rank_and_static_sizes():
+    assert arguments.shape("x", [None, 3], "(batch, n)", 2, static=(1,)) == (None, 3)
+    with pytest.raises(ValueError, match=r"`x` must have shape \(batch, n\)"):
+        arguments.shape("x", (None, 3, 3), "(batch, n)", 2)
+    with pytest.raises(ValueError, match="known sizes"):
+        arguments.shape("x", (None, None), "(batch, n)", 2, static=(1,))
