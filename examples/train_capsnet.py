@@ -10,6 +10,7 @@ after the last finished epoch.
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
+import keras_capsules
 from keras_capsules import (
     callbacks,
     datasets,
@@ -33,6 +35,14 @@ from keras_capsules import (
     routing,
 )
 
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
+    return number
+
+
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
@@ -43,9 +53,11 @@ parser.add_argument(
     help="digits needs no download (default: digits)",
 )
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--batch-size", type=int, default=64)
-parser.add_argument("--limit", type=int, help="use only so many images of each split")
+parser.add_argument("--epochs", type=positive, default=10)
+parser.add_argument("--batch-size", type=positive, default=64)
+parser.add_argument(
+    "--limit", type=positive, help="use only so many images of each split"
+)
 parser.add_argument("--output", type=Path, help="default: runs/capsnet_DATASET")
 parser.add_argument("--resume", action="store_true", help="go on with the run there")
 parser.add_argument("--seed", type=int, default=0)
@@ -54,7 +66,7 @@ parser.add_argument(
     choices=["float32", "mixed_bfloat16", "mixed_float16"],
     default="float32",
 )
-parser.add_argument("--iterations", type=int, default=3, help="routing iterations")
+parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
@@ -75,7 +87,10 @@ load = {
     "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, args.seed),
     "aff_mnist": lambda: datasets.aff_mnist(args.data_dir, args.seed),
 }[args.dataset]
-train, validation, test = (part.take(args.limit or -1) for part in load())
+try:
+    train, validation, test = (part.take(args.limit or -1) for part in load())
+except FileNotFoundError as error:
+    sys.exit(str(error))
 images = len(train)
 image_shape = tuple(train.element_spec[0].shape)
 batches = (
@@ -106,6 +121,8 @@ model.summary()
 
 # Training.
 history = []
+if not started and args.resume:
+    print(f"{output} holds no run to go on with: this one starts afresh.")
 if started:
     try:
         model, history = callbacks.Checkpoint.load(output, like=model)
@@ -127,6 +144,7 @@ except KeyboardInterrupt:
 history = checkpoint.history
 
 # Results of the best epoch.
+backend = keras.backend.backend()
 model = keras.saving.load_model(output / "best.keras")
 print("Test images:")
 accuracy = model.evaluate(test, return_dict=True)["accuracy"]
@@ -142,8 +160,9 @@ results = {
     "precision": args.precision,
     "versions": {
         "python": platform.python_version(),
+        "keras_capsules": keras_capsules.__version__,
         "keras": keras.version(),
-        "backend": keras.backend.backend(),
+        backend: importlib.import_module(backend).__version__,
     },
 }
 (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -166,7 +185,7 @@ for picture, figure in pictures.items():
     figure.savefig(output / f"{picture}.png")
 
 # The network for programs that know nothing of capsules.
-if keras.backend.backend() == "tensorflow":
+if backend == "tensorflow":
     saved = export.export_saved_model(model, Path("saved_models") / name, 1, True)
 else:
     saved = "not exported: only TensorFlow writes SavedModels"

@@ -30,7 +30,8 @@ def curves(history: list[dict]) -> Figure:
     names = [name for name in history[0] if f"val_{name}" in history[0]]
     figure = Figure(figsize=(5 * len(names), 3.5), layout="constrained", dpi=120)
     epochs = [row["epoch"] for row in history]
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             axis.plot(epochs, [row[key] for row in history], "o-", ms=3, label=label)
         axis.set(xlabel="epoch", title=name.replace("_", " "))

@@ -1,0 +1,49 @@
+# make demo and make test need Python 3.10 to 3.13 and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+# One release of PyTorch, so that every run of the tests means the same.
+TORCH ?= torch==2.13.0
+BIN = $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test test-all test-wheel lint clean
+
+help:
+	@echo "make demo        train the first paper's network on real digits, export it"
+	@echo "make test        the tests, on TensorFlow"
+	@echo "make test-all    the tests, on TensorFlow, JAX and PyTorch"
+	@echo "make test-wheel  install the wheel into a clean environment and use it"
+	@echo "make lint        ruff"
+	@echo "make clean       remove environments, builds and runs"
+
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[examples,dev]"
+	touch $@
+
+$(VENV)/.backends: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[jax,torch]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/train_capsnet.py --dataset digits --epochs 10 \
+		--batch-size 32 --output runs/demo --resume
+
+test: $(VENV)/.installed
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+
+test-all: $(VENV)/.backends
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	KERAS_BACKEND=torch $(BIN)/python -m pytest
+
+test-wheel: $(VENV)/.installed
+	$(BIN)/python tests/clean_environment.py
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info

@@ -1,0 +1,122 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import random_images, small_capsnet
+
+from keras_capsules import export, routing
+
+on_tensorflow = keras.backend.backend() == "tensorflow"
+only_tensorflow = pytest.mark.skipif(
+    not on_tensorflow, reason="only TensorFlow exports SavedModels"
+)
+
+# A process in which neither our package nor Keras can be imported.
+SERVE = """
+import sys
+sys.modules["keras_capsules"] = None
+sys.modules["keras"] = None
+import numpy as np, tensorflow as tf
+served = tf.saved_model.load(sys.argv[1]).signatures
+for count in (1, 5):
+    images = tf.constant(np.load("images.npy")[:count])
+    outputs = {**served["serving_default"](images=images)}
+    outputs.update(served["reconstruct"](images=images))
+    np.savez(f"outputs_{count}.npz", **outputs)
+"""
+
+
+def while_ops(path, signature):
+    """How many loops the graph of a signature holds, its functions included."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    graph = SavedModel()
+    graph.ParseFromString((path / "saved_model.pb").read_bytes())
+    graph = graph.meta_graphs[0]
+    functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
+    output = next(iter(graph.signature_def[signature].outputs.values()))
+    name = output.name.split(":")[0]
+    nodes = [node for node in graph.graph_def.node if node.name == name]
+    count = 0
+    while nodes:
+        node = nodes.pop()
+        count += node.op in ("While", "StatelessWhile")
+        for value in node.attr.values():
+            nodes += functions.get(value.func.name, [])
+    return count
+
+
+@only_tensorflow
+def test_served_without_our_code(tmp_path):
+    model = small_capsnet()
+    images, labels = random_images(5)
+    model.fit(images, labels, verbose=0)
+    path = export.export_saved_model(model, tmp_path / "capsnet")
+    assert path == tmp_path / "capsnet" / "1"
+    np.save(tmp_path / "images.npy", images)
+    subprocess.run([sys.executable, "-c", SERVE, path], cwd=tmp_path, check=True)
+    outputs = model.predict(images, verbose=0)
+    expected = {
+        **outputs,
+        "classes": outputs["scores"].argmax(-1),
+        "reconstructions": model.reconstruct(images),
+    }
+    for count in (1, 5):
+        with np.load(tmp_path / f"outputs_{count}.npz") as served:
+            assert set(served) == set(expected)
+            assert served["classes"].dtype == "int32"
+            for name, value in expected.items():
+                np.testing.assert_allclose(served[name], value[:count], atol=1e-5)
+
+
+@only_tensorflow
+@pytest.mark.parametrize(
+    ("iterations", "loop", "loops"),
+    [(1, "while", 1), (3, "while", 1), (5, "while", 1), (3, "unroll", 0)],
+)
+def test_loops_in_the_graph(tmp_path, iterations, loop, loops):
+    model = small_capsnet(routing=routing.DynamicRouting(iterations, loop))
+    path = export.export_saved_model(model, tmp_path)
+    assert while_ops(path, "serving_default") == loops
+    assert while_ops(path, "reconstruct") == loops
+
+
+@only_tensorflow
+def test_outputs_are_float32_in_low_precision(tmp_path):
+    import tensorflow as tf
+
+    model = small_capsnet(dtype="mixed_bfloat16")
+    served = tf.saved_model.load(export.export_saved_model(model, tmp_path)).signatures
+    outputs = served["serving_default"].structured_outputs
+    assert outputs["scores"].dtype == outputs["poses"].dtype == tf.float32
+
+
+@only_tensorflow
+def test_without_decoder_there_is_no_reconstruct(tmp_path):
+    import tensorflow as tf
+
+    model = small_capsnet(decoder_units=None)
+    served = tf.saved_model.load(export.export_saved_model(model, tmp_path))
+    assert list(served.signatures) == ["serving_default"]
+
+
+@only_tensorflow
+def test_a_version_is_replaced_only_on_demand(tmp_path):
+    model = small_capsnet()
+    path = export.export_saved_model(model, tmp_path, version=2)
+    before = (path / "saved_model.pb").stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"`version` must be new: .*2 exists"):
+        export.export_saved_model(model, tmp_path, version=2)
+    assert (path / "saved_model.pb").stat().st_mtime_ns == before
+    export.export_saved_model(model, tmp_path, version=2, overwrite=True)
+    assert (path / "saved_model.pb").stat().st_mtime_ns > before
+    assert [folder.name for folder in tmp_path.iterdir()] == ["2"]
+
+
+@pytest.mark.skipif(on_tensorflow, reason="TensorFlow does export SavedModels")
+def test_other_backends_say_what_to_do(tmp_path):
+    with pytest.raises(RuntimeError, match="Only TensorFlow exports SavedModels"):
+        export.export_saved_model(small_capsnet(), tmp_path)
+    assert not list(tmp_path.iterdir())

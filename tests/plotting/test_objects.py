@@ -1,0 +1,26 @@
+import keras
+import numpy as np
+from helpers import random_images, small_capsnet
+
+from keras_capsules import plotting
+
+
+def test_the_two_longest_capsules_each_alone_and_in_a_colour():
+    model = small_capsnet(objects=2)
+    images, _ = random_images(2)
+    outputs = model.predict(images, verbose=0)
+    found = np.sort(outputs["scores"].argsort(-1)[:, -2:])
+    labels = np.stack(
+        [np.eye(3)[found[0]].sum(0), np.eye(3)[(found[1] + 1) % 3].sum(0)]
+    )
+    axes = plotting.objects_apart(model, images, labels).axes
+    assert len(axes) == 8
+
+    together, first, second = (axes[k].images[0].get_array() for k in (2, 4, 6))
+    for shown, label in ((first, found[:, 0]), (second, found[:, 1])):
+        drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"], label))
+        np.testing.assert_allclose(shown.max(-1), drawn[0, ..., 0], rtol=1e-4)
+    assert first[..., 0].mean() > first[..., 2].mean()  # red
+    assert second[..., 2].mean() > second[..., 0].mean()  # blue
+    np.testing.assert_allclose(together, np.maximum(first, second))
+    assert [axes[2].title.get_color(), axes[3].title.get_color()] == ["black", "red"]
