@@ -92,7 +92,7 @@ class DynamicRouting(keras.layers.Layer):
         u = self._votes(poses, kernel)
         # The votes that the logits see, and the logits themselves.
         u_b = ops.stop_gradient(u) if self.stop_gradient else u
-        b = ops.zeros_like(u[..., 0])  # (batch, parents, children)
+        b = self._initial_logits(u)
 
         def update(b):
             return b + self._agreement(u_b, self._parents(u_b, self._couplings(b)))
@@ -119,13 +119,13 @@ class DynamicRouting(keras.layers.Layer):
             parents, and `poses` `(iterations, batch, parents, P, R)`.
         """
         u = self._votes(poses, kernel)
-        b = ops.zeros_like(u[..., 0])  # (batch, parents, children)
+        b = self._initial_logits(u)
         couplings, parents = [], []
         for _ in range(self.iterations):
             c = self._couplings(b)
             v = self._parents(u, c)
             b = b + self._agreement(u, v)
-            couplings.append(ops.swapaxes(c, 1, 2))
+            couplings.append(c)
             parents.append(self._as_matrices(v, poses, kernel))
         return {"couplings": ops.stack(couplings), "poses": ops.stack(parents)}
 
@@ -146,17 +146,22 @@ class DynamicRouting(keras.layers.Layer):
         # A pose is flattened: (batch, parents, children, P·R)
         return ops.reshape(u, (-1, parents, children, rows * columns))
 
+    def _initial_logits(self, u):
+        return ops.zeros_like(ops.transpose(u[..., 0], (0, 2, 1)))
+
     def _couplings(self, b):
-        return ops.softmax(b, axis=1)  # (batch, parents, children)
+        return ops.softmax(b, axis=-1)  # (batch, children, parents)
 
     def _parents(self, u, c):
         # As matrix products: (1, children) · (children, P·R) for each parent.
-        s = ops.matmul(ops.expand_dims(c, 2), u)  # (batch, parents, 1, P·R)
+        c = ops.expand_dims(ops.transpose(c, (0, 2, 1)), 2)
+        s = ops.matmul(c, u)  # (batch, parents, 1, P·R)
         return squash(ops.squeeze(s, 2))
 
     def _agreement(self, u, v):
         # (children, P·R) · (P·R, 1) for each parent.
-        return ops.squeeze(ops.matmul(u, ops.expand_dims(v, 3)), 3)
+        agreement = ops.squeeze(ops.matmul(u, ops.expand_dims(v, 3)), 3)
+        return ops.transpose(agreement, (0, 2, 1))  # (batch, children, parents)
 
     def _as_matrices(self, v, poses, kernel):
         return ops.reshape(v, (-1, kernel.shape[1], poses.shape[2], kernel.shape[3]))

@@ -66,6 +66,21 @@ def test_sample_weight_weighs_both_losses():
     assert loss == pytest.approx(halves[0], rel=1e-4) != pytest.approx(halves[1])
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="torch.compile needs a compiler"
+)
+def test_compiled_by_xla_as_keras_does_on_a_gpu():
+    images, labels = random_images(8)
+    fits = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = small_capsnet(objects=2)
+        model.compile("adam", losses.MarginLoss(), jit_compile=jit_compile)
+        fits.append(model.fit(images, np.eye(3)[labels], epochs=3, verbose=0))
+    plain, compiled = (fit.history["loss"] for fit in fits)
+    np.testing.assert_allclose(plain, compiled, rtol=1e-3)
+
+
 def test_default_weight_is_the_papers():
     assert small_capsnet().reconstruction_weight == pytest.approx(0.0005 * 784)
 

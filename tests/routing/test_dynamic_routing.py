@@ -60,6 +60,26 @@ def test_gradient_matches_finite_differences(loop, iterations, case):
     assert actual == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="JAX always compiles, torch never"
+)
+def test_xla_differentiates_the_while_loop(case):
+    import tensorflow as tf
+
+    poses, kernel = (tf.constant(array, tf.float32) for array in case)
+    route = routing.DynamicRouting(3, "while")
+
+    @tf.function(jit_compile=True)
+    def compiled(poses, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(poses)
+            total = tf.reduce_sum(route(poses[:, :, None], kernel))
+        return tape.gradient(total, poses)
+
+    (expected,) = gradients(lambda x: route(x[:, :, None], kernel), poses)
+    close(compiled(poses, kernel), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_stop_gradient_takes_couplings_as_constants(loop, case):
     rng = np.random.default_rng(1)
