@@ -1,22 +1,23 @@
 """Checks of arguments: each raises a ValueError that names the argument."""
 
 from collections.abc import Collection
+from numbers import Integral
 from typing import Any
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """Returns `value` if it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Returns `value` as an int if it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(
             f"Argument `{name}` must be an integer of at least 1. "
             f"Received: {name}={value!r}"
         )
-    return value
+    return int(value)
 
 
 def positive_integers(name: str, value: Any, length: int) -> tuple[int, ...]:
     """Returns `value` as a tuple of `length` integers; an integer is repeated."""
-    values = (value,) * length if isinstance(value, int) else value
+    values = (value,) * length if isinstance(value, Integral) else value
     if not isinstance(values, (tuple, list)) or len(values) != length:
         raise ValueError(
             f"Argument `{name}` must be an integer or a tuple of {length} integers. "

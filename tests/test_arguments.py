@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from keras_capsules import arguments
@@ -7,6 +8,11 @@ from keras_capsules import arguments
 def test_positive_integer_names_what_it_got(value):
     with pytest.raises(ValueError, match=r"`capsules` must be an integer of at least"):
         arguments.positive_integer("capsules", value)
+
+
+def test_positive_integer_takes_numpys_integers():
+    value = arguments.positive_integer("capsules", np.int64(3))
+    assert value == 3 and type(value) is int
 
 
 def test_positive_integers_repeats_an_integer():

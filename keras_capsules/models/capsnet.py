@@ -103,13 +103,22 @@ class CapsNet(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
-        self.classes = arguments.positive_integer("classes", classes)
-        self.objects = arguments.positive_integer("objects", objects)
+        sizes = {
+            "classes": classes,
+            "filters": filters,
+            "primary_capsules": primary_capsules,
+            "primary_pose_shape": primary_pose_shape,
+            "class_pose_shape": class_pose_shape,
+            "objects": objects,
+        }
+        for name, size in sizes.items():
+            sizes[name] = arguments.positive_integer(name, size)
         if objects > classes:
             raise ValueError(
                 "Argument `objects` must not exceed `classes`. "
                 f"Received: objects={objects}, classes={classes}"
             )
+        self.classes, self.objects = sizes["classes"], sizes["objects"]
         self.reconstruction_weight = reconstruction_weight
 
         # The sublayers take this model's precision, also when it is loaded
@@ -118,7 +127,7 @@ class CapsNet(keras.Model):
         kernel_size = arguments.positive_integers("kernel_size", kernel_size, 2)
         arguments.receptive_field("kernel_size", kernel_size, self.image_shape[:2])
         self.conv = keras.layers.Conv2D(
-            arguments.positive_integer("filters", filters),
+            filters,
             kernel_size,
             activation="relu",
             data_format="channels_last",
@@ -163,17 +172,12 @@ class CapsNet(keras.Model):
                 name="decoder",
             )
         self._config = {
+            **sizes,
             "input_shape": self.image_shape,
-            "classes": classes,
-            "filters": filters,
             "kernel_size": kernel_size,
-            "primary_capsules": primary_capsules,
-            "primary_pose_shape": primary_pose_shape,
-            "primary_strides": primary_strides,
-            "class_pose_shape": class_pose_shape,
+            "primary_strides": self.primary.strides,
             "decoder_units": decoder_units,
             "reconstruction_weight": reconstruction_weight,
-            "objects": objects,
         }
         self.build((None, *self.image_shape))
 

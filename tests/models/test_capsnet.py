@@ -176,6 +176,9 @@ def test_config_round_trip():
         ("input_shape", {"image_shape": (None, 28, 1)}),
         ("classes", {"classes": 0}),
         ("filters", {"filters": 0}),
+        ("primary_capsules", {"primary_capsules": 0}),
+        ("primary_pose_shape", {"primary_pose_shape": 0}),
+        ("class_pose_shape", {"class_pose_shape": 0}),
         ("kernel_size", {"kernel_size": "nine"}),
         ("kernel_size", {"kernel_size": 9}),  # 8 rows are left of 16
         ("kernel_size", {"kernel_size": 15}),

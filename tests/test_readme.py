@@ -1,0 +1,30 @@
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="XLA is slow with 9×9 kernels on a CPU"
+)
+def test_the_ten_lines_run():
+    code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
+    scope = {"images": np.random.rand(20, 28, 28, 1), "labels": np.arange(20) % 10}
+    exec(code.replace("epochs=5", "epochs=1, verbose=0"), scope)
+    assert scope["model"].output_shape == (None, 10)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\S+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
