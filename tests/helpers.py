@@ -12,13 +12,16 @@ POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def golden(name):
-    """The arrays of a golden file: inputs in float32, the rest as it is."""
+    """The arrays of a golden file."""
     with np.load(GOLDEN / f"{name}.npz") as file:
         return dict(file)
 
 
 def close(actual, expected, rtol=1e-4, atol=1e-6):
-    actual = keras.ops.convert_to_numpy(keras.ops.cast(actual, "float32"))
+    actual, expected = (
+        keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
+        for x in (actual, expected)
+    )
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
 
 
