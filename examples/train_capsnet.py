@@ -59,7 +59,11 @@ parser.add_argument(
     "--limit", type=positive, help="use only so many images of each split"
 )
 parser.add_argument("--output", type=Path, help="default: runs/capsnet_DATASET")
-parser.add_argument("--resume", action="store_true", help="go on with the run there")
+parser.add_argument(
+    "--resume",
+    action="store_true",
+    help="go on with the run there, with its optimizer and learning-rate schedule",
+)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument(
     "--precision",
@@ -73,19 +77,23 @@ args = parser.parse_args()
 
 name = f"capsnet_{args.dataset}"
 output = args.output or Path("runs") / name
-started = callbacks.Checkpoint.exists(output)
-if started and not args.resume:
+history = callbacks.Checkpoint.history_of(output)
+if history and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
+if args.resume and not history:
+    print(f"{output} holds no run to go on with: this one starts afresh.")
 
-keras.utils.set_random_seed(args.seed)
+# A run that goes on must not see the order and the shifts of its first epoch again.
+seed = args.seed + len(history)
+keras.utils.set_random_seed(seed)
 keras.config.set_dtype_policy(args.precision)
 
 # Data: images from 0 to 1; those to train on are shifted by up to 2 pixels.
 load = {
     "digits": datasets.digits,
     "mnist": lambda: datasets.mnist(args.data_dir),
-    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, args.seed),
-    "aff_mnist": lambda: datasets.aff_mnist(args.data_dir, args.seed),
+    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, seed),
+    "aff_mnist": lambda: datasets.aff_mnist(args.data_dir, seed),
 }[args.dataset]
 try:
     train, validation, test = (part.take(args.limit or -1) for part in load())
@@ -94,7 +102,7 @@ except FileNotFoundError as error:
 images = len(train)
 image_shape = tuple(train.element_spec[0].shape)
 batches = (
-    datasets.random_shift(train.shuffle(10_000, args.seed), 2, args.seed)
+    datasets.random_shift(train.shuffle(10_000, seed), 2, seed)
     .batch(args.batch_size)
     .prefetch(2)
 )
@@ -186,7 +194,9 @@ for picture, figure in pictures.items():
 
 # The network for programs that know nothing of capsules.
 if backend == "tensorflow":
-    saved = export.export_saved_model(model, Path("saved_models") / name, 1, True)
+    saved = export.export_saved_model(
+        model, Path("saved_models") / name, overwrite=True
+    )
 else:
     saved = "not exported: only TensorFlow writes SavedModels"
 

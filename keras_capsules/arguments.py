@@ -15,15 +15,24 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def positive_integers(name: str, value: Any, length: int) -> tuple[int, ...]:
-    """Returns `value` as a tuple of `length` integers; an integer is repeated."""
-    values = (value,) * length if isinstance(value, Integral) else value
-    if not isinstance(values, (tuple, list)) or len(values) != length:
+def positive_integers(name: str, value: Any, length: int | None) -> tuple[int, ...]:
+    """Returns `value` as a tuple if it is one of `length` integers of at least 1.
+
+    Any length will do if `length` is `None`.
+    """
+    if not isinstance(value, (tuple, list)) or length not in (None, len(value)):
         raise ValueError(
-            f"Argument `{name}` must be an integer or a tuple of {length} integers. "
+            f"Argument `{name}` must be a tuple of {length or 'some'} integers. "
             f"Received: {name}={value!r}"
         )
-    return tuple(positive_integer(name, element) for element in values)
+    return tuple(positive_integer(name, element) for element in value)
+
+
+def window(name: str, value: Any) -> tuple[int, int]:
+    """Returns height and width; an integer stands for both."""
+    if isinstance(value, Integral):
+        value = (value, value)
+    return positive_integers(name, value, 2)
 
 
 def one_of(name: str, value: Any, allowed: Collection) -> Any:

@@ -15,15 +15,20 @@ def test_positive_integer_takes_numpys_integers():
     assert value == 3 and type(value) is int
 
 
-def test_positive_integers_repeats_an_integer():
-    assert arguments.positive_integers("strides", 2, 2) == (2, 2)
-    assert arguments.positive_integers("strides", [2, 3], 2) == (2, 3)
+def test_positive_integers():
+    assert arguments.positive_integers("input_shape", [2, 3], 2) == (2, 3)
+    assert arguments.positive_integers("decoder_units", (), None) == ()
 
 
-@pytest.mark.parametrize("value", [(1, 2, 3), 0, (1, 0), "ab", None])
-def test_positive_integers_rejects(value):
+def test_window_repeats_an_integer():
+    assert arguments.window("strides", 2) == (2, 2)
+    assert arguments.window("strides", (2, 3)) == (2, 3)
+
+
+@pytest.mark.parametrize("value", [(1, 2, 3), 0, (1, 0), "ab", None, 2.0])
+def test_window_rejects(value):
     with pytest.raises(ValueError, match="`strides`"):
-        arguments.positive_integers("strides", value, 2)
+        arguments.window("strides", value)
 
 
 def test_one_of_lists_what_is_allowed():

@@ -51,7 +51,7 @@ def test_public_names_are_typed(name):
         keras_capsules.layers.CapsuleLength(),
         keras_capsules.layers.CapsuleMask(),
         keras_capsules.routing.DynamicRouting(2, "unroll", True),
-        keras_capsules.losses.MarginLoss(0.8, 0.2, 0.3),
+        keras_capsules.losses.MarginLoss(0.8, 0.2, 0.3, "sum", "loss", "float64"),
         keras_capsules.metrics.ExactMatch(),
         keras_capsules.callbacks.Checkpoint("somewhere", "loss"),
     ],

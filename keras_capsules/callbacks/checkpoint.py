@@ -1,8 +1,11 @@
 import json
+import math
 import os
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -55,11 +58,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = list(history or [])
 
     @staticmethod
-    def exists(directory: str | os.PathLike) -> bool:
-        """Whether `directory` holds a training that can go on."""
-        return (Path(directory) / "last.keras").exists()
-
-    @staticmethod
     def load(
         directory: str | os.PathLike, like: keras.Model
     ) -> tuple[keras.Model, list[dict]]:
@@ -85,8 +83,35 @@ class Checkpoint(keras.callbacks.Callback):
             )
         model = keras.saving.load_model(path)
         _check_same_architecture(path, model, like)
+        return model, Checkpoint.history_of(directory)
+
+    @staticmethod
+    def history_of(directory: str | os.PathLike) -> list[dict]:
+        """Reads how far a training has come, without its model.
+
+        Args:
+            directory: where the training was kept.
+
+        Returns:
+            A dict for each finished epoch; none if there is no training.
+
+        Raises:
+            ValueError: the file was not written by this callback.
+        """
+        path = Path(directory) / "last.keras"
+        if not path.exists():
+            return []
         with zipfile.ZipFile(path) as archive:
-            return model, json.loads(archive.read(_HISTORY))
+            if _HISTORY not in archive.namelist():
+                raise ValueError(
+                    f"Argument `directory` holds no training to go on with: {path} has "
+                    "no history."
+                )
+            return json.loads(archive.read(_HISTORY))
+
+    def on_train_begin(self, logs=None):
+        for path in self.directory.glob("unfinished-*"):
+            path.unlink()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -97,15 +122,20 @@ class Checkpoint(keras.callbacks.Callback):
                 "Argument `monitor` must be one of the logs of an epoch, "
                 f"{sorted(logs or {})}. Received: monitor={self.monitor!r}"
             )
-        best = min((row[self.monitor] for row in self.history), default=float("inf"))
         seconds = time.perf_counter() - self._start
         row = {"epoch": epoch + 1, "seconds": seconds}
-        self.history.append(row | {name: float(value) for name, value in logs.items()})
+        row |= {name: float(value) for name, value in logs.items()}
+        history = [*self.history, row]
         self.directory.mkdir(parents=True, exist_ok=True)
-        if self.history[-1][self.monitor] < best:
-            self._save("best.keras")
+        if row is min(history, key=self._rank):
+            self._save("best.keras", history)
         # Last, for it is what says that the epoch is over.
-        self._save("last.keras")
+        self._save("last.keras", history)
+        self.history = history
+
+    def _rank(self, row):
+        value = row[self.monitor]
+        return math.inf if math.isnan(value) else value
 
     def get_config(self) -> dict:
         return {
@@ -118,12 +148,12 @@ class Checkpoint(keras.callbacks.Callback):
     def from_config(cls, config: dict) -> "Checkpoint":
         return cls(**config)
 
-    def _save(self, name):
+    def _save(self, name, history):
         path = self.directory / name
         unfinished = path.with_name(f"unfinished-{name}")
         self.model.save(unfinished)
         with zipfile.ZipFile(unfinished, "a") as archive:
-            archive.writestr(_HISTORY, json.dumps(self.history))
+            archive.writestr(_HISTORY, json.dumps(history))
         os.replace(unfinished, path)
 
 
@@ -141,12 +171,25 @@ def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) 
 
 
 def _architecture(model: keras.Model) -> dict:
-    """The config of a model without the names that Keras numbers."""
+    """The config of a model, with numbers for the names that Keras numbers."""
+    config = {"class": type(model).__name__, **model.get_config()}
+    text = json.dumps(config)
+    for index, name in enumerate(dict.fromkeys(_names(config))):
+        text = text.replace(json.dumps(name), f'"#{index}"')
+    # Whether a layer has been called yet is no part of the architecture.
+    return json.loads(
+        text, object_hook=lambda x: {k: x[k] for k in x if k != "build_config"}
+    )
 
-    def without_name(config):
-        if "trainable" in config:
-            config.pop("name", None)
-        return config
 
-    text = json.dumps({"class": type(model).__name__, **model.get_config()})
-    return json.loads(text, object_hook=without_name)
+def _names(config: Any) -> Iterator[str]:
+    """The names of all layers in a config, in their order."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "name" and value:
+                yield value
+            elif key != "dtype":  # a precision has a name too
+                yield from _names(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _names(value)

@@ -24,7 +24,8 @@ def aff_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Split
 
     Args:
         data_dir: as for `datasets.mnist`.
-        seed: seed of the positions and transformations.
+        seed: seed of the training positions, with TensorFlow's global seed.
+            Validation and test images are always the same.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(40, 40, 1)` with values
@@ -55,8 +56,8 @@ def aff_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Split
 
     return Splits(
         with_random_seeds(train, seed).map(placed, tf.data.AUTOTUNE),
-        with_random_seeds(validation, seed + 1, vary=False).map(placed),
-        with_random_seeds(test, seed + 2, vary=False).map(transformed),
+        with_random_seeds(validation, 1, vary=False).map(placed, tf.data.AUTOTUNE),
+        with_random_seeds(test, 2, vary=False).map(transformed, tf.data.AUTOTUNE),
     )
 
 

@@ -40,7 +40,7 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
     except Exception as error:
         raise FileNotFoundError(
             f"MNIST is not in {builder.data_dir} and could not be downloaded "
-            f"({type(error).__name__}). Set TFDS_DATA_DIR, or pass data_dir "
+            f"({type(error).__name__}: {error}). Set TFDS_DATA_DIR, or pass data_dir "
             "(--data-dir in the examples), to a folder that holds mnist/3.0.1; or "
             "make one on a machine with a network: tfds build mnist --data_dir FOLDER"
         ) from error

@@ -47,12 +47,17 @@ def with_random_seeds(
     Args:
         dataset: any data set.
         seed: seed of the seeds.
-        vary: whether the seeds differ from epoch to epoch.
+        vary: whether the seeds differ from epoch to epoch. They then follow
+            TensorFlow's global seed as well; otherwise they follow
+            `seed` alone.
 
     Returns:
         Data set of `(element, seed)`, a seed being a tensor of 2 integers.
     """
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=vary).batch(2)
+    if vary:
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+    else:
+        seeds = tf.data.Dataset.counter().map(lambda index: tf.stack([seed, index]))
     return tf.data.Dataset.zip(dataset, seeds)
 
 

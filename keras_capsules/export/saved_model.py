@@ -5,6 +5,8 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from keras_capsules import arguments
+
 
 def export_saved_model(
     model: keras.Model,
@@ -22,11 +24,11 @@ def export_saved_model(
     - `reconstruct`: `images` → `reconstructions`, of the same shape. A network
       without decoder does not have it.
 
-    Images are float32 with values from 0 to 1; so is every output but
-    `classes`. The folder appears whole or not at all.
+    Images are float32 with values from 0 to 1; every output but `classes` is
+    float32. The folder appears whole or not at all.
 
     Args:
-        model: a built capsule network, such as `models.CapsNet`.
+        model: a network of `keras_capsules.models`.
         path: folder of the network's versions.
         version: number of the version, at least 1.
         overwrite: whether a version that is already there is replaced.
@@ -36,7 +38,8 @@ def export_saved_model(
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the version exists and `overwrite` is false.
+        ValueError: the model is no network of ours, or the version is below 1,
+            or exists while `overwrite` is false.
 
     Example:
 
@@ -52,6 +55,12 @@ def export_saved_model(
             f"{keras.backend.backend()}: save the model, set KERAS_BACKEND=tensorflow "
             "and load it again."
         )
+    if not hasattr(model, "reconstruct"):
+        raise ValueError(
+            "Argument `model` must be a network of keras_capsules.models; other Keras "
+            f"models have model.export(path). Received: model={model!r}"
+        )
+    version = arguments.positive_integer("version", version)
     target = Path(path) / str(version)
     if target.exists() and not overwrite:
         raise ValueError(
@@ -76,9 +85,12 @@ def export_saved_model(
         archive.add_endpoint("reconstruct", reconstruct, [images])
 
     unfinished = target.with_name(f"unfinished-{version}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    replaced = target.with_name(f"replaced-{version}")
+    for leftover in (unfinished, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     archive.write_out(unfinished, verbose=False)
     if target.exists():
-        shutil.rmtree(target)
+        os.replace(target, replaced)
     os.replace(unfinished, target)
+    shutil.rmtree(replaced, ignore_errors=True)
     return target

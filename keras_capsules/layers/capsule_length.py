@@ -1,6 +1,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_capsules.ops import safe_norm
 
@@ -11,9 +12,9 @@ class CapsuleLength(keras.layers.Layer):
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of
-            `keras.layers.Layer`. Under a mixed policy the lengths stay in the
-            precision of the weights, float32, so that a loss can use them;
-            `dtype` overrides it.
+            `keras.layers.Layer`. By default, under a mixed policy too, the
+            lengths are in the precision of the weights, float32, so that a loss
+            can use them.
 
     Call arguments:
         inputs: poses of capsules.
@@ -23,6 +24,9 @@ class CapsuleLength(keras.layers.Layer):
 
     Output shape:
         `(batch, …, capsules)`, values from 0 to 1 for squashed poses.
+
+    Raises:
+        ValueError: the input has fewer than 3 axes.
 
     Example:
 
@@ -43,8 +47,15 @@ class CapsuleLength(keras.layers.Layer):
             kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
         super().__init__(**kwargs)
 
+    def build(self, input_shape):
+        if len(input_shape) < 3:
+            raise ValueError(
+                "`inputs` must have shape (batch, …, capsules, pose size). "
+                f"Received: {tuple(input_shape)}"
+            )
+
     def call(self, inputs):
-        return safe_norm(inputs)
+        return ops.cast(safe_norm(inputs), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-1])

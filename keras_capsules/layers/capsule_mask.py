@@ -1,8 +1,10 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import class_indicators, safe_norm
+from keras_capsules.ops import check_labels, class_indicators, safe_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -27,7 +29,7 @@ class CapsuleMask(keras.layers.Layer):
 
     Raises:
         ValueError: the poses have another rank, or the labels another shape or
-            a value outside the capsules.
+            batch size, or values outside the capsules.
 
     Example:
 
@@ -44,16 +46,30 @@ class CapsuleMask(keras.layers.Layer):
         section 4.1.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        # Labels keep their dtype: bfloat16 holds no integers above 256.
+        super().__init__(autocast=False, **kwargs)
+
     def build(self, poses_shape, labels_shape=None):
         expected = "(batch, capsules, pose size)"
-        arguments.shape("poses", poses_shape, expected, 3, static=(1,))
+        shape = arguments.shape("poses", poses_shape, expected, 3, static=(1,))
+        if labels_shape is not None:
+            check_labels(keras.KerasTensor(labels_shape), shape[1])
 
     def call(self, poses, labels=None):
-        capsules = poses.shape[1]
+        poses = ops.cast(poses, self.compute_dtype)
+        batch, capsules, _ = poses.shape
         if labels is None:
-            labels = ops.argmax(safe_norm(poses), axis=-1)
-        keep = ops.cast(class_indicators(labels, capsules), poses.dtype)
-        return poses * ops.expand_dims(keep, -1)
+            keep = ops.one_hot(ops.argmax(safe_norm(poses), axis=-1), capsules)
+        else:
+            check_labels(labels, capsules)
+            keep = class_indicators(labels, capsules)
+            if None not in (batch, keep.shape[0]) and batch != keep.shape[0]:
+                raise ValueError(
+                    "`poses` and `labels` must hold as many samples. Received: shapes "
+                    f"{tuple(poses.shape)} and {tuple(labels.shape)}"
+                )
+        return poses * ops.expand_dims(ops.cast(keep, poses.dtype), -1)
 
     def compute_output_shape(self, poses_shape, labels_shape=None):
         return tuple(poses_shape)

@@ -92,7 +92,6 @@ class DigitCapsule(keras.layers.Layer):
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
         )
-        self.routing.build((None, children, 1, size), self.kernel.shape)
 
     def call(self, inputs):
         children, _, size, _ = self.kernel.shape

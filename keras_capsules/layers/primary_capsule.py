@@ -73,8 +73,8 @@ class PrimaryCapsule(keras.layers.Layer):
         super().__init__(**kwargs)
         self.capsules = arguments.positive_integer("capsules", capsules)
         self.pose_shape = arguments.positive_integer("pose_shape", pose_shape)
-        self.kernel_size = arguments.positive_integers("kernel_size", kernel_size, 2)
-        self.strides = arguments.positive_integers("strides", strides, 2)
+        self.kernel_size = arguments.window("kernel_size", kernel_size)
+        self.strides = arguments.window("strides", strides)
         self.padding = arguments.one_of("padding", padding, ("valid", "same"))
         self.conv = keras.layers.Conv2D(
             capsules * pose_shape,
@@ -93,12 +93,12 @@ class PrimaryCapsule(keras.layers.Layer):
     def build(self, input_shape):
         expected = "(batch, height, width, channels)"
         shape = arguments.shape("inputs", input_shape, expected, 4, static=(3,))
-        if self.padding == "valid":
-            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+        self._check_receptive_field(shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={3: shape[3]})
         self.conv.build(shape)
 
     def call(self, inputs):
+        self._check_receptive_field(inputs.shape)
         features = self.conv(inputs)  # (batch, height, width, capsules·D)
         _, height, width, _ = ops.shape(features)
         return squash(
@@ -126,3 +126,7 @@ class PrimaryCapsule(keras.layers.Layer):
             "padding": self.padding,
             **{name: conv[name] for name in copied},
         }
+
+    def _check_receptive_field(self, shape):
+        if self.padding == "valid":
+            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])

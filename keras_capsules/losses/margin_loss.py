@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import class_indicators
+from keras_capsules.ops import check_labels, class_indicators
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -30,7 +30,8 @@ class MarginLoss(keras.losses.Loss):
 
     Raises:
         ValueError: the labels have another shape or batch size, or values
-            outside the classes where these are known.
+            outside the classes. In a compiled step values are checked as
+            `ops.check_labels` says.
 
     Example:
 
@@ -63,6 +64,8 @@ class MarginLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         expected = "(batch, classes)"
         batch, classes = arguments.shape("y_pred", y_pred, expected, 2, static=(1,))
+        y_true = ops.convert_to_tensor(y_true)
+        check_labels(y_true, classes, "y_true")
         if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
             raise ValueError(
                 "`y_true` and `y_pred` must hold as many samples. Received: shapes "
@@ -76,6 +79,7 @@ class MarginLoss(keras.losses.Loss):
     def get_config(self):
         return {
             **super().get_config(),
+            "dtype": self.dtype,
             "present_margin": self.present_margin,
             "absent_margin": self.absent_margin,
             "absent_weight": self.absent_weight,

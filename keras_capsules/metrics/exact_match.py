@@ -15,10 +15,10 @@ def _is_exact_match(y_true, y_pred):
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class ExactMatch(keras.metrics.MeanMetricWrapper):
-    """Share of images in which every present class is found, and no other.
+    """Share of images whose present classes are exactly their longest capsules.
 
     An image with n objects counts if its n longest capsules are those of the
-    n present classes.
+    n present classes; one without any object always counts.
 
     Args:
         name: name of the metric.

@@ -6,12 +6,7 @@ from keras import ops
 
 from keras_capsules import arguments
 from keras_capsules import routing as routings
-from keras_capsules.layers import (
-    CapsuleLength,
-    CapsuleMask,
-    DigitCapsule,
-    PrimaryCapsule,
-)
+from keras_capsules.layers import CapsuleLength, DigitCapsule, PrimaryCapsule
 from keras_capsules.ops import check_labels, class_indicators
 
 
@@ -63,8 +58,10 @@ class CapsNet(keras.Model):
         in float32, and `poses` `(batch, classes, class_pose_shape)`.
 
     Raises:
-        ValueError: an argument is out of its range, or the receptive field is
-            larger than the image.
+        ValueError: an argument is out of its range, the receptive field is
+            larger than the image, or labels given as arrays have another shape
+            or values outside the classes. Labels from a `tf.data.Dataset` are
+            checked as `ops.check_labels` says.
 
     Example:
 
@@ -124,7 +121,7 @@ class CapsNet(keras.Model):
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
-        kernel_size = arguments.positive_integers("kernel_size", kernel_size, 2)
+        kernel_size = arguments.window("kernel_size", kernel_size)
         arguments.receptive_field("kernel_size", kernel_size, self.image_shape[:2])
         self.conv = keras.layers.Conv2D(
             filters,
@@ -150,15 +147,13 @@ class CapsNet(keras.Model):
             name="digit_capsule",
         )
         self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
-        self.mask = CapsuleMask(dtype=dtype, name="capsule_mask")
         self.decoder = None
         if decoder_units is not None:
+            decoder_units = arguments.positive_integers(
+                "decoder_units", decoder_units, None
+            )
             hidden = [
-                keras.layers.Dense(
-                    arguments.positive_integer("decoder_units", units),
-                    activation="relu",
-                    dtype=dtype,
-                )
+                keras.layers.Dense(units, activation="relu", dtype=dtype)
                 for units in decoder_units
             ]
             pixels = keras.layers.Dense(
@@ -187,9 +182,9 @@ class CapsNet(keras.Model):
         for layer in (self.conv, self.primary, self.digit):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        for layer in (self.length, self.mask, self.decoder):
-            if layer is not None:
-                layer.build(shape)
+        self.length.build(shape)
+        if self.decoder is not None:
+            self.decoder.build(shape)
 
     def call(self, images):
         poses = self.digit(self.primary(self.conv(images)))
@@ -198,6 +193,14 @@ class CapsNet(keras.Model):
     def compute_output_shape(self, input_shape):
         poses = (input_shape[0], self.classes, self.digit.pose_shape)
         return {"scores": poses[:2], "poses": poses}
+
+    def compute_output_spec(self, images):
+        shapes = self.compute_output_shape(images.shape)
+        dtypes = {"scores": self.length.compute_dtype, "poses": self.compute_dtype}
+        return {
+            name: keras.KerasTensor(shape, dtypes[name])
+            for name, shape in shapes.items()
+        }
 
     def decode(self, poses: Any, labels: Any = None) -> Any:
         """Draws the images that poses describe.
@@ -209,11 +212,11 @@ class CapsNet(keras.Model):
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32.
+            in float32 (under a mixed policy too).
 
         Raises:
             ValueError: the network has no decoder, or the labels have another
-                shape or values outside the classes.
+                shape or batch size or values outside the classes.
         """
         if self.decoder is None:
             raise ValueError(
@@ -224,11 +227,13 @@ class CapsNet(keras.Model):
             _, classes = ops.top_k(self.length(poses), self.objects)
             present = ops.ones_like(classes)
         else:
+            check_labels(labels, self.classes)
             indicators = class_indicators(labels, self.classes)
             present, classes = ops.top_k(indicators, self.objects)
         images = 0.0
         for index in range(self.objects):
-            image = self.decoder(self.mask(poses, classes[:, index]))
+            keep = ops.one_hot(classes[:, index], self.classes, dtype=poses.dtype)
+            image = self.decoder(poses * ops.expand_dims(keep, -1))
             weight = ops.cast(present[:, index], image.dtype)
             images = ops.maximum(images, image * weight[:, None, None, None])
         return images
@@ -241,18 +246,25 @@ class CapsNet(keras.Model):
             labels: the classes to draw, as for `decode`.
 
         Returns:
-            Images of the same shape with values from 0 to 1, in float32.
+            Images of the same shape, as from `decode`.
 
         Raises:
             ValueError: as for `decode`.
         """
         return self.decode(self(images)["poses"], labels)
 
+    # While a step is compiled the labels have no values to look at, so arrays
+    # are checked before.
+
     def fit(self, x=None, y=None, *args, **kwargs):
-        # While a step is compiled the labels have no values to look at.
         if y is not None:
             check_labels(y, self.classes, "y")
         return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        if y is not None:
+            check_labels(y, self.classes, "y")
+        return super().evaluate(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred["scores"], sample_weight, training)

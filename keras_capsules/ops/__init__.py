@@ -1,7 +1,7 @@
 """Maths without state."""
 
 from keras_capsules.ops.labels import check_labels, class_indicators
-from keras_capsules.ops.loops import repeat
+from keras_capsules.ops.loops import fixed_loop
 from keras_capsules.ops.norms import at_least_float32, safe_norm, squash
 from keras_capsules.ops.votes import votes
 
@@ -9,7 +9,7 @@ __all__ = [
     "at_least_float32",
     "check_labels",
     "class_indicators",
-    "repeat",
+    "fixed_loop",
     "safe_norm",
     "squash",
     "votes",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -18,11 +19,11 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     Returns:
         Tensor `(batch, classes)`, 1 where the class is present and 0 elsewhere,
         in the dtype of `labels` if that is a matrix of floats, else in float32.
+        An integer outside the classes gives a row of zeros; `check_labels`
+        finds it.
 
     Raises:
-        ValueError: the labels have another shape, or, where their values are
-            known (they are not while a step is compiled), lie outside
-            `[0, classes)`, or outside `[0, 1]` in a matrix.
+        ValueError: the labels have another shape.
 
     Example:
 
@@ -32,15 +33,18 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     [[0, 0, 1], [1, 0, 0]]
     """
     labels = ops.convert_to_tensor(labels)
-    check_labels(labels, classes, name)
-    if _is_matrix(labels.shape, classes):
+    if _is_matrix(labels.shape, classes, name):
         return labels if "float" in str(labels.dtype) else ops.cast(labels, "float32")
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
     return ops.one_hot(labels, classes, dtype="float32")
 
 
 def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
-    """Raises the `ValueError` of `class_indicators`, and does nothing else.
+    """Raises an error if labels have the wrong shape or lie outside the classes.
+
+    While a step is compiled, values are not known yet. TensorFlow then checks
+    them when the step runs, and raises `tf.errors.InvalidArgumentError`; other
+    compilers, XLA among them, have no such means.
 
     Args:
         labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
@@ -49,7 +53,8 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
         name: name of the argument, for the error.
 
     Raises:
-        ValueError: the labels have another shape or values outside the classes.
+        ValueError: the labels have another shape, integers outside
+            `[0, classes)`, or indicators outside `[0, 1]`.
 
     Example:
 
@@ -59,29 +64,34 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
     ValueError: Argument `y` holds the label 10, expected integers from 0 to 9.
     """
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-    shape = tuple(labels.shape)
-    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, classes, None))):
-        raise ValueError(
-            f"Argument `{name}` must have shape (batch,) or (batch, 1) for integer "
-            f"labels, or (batch, {classes}) for one-hot and multi-hot labels. "
-            f"Received shape: {shape}"
-        )
-    values = _known_values(labels)
-    if values is None or values.size == 0:
-        return
-    if _is_matrix(shape, classes):
-        low, high, expected = 0, 1, "indicators from 0 to 1"
+    if _is_matrix(labels.shape, classes, name):
+        high, expected = 1, "indicators from 0 to 1"
     else:
-        low, high, expected = 0, classes - 1, f"integers from 0 to {classes - 1}"
-    outside = values[~((values >= low) & (values <= high))]
+        high, expected = classes - 1, f"integers from 0 to {classes - 1}"
+    values = _known_values(labels)
+    if values is None:
+        message = f"Argument `{name}` holds a label that is not among {expected}."
+        _check_when_the_graph_runs(labels, high, message)
+        return
+    outside = values[~((values >= 0) & (values <= high))]
     if outside.size:
         raise ValueError(
             f"Argument `{name}` holds the label {outside[0]}, expected {expected}."
         )
 
 
-def _is_matrix(shape, classes):
-    return len(shape) == 2 and shape[1] == classes
+def _is_matrix(shape, classes, name):
+    """Whether labels of this shape are one-hot or multi-hot."""
+    shape = tuple(shape)
+    if len(shape) == 2 and shape[1] == classes:
+        return True
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        return False
+    raise ValueError(
+        f"Argument `{name}` must have shape (batch,) or (batch, 1) for integer "
+        f"labels, or (batch, {classes}) for one-hot and multi-hot labels. "
+        f"Received shape: {shape}"
+    )
 
 
 def _known_values(x):
@@ -90,3 +100,12 @@ def _known_values(x):
         return np.asarray(ops.convert_to_numpy(x))
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return None
+
+
+def _check_when_the_graph_runs(labels, high, message):
+    if keras.backend.backend() == "tensorflow" and ops.is_tensor(labels):
+        import tensorflow as tf
+
+        labels = tf.cast(labels, tf.float32)
+        inside = (labels >= 0.0) & (labels <= float(high))
+        tf.debugging.Assert(tf.reduce_all(inside), [message])

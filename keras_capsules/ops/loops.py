@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 
-def repeat(step: Callable, state: Any, times: int) -> Any:
+def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     """Applies `step` to `state` several times, as one loop in the graph.
 
     Gradients flow through every pass. On TensorFlow it is one `tf.while_loop`,
@@ -26,7 +26,7 @@ def repeat(step: Callable, state: Any, times: int) -> Any:
     Example:
 
     >>> import keras
-    >>> float(repeat(lambda x: 2.0 * x, keras.ops.ones(()), times=3))
+    >>> float(fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3))
     8.0
     """
     if keras.backend.backend() == "jax":

@@ -81,7 +81,8 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
         equation 1.
     """
     x = ops.convert_to_tensor(x)
-    s = at_least_float32(x)
+    # Beyond this the square would overflow; the length is 1 there anyway.
+    s = ops.clip(at_least_float32(x), -1e15, 1e15)
     squared_norm = ops.sum(ops.square(s), axis=axis, keepdims=True)
     scale = squared_norm / (1.0 + squared_norm) / ops.sqrt(squared_norm + epsilon)
     return ops.cast(scale * s, x.dtype)

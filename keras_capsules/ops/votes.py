@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_capsules import arguments
+
 
 def votes(poses: Any, kernel: Any) -> Any:
     """Votes of children for the poses of parents: `pose_i · kernel_ij`.
@@ -13,6 +15,9 @@ def votes(poses: Any, kernel: Any) -> Any:
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
         kernel: transformation matrices, `(children, parents, Q, R)`.
+
+    Raises:
+        ValueError: the shapes do not fit together.
 
     Returns:
         Votes `(batch, parents, children, P, R)` in the dtype of the arguments.
@@ -32,8 +37,16 @@ def votes(poses: Any, kernel: Any) -> Any:
         equation 2, right; Hinton, Sabour and Frosst, Matrix capsules with EM
         routing (2018), section 2.
     """
-    children, parents, q, r = kernel.shape
-    p = poses.shape[2]
+    of_poses, of_kernel = "(batch, children, P, Q)", "(children, parents, Q, R)"
+    poses_shape = arguments.shape("poses", poses, of_poses, 4)
+    kernel_shape = arguments.shape("kernel", kernel, of_kernel, 4)
+    children, parents, q, r = kernel_shape
+    p = poses_shape[2]
+    if (poses_shape[1], poses_shape[3]) != (children, q):
+        raise ValueError(
+            f"`poses` {of_poses} and `kernel` {of_kernel} must agree in children and "
+            f"in Q. Received: poses {poses_shape}, kernel {kernel_shape}"
+        )
     # One matrix product for each child, over the whole batch and all parents.
     poses = ops.transpose(poses, (1, 0, 2, 3))
     poses = ops.reshape(poses, (children, -1, q))  # (children, batch·P, Q)

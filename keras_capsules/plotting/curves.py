@@ -15,7 +15,7 @@ def curves(history: list[dict]) -> Figure:
         The figure.
 
     Raises:
-        ValueError: the history is empty.
+        ValueError: the history is empty or has no validation.
 
     Example:
 
@@ -25,9 +25,13 @@ def curves(history: list[dict]) -> Figure:
     >>> len(plotting.curves(epochs).axes)
     1
     """
-    if not history:
-        raise ValueError("Argument `history` must hold at least one epoch.")
-    names = [name for name in history[0] if f"val_{name}" in history[0]]
+    first = history[0] if history else {}
+    names = [name for name in first if f"val_{name}" in first]
+    if not names:
+        raise ValueError(
+            "Argument `history` must hold at least one epoch with a quantity and its "
+            f"validation twin, as loss and val_loss. Received: {history[:1]}"
+        )
     figure = Figure(figsize=(5 * len(names), 3.5), layout="constrained", dpi=120)
     epochs = [row["epoch"] for row in history]
     axes = figure.subplots(1, len(names), squeeze=False)[0]

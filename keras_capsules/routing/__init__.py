@@ -5,11 +5,12 @@ from typing import Any
 import keras
 
 from keras_capsules.routing.dynamic_routing import DynamicRouting
+from keras_capsules.routing.routing import Routing
 
 _NAMES = {"dynamic": DynamicRouting}
 
 
-def get(identifier: Any) -> keras.layers.Layer:
+def get(identifier: Any) -> Routing:
     """Retrieves a routing from a name, an instance or a config.
 
     Args:
@@ -17,7 +18,7 @@ def get(identifier: Any) -> keras.layers.Layer:
             `keras.saving.serialize_keras_object` made of one.
 
     Returns:
-        A routing: a layer called with `(poses, kernel, activations)`.
+        The routing.
 
     Raises:
         ValueError: the name is unknown or the object is no routing.
@@ -32,7 +33,7 @@ def get(identifier: Any) -> keras.layers.Layer:
         routing = _NAMES[identifier]()
     elif isinstance(identifier, dict):
         routing = keras.saving.deserialize_keras_object(identifier)
-    if not isinstance(routing, keras.layers.Layer):
+    if not isinstance(routing, Routing):
         raise ValueError(
             f"Argument `routing` must be one of {tuple(_NAMES)}, a routing, or the "
             f"config of one. Received: routing={identifier!r}"
@@ -40,4 +41,4 @@ def get(identifier: Any) -> keras.layers.Layer:
     return routing
 
 
-__all__ = ["DynamicRouting", "get"]
+__all__ = ["DynamicRouting", "Routing", "get"]

@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import at_least_float32, repeat, squash, votes
+from keras_capsules.ops import at_least_float32, fixed_loop, squash, votes
+from keras_capsules.routing.routing import Routing
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class DynamicRouting(keras.layers.Layer):
+class DynamicRouting(Routing):
     """Routing by agreement between the votes and the pose of a parent.
 
     Each child splits itself over the parents by a softmax of its logits, each
@@ -71,22 +72,10 @@ class DynamicRouting(keras.layers.Layer):
         stop_gradient: bool = False,
         **kwargs: Any,
     ) -> None:
-        # The layer that owns the kernel chooses the precision of the votes.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.iterations = arguments.positive_integer("iterations", iterations)
         self.loop = arguments.one_of("loop", loop, ("while", "unroll"))
         self.stop_gradient = stop_gradient
-
-    def build(self, poses_shape, kernel_shape, activations_shape=None):
-        poses = "(batch, children, P, Q)"
-        kernel = "(children, parents, Q, R)"
-        poses_shape = arguments.shape("poses", poses_shape, poses, 4)
-        kernel_shape = arguments.shape("kernel", kernel_shape, kernel, 4)
-        if (poses_shape[1], poses_shape[3]) != (kernel_shape[0], kernel_shape[2]):
-            raise ValueError(
-                f"`poses` {poses} and `kernel` {kernel} must agree in children and "
-                f"in Q. Received: poses {poses_shape}, kernel {kernel_shape}"
-            )
 
     def call(self, poses, kernel, activations=None):
         u = self._votes(poses, kernel)
@@ -98,7 +87,7 @@ class DynamicRouting(keras.layers.Layer):
             return b + self._agreement(u_b, self._parents(u_b, self._couplings(b)))
 
         if self.loop == "while":
-            b = repeat(update, b, self.iterations - 1)
+            b = fixed_loop(update, b, self.iterations - 1)
         else:
             for _ in range(self.iterations - 1):
                 b = update(b)

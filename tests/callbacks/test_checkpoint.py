@@ -1,4 +1,9 @@
+import json
+import os
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,6 +12,8 @@ from helpers import random_images, small_capsnet
 
 from keras_capsules.callbacks import Checkpoint
 from keras_capsules.routing import DynamicRouting
+
+TESTS = Path(__file__).parents[1]
 
 
 def train(model, checkpoint, epochs):
@@ -36,7 +43,7 @@ def test_a_resumed_training_ends_as_an_unbroken_one(tmp_path):
     first = small_capsnet()
     first.set_weights(weights)
     train(first, Checkpoint(tmp_path / "parts"), epochs=2)
-    assert Checkpoint.exists(tmp_path / "parts")
+    assert len(Checkpoint.history_of(tmp_path / "parts")) == 2
     second, history = Checkpoint.load(tmp_path / "parts", like=small_capsnet())
     assert int(second.optimizer.iterations) == 6
     checkpoint = Checkpoint(tmp_path / "parts", history=history)
@@ -100,9 +107,85 @@ def test_another_architecture_is_refused_and_no_file_touched(tmp_path, name, set
 
 
 def test_nothing_to_go_on_with(tmp_path):
-    assert not Checkpoint.exists(tmp_path)
+    assert Checkpoint.history_of(tmp_path) == []
     with pytest.raises(ValueError, match="`directory` holds no training"):
         Checkpoint.load(tmp_path, like=small_capsnet())
+
+
+def test_a_loss_that_is_not_a_number_is_never_best(tmp_path):
+    model = small_capsnet()
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.set_model(model)
+    for epoch, loss in enumerate([float("nan"), 2.0, float("nan")]):
+        checkpoint.on_epoch_begin(epoch)
+        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
+    with zipfile.ZipFile(tmp_path / "best.keras") as archive:
+        assert len(json.loads(archive.read("history.json"))) == 2
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_names_that_keras_numbers_do_not_count(tmp_path, functional):
+    def build(units):
+        inputs = keras.Input((4,))
+        dense = keras.layers.Dense(units)
+        if functional:
+            model = keras.Model(inputs, dense(inputs))
+        else:
+            model = keras.Sequential([inputs, dense])
+        model.compile("adam", "mse")
+        return model
+
+    model = build(3)
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), callbacks=[checkpoint], verbose=0)
+    Checkpoint.load(tmp_path, like=build(3))
+    with pytest.raises(ValueError, match="another architecture"):
+        Checkpoint.load(tmp_path, like=build(2))
+
+
+def test_a_keras_file_without_history(tmp_path):
+    model = small_capsnet()
+    model.save(tmp_path / "last.keras")
+    with pytest.raises(ValueError, match="has no history"):
+        Checkpoint.load(tmp_path, like=model)
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from helpers import random_images, small_capsnet
+from keras_capsules.callbacks import Checkpoint
+model, history = small_capsnet(), []
+if "--resume" in sys.argv:
+    model, history = Checkpoint.load("run", like=model)
+print("from", len(history), int(model.optimizer.iterations), flush=True)
+images, labels = random_images(400)
+model.fit(images, labels, batch_size=4, initial_epoch=len(history), verbose=2,
+          epochs=len(history) + (1 if history else 99), validation_split=0.1,
+          callbacks=[Checkpoint("run", history=history)])
+"""
+
+
+def test_kill_9_in_an_epoch_and_resume(tmp_path):
+    program = [sys.executable, "-u", "-c", PROGRAM]
+    here = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(TESTS)}}
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, **here)
+    while "Epoch 3/99" not in (line := process.stdout.readline()):
+        assert line, "the training ended by itself"
+    process.kill()
+    process.communicate()
+    result = subprocess.run(
+        [*program, "--resume"], capture_output=True, text=True, **here
+    )
+    assert result.returncode == 0, result.stderr
+    assert "from 2 180\n" in result.stdout  # 2 epochs of 90 batches
+    assert "Epoch 3/3" in result.stdout
+    assert [row["epoch"] for row in Checkpoint.history_of(tmp_path / "run")] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_unknown_monitor(tmp_path):

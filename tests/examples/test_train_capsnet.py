@@ -108,7 +108,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     code, output = kill_in_epoch(tmp_path, 2, signal.SIGINT)
     assert code == 1
     assert "Stopped after 1 finished epochs: --resume goes on" in output
-    assert Checkpoint.exists(tmp_path / "run")
+    assert len(Checkpoint.history_of(tmp_path / "run")) == 1
 
 
 def test_missing_data_set_says_what_to_do(tmp_path):

@@ -115,6 +115,15 @@ def test_a_version_is_replaced_only_on_demand(tmp_path):
     assert [folder.name for folder in tmp_path.iterdir()] == ["2"]
 
 
+@only_tensorflow
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="`version`"):
+        export.export_saved_model(small_capsnet(), tmp_path, version="latest")
+    with pytest.raises(ValueError, match="`model` must be a network"):
+        export.export_saved_model(keras.Sequential([keras.Input((2,))]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(on_tensorflow, reason="TensorFlow does export SavedModels")
 def test_other_backends_say_what_to_do(tmp_path):
     with pytest.raises(RuntimeError, match="Only TensorFlow exports SavedModels"):

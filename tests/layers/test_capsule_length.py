@@ -13,6 +13,16 @@ def test_length_of_the_last_axis():
     assert layer.compute_output_shape(poses.shape) == (2, 3, 4)
 
 
+def test_an_explicit_dtype_holds():
+    outputs = layers.CapsuleLength(dtype="bfloat16")(np.ones((2, 3, 4), "float32"))
+    assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
+
+
+def test_bad_input_shape():
+    with pytest.raises(ValueError, match="`inputs` must have shape"):
+        layers.CapsuleLength()(np.ones((3, 4), "float32"))
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_lengths_are_float32_under_every_policy(policy):
     keras.config.set_dtype_policy(policy)

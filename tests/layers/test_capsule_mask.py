@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from helpers import close
@@ -34,3 +35,14 @@ def test_shapes():
         mask(POSES, np.zeros((2, 4)))
     with pytest.raises(ValueError, match="`labels` holds the label 3"):
         mask(POSES, np.array([0, 3]))
+    with pytest.raises(ValueError, match="must hold as many samples"):
+        mask(POSES, np.array([0]))
+    with pytest.raises(ValueError, match="`labels` must have shape"):
+        layers.CapsuleMask()(keras.Input((3, 4)), keras.Input((7,)))
+
+
+def test_labels_keep_their_precision():
+    poses = np.ones((1, 400, 1), "float32")
+    masked = layers.CapsuleMask(dtype="mixed_bfloat16")(poses, np.array([301.0], "f4"))
+    assert keras.backend.standardize_dtype(masked.dtype) == "bfloat16"
+    close(masked[0, :, 0], np.eye(400)[301])

@@ -42,6 +42,8 @@ def test_an_untrained_layer_lets_a_gradient_through():
     layer.build(poses.shape)
     lengths = np.linalg.norm(keras.ops.convert_to_numpy(layer(poses)), axis=-1)
     assert 0.001 < lengths.mean() < 0.5
+    (gradient,) = gradients(layer, poses)
+    assert np.linalg.norm(gradient) > 0.01
 
 
 @pytest.mark.parametrize("policy", POLICIES)

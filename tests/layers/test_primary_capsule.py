@@ -64,6 +64,10 @@ def test_kernel_larger_than_the_image():
     with pytest.raises(ValueError, match="`kernel_size` must not be larger"):
         layers.PrimaryCapsule(2, 4, (3, 9))(np.zeros((1, 28, 8, 1), "float32"))
     layers.PrimaryCapsule(2, 4, (3, 9), padding="same")(np.zeros((1, 28, 8, 1)))
+    built = layers.PrimaryCapsule(2, 4, 5)
+    built(np.zeros((1, 28, 28, 1), "float32"))
+    with pytest.raises(ValueError, match="`kernel_size` must not be larger"):
+        built(np.zeros((1, 4, 4, 1), "float32"))
 
 
 @pytest.mark.parametrize("shape", [(None, 9, 9), (None, 9, 9, None)])

@@ -67,6 +67,8 @@ def test_bad_labels():
         losses.MarginLoss()(np.zeros((2, 4)), lengths)
     with pytest.raises(ValueError, match="must hold as many samples"):
         losses.MarginLoss()(np.array([0, 1, 2]), lengths)
+    with pytest.raises(ValueError, match="`y_true` must have shape"):
+        losses.MarginLoss()(np.array(1), lengths)
     with pytest.raises(ValueError, match="`y_pred` must have shape"):
         losses.MarginLoss()(np.array([0, 1]), lengths[:, 0])
 

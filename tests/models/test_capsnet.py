@@ -162,16 +162,28 @@ np.save("scores.npy", scores)
 
 
 def test_config_round_trip():
-    model = small_capsnet(objects=2, routing=routing.DynamicRouting(5))
+    route = routing.DynamicRouting(5)
+    model = models.CapsNet(
+        (20, 18, 2), 4, 5, (4, 3), 3, 6, (1, 2), 7, route, (9,), 0.7, 2
+    )
     again = models.CapsNet.from_config(model.get_config())
-    again.compile("adam", loss=losses.MarginLoss())
-    assert again.count_params() == model.count_params()
-    assert again.objects == 2 and again.digit.routing.iterations == 5
+    assert again.get_config() == model.get_config()
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+    assert again.reconstruction_weight == 0.7 and again.digit.routing.iterations == 5
+
+
+def test_symbolic_outputs_have_the_dtypes_of_the_real_ones():
+    model = small_capsnet(dtype="mixed_bfloat16")
+    symbolic, real = model(keras.Input((16, 14, 1))), model(random_images(2)[0])
+    for name in ("scores", "poses"):
+        dtype = keras.backend.standardize_dtype(real[name].dtype)
+        assert symbolic[name].dtype == dtype
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
+        ("input_shape", {"image_shape": 28}),
         ("input_shape", {"image_shape": (28, 28)}),
         ("input_shape", {"image_shape": (None, 28, 1)}),
         ("classes", {"classes": 0}),
@@ -185,6 +197,7 @@ def test_config_round_trip():
         ("routing", {"routing": "no"}),
         ("objects", {"objects": 4}),
         ("decoder_units", {"decoder_units": (8, 0)}),
+        ("decoder_units", {"decoder_units": 8}),
     ],
 )
 def test_bad_argument(name, settings):
@@ -199,5 +212,9 @@ def test_bad_labels_and_images():
         model.fit(images, labels * 0 + 3)
     with pytest.raises(ValueError, match="`y` must have shape"):
         model.fit(images, np.zeros((4, 5)))
+    with pytest.raises(ValueError, match="`y` holds the label 3"):
+        model.evaluate(images, labels * 0 + 3)
+    with pytest.raises(ValueError, match="`labels` must have shape"):
+        model.reconstruct(images, np.zeros((4, 5)))
     with pytest.raises(ValueError, match="incompatible with the layer"):
         model(images[:, :-1])

@@ -40,9 +40,30 @@ def test_wrong_shape(shape):
 )
 def test_label_outside_the_classes(labels):
     with pytest.raises(ValueError, match="`labels` holds the label"):
-        class_indicators(np.array(labels), 3)
+        check_labels(np.array(labels), 3)
 
 
 def test_check_labels_accepts_lists_and_symbols():
     check_labels([0, 2], 3)
     check_labels(keras.KerasTensor((None, 3)), 3)
+
+
+def test_labels_of_unknown_width():
+    with pytest.raises(ValueError, match="`labels` must have shape"):
+        check_labels(keras.KerasTensor((None, None)), 3)
+
+
+def test_in_a_graph_of_tensorflow_labels_are_checked_when_it_runs():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other compilers have no means to")
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+    def check(labels):
+        check_labels(labels, 3, "y")
+        return labels
+
+    check(tf.constant([0, 2], tf.int64))
+    for wrong in ([0, 3], [-1, 2]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`y` holds a label"):
+            check(tf.constant(wrong, tf.int64))

@@ -37,6 +37,13 @@ def test_finite_with_finite_gradient(function, dtype, scale):
     assert finite(call(x), *gradients(call, x))
 
 
+@pytest.mark.parametrize("value", [1e20, 3e38, np.inf])
+def test_squash_survives_overflow(value):
+    x = np.array([[value, 1.0]], "float32")
+    close(squash(x), [[1.0, 0.0]])
+    assert finite(*gradients(squash, x))
+
+
 def test_squash_keeps_dtype_and_length_below_one():
     y = squash(keras.ops.ones((2, 8), "float16") * 1e4)
     assert keras.backend.standardize_dtype(y.dtype) == "float16"

@@ -16,6 +16,7 @@ def test_a_panel_for_each_quantity_with_a_validation_twin():
     assert list(validation.get_ydata()) == [0.6, 0.4]
 
 
-def test_empty_history():
+@pytest.mark.parametrize("history", [[], [{"epoch": 1, "loss": 0.5}]])
+def test_nothing_to_draw(history):
     with pytest.raises(ValueError, match="`history` must hold at least one epoch"):
-        plotting.curves([])
+        plotting.curves(history)

@@ -161,5 +161,11 @@ def test_shapes_that_do_not_fit():
     for kernel in [(5, 3, 8, 4), (6, 3, 7, 4)]:
         with pytest.raises(ValueError, match="must agree in children and in Q"):
             routing.DynamicRouting()(poses, np.zeros(kernel, "float32"))
+        route = routing.DynamicRouting()
+        route(poses, np.zeros((6, 3, 8, 4), "float32"))
+        with pytest.raises(ValueError, match="must agree in children and in Q"):
+            route(poses, np.zeros(kernel, "float32"))
+        with pytest.raises(ValueError, match="must agree in children and in Q"):
+            route.trace(poses, np.zeros(kernel, "float32"))
     with pytest.raises(ValueError, match="`poses` must have shape"):
         routing.DynamicRouting()(poses[:, :, 0], np.zeros((6, 3, 8, 4), "float32"))

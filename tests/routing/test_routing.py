@@ -13,7 +13,7 @@ def test_get_by_name_instance_and_config():
 
 
 @pytest.mark.parametrize(
-    "identifier", ["no-such-routing", None, 3, keras.losses.MeanSquaredError()]
+    "identifier", ["no-such-routing", None, 3, keras.layers.Dense(3)]
 )
 def test_get_rejects(identifier):
     with pytest.raises(ValueError, match="`routing` must be one of"):

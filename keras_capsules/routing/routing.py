@@ -1,0 +1,36 @@
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class Routing(keras.layers.Layer):
+    """Base class of routings: how children choose their parents.
+
+    A routing is called with `(poses, kernel, activations=None)` and makes the
+    votes itself, when and for which parents it needs them. It returns the poses
+    of the parents, or `(poses, activations)` if it computes activations of their
+    own, and says so in `compute_output_shape(poses_shape, kernel_shape)`.
+
+    It computes in the dtype that it is given: the layer that owns the kernel
+    chooses the precision of the votes.
+
+    Args:
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`,
+        `activations` `(batch, children)`.
+
+    Output shape:
+        `(batch, parents, P, R)`, and `(batch, parents)` for activations.
+
+    Example:
+
+    >>> from keras_capsules import routing
+    >>> isinstance(routing.get("dynamic"), routing.Routing)
+    True
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
