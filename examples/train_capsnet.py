@@ -128,10 +128,7 @@ model.compile(
 model.summary()
 
 # Training.
-history = []
-if not started and args.resume:
-    print(f"{output} holds no run to go on with: this one starts afresh.")
-if started:
+if history:
     try:
         model, history = callbacks.Checkpoint.load(output, like=model)
     except ValueError as error:

@@ -23,5 +23,11 @@ __all__ = [
 def __getattr__(name):
     # These rooms import TensorFlow or matplotlib, which the layers do without.
     if name in ("datasets", "export", "plotting"):
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{__name__}.{name} needs {error.name}: "
+                'pip install "keras_capsules[examples]"'
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

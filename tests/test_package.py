@@ -117,6 +117,22 @@ keras_capsules.layers.DigitCapsule(3)(np.zeros((2, 4, 8), "float32"))
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_a_missing_extra_says_what_to_install():
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(["matplotlib", "sklearn"]))
+import keras_capsules
+for room in ("datasets", "plotting"):
+    try:
+        getattr(keras_capsules, room)
+    except ModuleNotFoundError as error:
+        assert "pip install" in str(error), error
+    else:
+        raise AssertionError(room)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_unknown_room():
     with pytest.raises(AttributeError, match="no attribute 'no_such_room'"):
         _ = keras_capsules.no_such_room

@@ -29,3 +29,7 @@ def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\S+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
+
+
+def test_no_placeholder_is_left():
+    assert "@@" not in README
