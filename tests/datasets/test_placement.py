@@ -86,3 +86,27 @@ def test_affine_shear_slants_a_vertical_bar(shear):
 def test_affine_shift_goes_down_and_right():
     image = affine(bar(4, 4), 40, 20.0, 0.1, (1.2, 1.2), (3.0, -5.5))
     np.testing.assert_allclose(moments(image)[1], [22.5, 14.0], atol=0.1)
+
+
+@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.parametrize("load", [datasets.multi_mnist, datasets.aff_mnist])
+def test_only_training_images_change_with_the_epoch(load):
+    for part, changes in zip(load(seed=3), (True, False, False), strict=True):
+        first, second = all_examples(part)[0], all_examples(part)[0]
+        assert (first != second).any() == changes
+
+
+@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.parametrize("load", [datasets.multi_mnist, datasets.aff_mnist])
+def test_seeds_decide_the_training_images_alone(load):
+    def images(seed, global_seed):
+        tf.random.set_seed(global_seed)
+        return [all_examples(part)[0] for part in load(seed=seed)]
+
+    first, again, other, elsewhere = (
+        images(*seeds) for seeds in ((1, 0), (1, 0), (9, 0), (1, 5))
+    )
+    for part in range(3):
+        np.testing.assert_array_equal(first[part], again[part])
+        assert (first[part] != other[part]).any() == (part == 0)
+        assert (first[part] != elsewhere[part]).any() == (part == 0)
