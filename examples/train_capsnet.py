@@ -77,7 +77,11 @@ args = parser.parse_args()
 
 name = f"capsnet_{args.dataset}"
 output = args.output or Path("runs") / name
-history = callbacks.Checkpoint.history_of(output)
+try:
+    output.mkdir(parents=True, exist_ok=True)
+    history = callbacks.Checkpoint.history_of(output)
+except (OSError, ValueError) as error:
+    sys.exit(f"Can't use --output {output}: {error}")
 if history and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 if args.resume and not history:

@@ -81,9 +81,10 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Argument `directory` holds no training to go on with: {path} is "
                 "missing."
             )
+        history = Checkpoint.history_of(directory)
         model = keras.saving.load_model(path)
         _check_same_architecture(path, model, like)
-        return model, Checkpoint.history_of(directory)
+        return model, history
 
     @staticmethod
     def history_of(directory: str | os.PathLike) -> list[dict]:
@@ -101,13 +102,14 @@ class Checkpoint(keras.callbacks.Callback):
         path = Path(directory) / "last.keras"
         if not path.exists():
             return []
-        with zipfile.ZipFile(path) as archive:
-            if _HISTORY not in archive.namelist():
-                raise ValueError(
-                    f"Argument `directory` holds no training to go on with: {path} has "
-                    "no history."
-                )
-            return json.loads(archive.read(_HISTORY))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read(_HISTORY))
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise ValueError(
+                f"Argument `directory` holds no training to go on with: {path} was not "
+                f"written by Checkpoint ({error})."
+            ) from error
 
     def on_train_begin(self, logs=None):
         for path in self.directory.glob("unfinished-*"):

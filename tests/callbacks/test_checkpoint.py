@@ -147,8 +147,11 @@ def test_names_that_keras_numbers_do_not_count(tmp_path, functional):
 def test_a_keras_file_without_history(tmp_path):
     model = small_capsnet()
     model.save(tmp_path / "last.keras")
-    with pytest.raises(ValueError, match="has no history"):
+    with pytest.raises(ValueError, match="was not written by Checkpoint"):
         Checkpoint.load(tmp_path, like=model)
+    (tmp_path / "last.keras").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="was not written by Checkpoint"):
+        Checkpoint.history_of(tmp_path)
 
 
 PROGRAM = """

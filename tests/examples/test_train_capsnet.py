@@ -115,6 +115,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert len(Checkpoint.history_of(tmp_path / "run")) == 1
 
 
+def test_output_that_can_not_be_used(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    code, output = run(tmp_path)
+    assert code == 1 and "Can't use --output run" in output
+    assert (tmp_path / "run").read_text() == "a file"
+
+
 def test_missing_data_set_says_what_to_do(tmp_path):
     environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path)}
     program = f"""
