@@ -28,7 +28,7 @@ $(VENV)/.backends: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/train_capsnet.py --dataset digits --epochs 10 \
-		--batch-size 16 --output runs/demo --resume
+		--batch-size 16 --resume
 
 test: $(VENV)/.installed
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest

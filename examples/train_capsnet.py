@@ -62,7 +62,7 @@ parser.add_argument("--output", type=Path, help="default: runs/capsnet_DATASET")
 parser.add_argument(
     "--resume",
     action="store_true",
-    help="go on with the run there, with its optimizer and learning-rate schedule",
+    help="go on with the run there; more epochs stretch its learning-rate schedule",
 )
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument(
@@ -75,17 +75,24 @@ parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
 
-name = f"capsnet_{args.dataset}"
-output = args.output or Path("runs") / name
+output = args.output or Path("runs") / f"capsnet_{args.dataset}"
+settings = {
+    name: getattr(args, name) for name in ("dataset", "limit", "batch_size", "seed")
+}
+settings_file = output / "settings.json"
 try:
     output.mkdir(parents=True, exist_ok=True)
     history = callbacks.Checkpoint.history_of(output)
+    kept = json.loads(settings_file.read_text()) if history else settings
 except (OSError, ValueError) as error:
     sys.exit(f"Can't use --output {output}: {error}")
 if history and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
+if kept != settings:
+    sys.exit(f"Can't resume: {output} was made with {kept}. Received: {settings}")
 if args.resume and not history:
     print(f"{output} holds no run to go on with: this one starts afresh.")
+settings_file.write_text(json.dumps(settings))
 
 # A run that goes on must not see the order and the shifts of its first epoch again.
 seed = args.seed + len(history)
@@ -136,6 +143,8 @@ if history:
         model, history = callbacks.Checkpoint.load(output, like=model)
     except ValueError as error:
         sys.exit(f"Can't resume: {error}")
+    # Another number of epochs stretches the schedule.
+    model.optimizer.learning_rate = learning_rate
     print(f"Going on after epoch {len(history)}.")
 checkpoint = callbacks.Checkpoint(output, history=history)
 try:
@@ -145,6 +154,7 @@ try:
         initial_epoch=len(history),
         epochs=args.epochs,
         callbacks=[checkpoint],
+        shuffle=False,  # the data set does it
     )
 except KeyboardInterrupt:
     done = len(checkpoint.history)
@@ -157,14 +167,14 @@ model = keras.saving.load_model(output / "best.keras")
 print("Test images:")
 accuracy = model.evaluate(test, return_dict=True)["accuracy"]
 results = {
-    "dataset": args.dataset,
+    **settings,
+    "iterations": args.iterations,
     "test_accuracy": accuracy,
     "test_error": 1.0 - accuracy,
     "epochs": len(history),
     "seconds": sum(row["seconds"] for row in history),
     "images_per_second": images / statistics.median(row["seconds"] for row in history),
     "parameters": model.count_params(),
-    "seed": args.seed,
     "precision": args.precision,
     "versions": {
         "python": platform.python_version(),
@@ -195,7 +205,7 @@ for picture, figure in pictures.items():
 # The network for programs that know nothing of capsules.
 if backend == "tensorflow":
     saved = export.export_saved_model(
-        model, Path("saved_models") / name, overwrite=True
+        model, Path("saved_models") / output.name, overwrite=True
     )
 else:
     saved = "not exported: only TensorFlow writes SavedModels"

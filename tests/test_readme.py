@@ -2,7 +2,6 @@ import re
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,8 +13,8 @@ README = (ROOT / "README.md").read_text()
 )
 def test_the_ten_lines_run():
     code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
-    scope = {"images": np.random.rand(20, 28, 28, 1), "labels": np.arange(20) % 10}
-    exec(code.replace("epochs=5", "epochs=1, verbose=0"), scope)
+    scope = {}
+    exec(code.replace("epochs=5", "epochs=1, steps_per_epoch=2, verbose=0"), scope)
     assert scope["model"].output_shape == (None, 10)
 
 

@@ -30,7 +30,8 @@ class Checkpoint(keras.callbacks.Callback):
             them.
 
     Raises:
-        ValueError: `monitor` is not among the logs of an epoch.
+        ValueError: `directory` holds a training that goes on beyond `history`,
+            or `monitor` is not among the logs of an epoch.
 
     Example:
 
@@ -112,6 +113,13 @@ class Checkpoint(keras.callbacks.Callback):
             ) from error
 
     def on_train_begin(self, logs=None):
+        kept = len(self.history_of(self.directory))
+        if kept > len(self.history):
+            raise ValueError(
+                f"Argument `directory` holds a training of {kept} epochs that would be "
+                "lost. Pass its `history`, as `Checkpoint.load` returns it, to go on, "
+                f"or choose another directory. Received: directory={self.directory}"
+            )
         for path in self.directory.glob("unfinished-*"):
             path.unlink()
 
@@ -160,7 +168,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) -> None:
-    found, expected = _architecture(model), _architecture(like)
+    found, expected = (dict(_flat(_architecture(m))) for m in (model, like))
     differences = [
         f"{name} is {found.get(name)!r}, expected {expected.get(name)!r}"
         for name in sorted(found.keys() | expected.keys())
@@ -182,6 +190,15 @@ def _architecture(model: keras.Model) -> dict:
     return json.loads(
         text, object_hook=lambda x: {k: x[k] for k in x if k != "build_config"}
     )
+
+
+def _flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a nested config, each under its dotted name."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _names(config: Any) -> Iterator[str]:

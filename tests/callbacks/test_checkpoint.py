@@ -93,7 +93,7 @@ def test_a_save_that_breaks_off_leaves_the_last_one(tmp_path, monkeypatch):
     ("name", "settings"),
     [
         ("classes", {"classes": 4}),
-        ("routing", {"routing": DynamicRouting(iterations=2)}),
+        ("routing.config.iterations", {"routing": DynamicRouting(iterations=2)}),
         ("decoder_units", {"decoder_units": None}),
         ("input_shape", {"image_shape": (18, 14, 1)}),
     ],
@@ -103,6 +103,15 @@ def test_another_architecture_is_refused_and_no_file_touched(tmp_path, name, set
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=f"another architecture: {name} is"):
         Checkpoint.load(tmp_path, like=small_capsnet(**settings))
+    assert contents(tmp_path) == before
+
+
+def test_a_kept_training_is_not_begun_anew(tmp_path):
+    model = small_capsnet()
+    train(model, Checkpoint(tmp_path), epochs=1)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="holds a training of 1 epochs"):
+        train(model, Checkpoint(tmp_path), epochs=1)
     assert contents(tmp_path) == before
 
 

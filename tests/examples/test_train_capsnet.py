@@ -69,7 +69,7 @@ def test_a_whole_run(tmp_path):
     assert code == 0, output
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        *("best.keras", "last.keras", "metrics.json", "history.csv"),
+        *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
         *("curves.png", "reconstructions.png", "pose_tweaks.png"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -82,14 +82,18 @@ def test_a_whole_run(tmp_path):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     model = keras.saving.load_model(folder / "best.keras")
     assert model.digit.routing.iterations == 2
-    exported = tmp_path / "saved_models" / "capsnet_digits" / "1" / "saved_model.pb"
+    exported = tmp_path / "saved_models" / "run" / "1" / "saved_model.pb"
     assert exported.exists() == (keras.backend.backend() == "tensorflow")
 
     before = contents(folder)
     code, output = run(tmp_path, "--epochs", "2")
     assert code == 2 and "run holds a run: add --resume" in output
-    code, output = run(tmp_path, "--epochs", "3", "--resume", "--iterations", "3")
-    assert code == 1 and "Can't resume" in output and "routing is" in output
+    more = ("--resume", "--epochs", "3")
+    code, output = run(tmp_path, *more, "--seed", "5", "--iterations", "3")
+    assert code == 1 and "Can't resume" in output
+    assert "routing.config.iterations is 2, expected 3" in output
+    code, output = run(tmp_path, *more, "--seed", "6")
+    assert code == 1 and "was made with" in output and "'seed': 5" in output
     assert contents(folder) == before
 
 
@@ -105,6 +109,9 @@ def test_kill_9_in_an_epoch_and_resume(tmp_path):
     resumed, history = Checkpoint.load(tmp_path / "run", like=killed)
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert int(resumed.optimizer.iterations) == 3 * 4
+    assert (
+        resumed.optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == 12
+    )
 
 
 @trains
