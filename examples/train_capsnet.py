@@ -92,7 +92,8 @@ if kept != settings:
     sys.exit(f"Can't resume: {output} was made with {kept}. Received: {settings}")
 if args.resume and not history:
     print(f"{output} holds no run to go on with: this one starts afresh.")
-settings_file.write_text(json.dumps(settings))
+if not history:
+    settings_file.write_text(json.dumps(settings))
 
 # A run that goes on must not see the order and the shifts of its first epoch again.
 seed = args.seed + len(history)

@@ -216,7 +216,7 @@ class CapsNet(keras.Model):
 
         Raises:
             ValueError: the network has no decoder, or the labels have another
-                shape or batch size or values outside the classes.
+                shape or values outside the classes.
         """
         if self.decoder is None:
             raise ValueError(
