@@ -1,7 +1,7 @@
 """Checks of arguments: each raises a ValueError that names the argument."""
 
 from collections.abc import Collection
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -13,6 +13,15 @@ def positive_integer(name: str, value: Any) -> int:
             f"Received: {name}={value!r}"
         )
     return int(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """Returns `value` if it is a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+        raise ValueError(
+            f"Argument `{name}` must be a number above 0. Received: {name}={value!r}"
+        )
+    return value
 
 
 def positive_integers(name: str, value: Any, length: int | None) -> tuple[int, ...]:

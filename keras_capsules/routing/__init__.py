@@ -5,16 +5,17 @@ from typing import Any
 import keras
 
 from keras_capsules.routing.dynamic_routing import DynamicRouting
+from keras_capsules.routing.em_routing import EMRouting
 from keras_capsules.routing.routing import Routing
 
-_NAMES = {"dynamic": DynamicRouting}
+_NAMES = {"dynamic": DynamicRouting, "em": EMRouting}
 
 
 def get(identifier: Any) -> Routing:
     """Retrieves a routing from a name, an instance or a config.
 
     Args:
-        identifier: `"dynamic"`, a routing, or the config that
+        identifier: `"dynamic"`, `"em"`, a routing, or the config that
             `keras.saving.serialize_keras_object` made of one.
 
     Returns:
@@ -41,4 +42,4 @@ def get(identifier: Any) -> Routing:
     return routing
 
 
-__all__ = ["DynamicRouting", "Routing", "get"]
+__all__ = ["DynamicRouting", "EMRouting", "Routing", "get"]

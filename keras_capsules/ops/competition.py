@@ -1,0 +1,48 @@
+"""Which of the parents that see a child get it."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_capsules.ops.fields import ReceptiveFields
+
+
+def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
+    """Softmax of each child over all parents that compete for it.
+
+    Args:
+        scores: logarithms of what speaks for a parent,
+            `(batch·positions, parents, children)`.
+        fields: the receptive fields of the positions. Every parent whose field
+            contains a child then competes for it, at every position. Without
+            fields only the parents of one position do, as if each field had a
+            copy of the child of its own.
+
+    Returns:
+        Assignments of the shape of `scores` that sum to 1 for each child. The
+        maximum is taken out for each child before anything is exponentiated.
+
+    Example:
+
+    >>> import keras
+    >>> assignments = compete(keras.ops.zeros((2, 4, 3)))
+    >>> float(assignments[0, 0, 0])
+    0.25
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 4 and appendix 1.
+    """
+    if fields is None:
+        return ops.softmax(scores, axis=1)
+    positions, children = fields.children.shape
+    child = ops.convert_to_tensor(fields.children.ravel(), "int32")
+    evidence = ops.logsumexp(scores, axis=1)  # (batch·positions, children)
+    # The same child in several fields: (positions·children, batch)
+    evidence = ops.transpose(ops.reshape(evidence, (-1, positions * children)))
+    highest = ops.stop_gradient(ops.segment_max(evidence, child, fields.count))
+    highest = ops.take(highest, child, axis=0)
+    total = ops.segment_sum(ops.exp(evidence - highest), child, fields.count)
+    evidence = ops.log(ops.take(total, child, axis=0)) + highest
+    evidence = ops.reshape(ops.transpose(evidence), (-1, 1, children))
+    return ops.exp(scores - evidence)

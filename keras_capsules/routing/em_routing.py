@@ -1,0 +1,263 @@
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import initializers, ops
+
+from keras_capsules import arguments
+from keras_capsules.ops import ReceptiveFields, at_least_float32, compete, votes
+from keras_capsules.routing.routing import Routing
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class EMRouting(Routing):
+    """Routing by expectation and maximisation: a parent is a Gaussian of votes.
+
+    The M-step fits the Gaussian of each parent to the votes it gets, the E-step
+    assigns each child to the parents whose Gaussians explain its votes:
+
+    - `R'_ij = R_ij a_i`, `mass_j = Σ_i R'_ij`
+    - `μ_jh = Σ_i R'_ij V_ijh / mass_j`
+    - `σ²_jh = Σ_i R'_ij (V_ijh − μ_jh)² / mass_j + min_variance`
+    - `cost_j = Σ_h (β_u + ln σ_jh) · mass_j`
+    - `a_j = sigmoid(λ_t (β_a − cost_j))`, `λ_t = λ (1 − 0.95^(t+1))`
+    - `R_ij ∝ a_j Π_h N(V_ijh; μ_jh, σ²_jh)`
+
+    The paper leaves open what the network needs in order to learn. Three things
+    decide it, and the defaults are chosen for children whose poses have elements
+    of size 1, as `PoseNormalization` makes them:
+
+    - *How hard children are assigned.* With the product of 16 densities two
+      iterations leave a parent 3 of its 72 children before anything is learned;
+      variances collapse, gradients grow tenfold and training stalls. With their
+      geometric mean, `agreement="mean"`, assignments begin soft.
+    - *How much mass a parent gets.* It differs from layer to layer by a factor
+      of 10. With `inverse_temperature=None` it is measured by what a parent
+      gets when every child is half active and chooses at random, and β_a with
+      it, so that one step of an optimizer moves every layer alike.
+    - *Where costs begin.* β_u starts where a parent whose votes have variance 1
+      costs nothing and is half active.
+
+    The paper's formulas to the letter are
+    `EMRouting(inverse_temperature=0.01, min_variance=5e-4, agreement="product")`.
+
+    Args:
+        iterations: how many times the parents are computed, at least 1.
+        inverse_temperature: λ. `None` measures mass as described above, with
+            λ = 7, so that λ_t reaches 1 in the third iteration.
+        min_variance: added to every variance, in squared units of a vote.
+        competition: `"image"` where every parent whose field contains a child
+            competes for it, at every position; `"patch"` where only the parents
+            at one position do.
+        cost: `"paper"`, or `"standardized"`: costs are compared with those of
+            the other parents at the position, `λ_t (β_a + (average − cost_j) /
+            deviation)` with λ_t from 1 to `min(iterations, 3)`, and there is no
+            minimum variance. It takes no `inverse_temperature`.
+        agreement: what a vote's agreement with a parent is: `"product"` of the
+            densities of its components, or their geometric `"mean"`.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        poses: poses of the children.
+        kernel: the transformation matrices that make votes of poses.
+        activations: activations of the children, from 0 to 1.
+        fields: the `ops.ReceptiveFields` of the layer, if the children of one
+            image are spread over several rows of the batch.
+
+    Input shape:
+        `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
+        and `activations` `(batch, children)`, in any float dtype. The votes are
+        computed in that dtype, everything after them in at least float32.
+
+    Output shape:
+        Poses `(batch, parents, P, R)` and activations `(batch, parents)`, at
+        least float32.
+
+    Raises:
+        ValueError: an argument is out of its range, activations are missing, or
+            the shapes do not fit together.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import routing
+    >>> poses = keras.random.normal((2, 72, 4, 4))
+    >>> kernel = keras.random.normal((72, 16, 4, 4))
+    >>> activations = keras.random.uniform((2, 72))
+    >>> poses, activations = routing.EMRouting()(poses, kernel, activations)
+    >>> tuple(poses.shape), tuple(activations.shape)
+    ((2, 16, 4, 4), (2, 16))
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        procedure 1. The geometric mean is deterministic annealing of the
+        E-step: Ueda and Nakano, Deterministic annealing EM algorithm (1998).
+    """
+
+    computes_activations = True
+
+    def __init__(
+        self,
+        iterations: int = 3,
+        inverse_temperature: float | None = None,
+        min_variance: float = 1.0,
+        competition: str = "image",
+        cost: str = "paper",
+        agreement: str = "mean",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.iterations = arguments.positive_integer("iterations", iterations)
+        if inverse_temperature is not None:
+            arguments.positive("inverse_temperature", inverse_temperature)
+        self.inverse_temperature = inverse_temperature
+        self.min_variance = arguments.positive("min_variance", min_variance)
+        # The standardized cost has no minimum; this keeps a variance of 0 finite.
+        self._variance_floor = min_variance if cost == "paper" else 1e-8
+        self.competition = arguments.one_of(
+            "competition", competition, ("image", "patch")
+        )
+        self.cost = arguments.one_of("cost", cost, ("paper", "standardized"))
+        self.agreement = arguments.one_of("agreement", agreement, ("product", "mean"))
+        if cost == "standardized" and inverse_temperature is not None:
+            raise ValueError(
+                "Argument `inverse_temperature` must be None with "
+                f'cost="standardized". Received: {inverse_temperature}'
+            )
+
+    def build(self, poses_shape, kernel_shape):
+        parents = kernel_shape[1]
+        unit = 0.0
+        if self.cost == "paper":
+            unit = -0.5 * math.log(1.0 + self.min_variance)
+        self.beta_u = self.add_weight(
+            name="beta_u", shape=(parents,), initializer=initializers.Constant(unit)
+        )
+        self.beta_a = self.add_weight(
+            name="beta_a", shape=(parents,), initializer="zeros"
+        )
+
+    def call(self, poses, kernel, activations=None, fields=None):
+        for step in self._iterations(poses, kernel, activations, fields):
+            means, activations = step["means"], step["activations"]
+        shape = (-1, kernel.shape[1], poses.shape[2], kernel.shape[3])
+        return ops.reshape(means, shape), activations
+
+    def trace(
+        self,
+        poses: Any,
+        kernel: Any,
+        activations: Any = None,
+        fields: ReceptiveFields | None = None,
+    ) -> dict:
+        """What happens in each iteration, to look at.
+
+        Args:
+            poses: as for calling the routing.
+            kernel: as for calling the routing.
+            activations: as for calling the routing.
+            fields: as for calling the routing.
+
+        Returns:
+            A dict of tensors, the iterations first: `assignments` and
+            `distances` (of each vote from the mean of the parent)
+            `(iterations, batch, parents, children)`; `means` and `variances`
+            `(iterations, batch, parents, P·R)`; `activations`
+            `(iterations, batch, parents)`.
+        """
+        steps = list(self._iterations(poses, kernel, activations, fields))
+        return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
+
+    def compute_output_shape(
+        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
+    ):
+        batch, parents = poses_shape[0], kernel_shape[1]
+        return (batch, parents, poses_shape[2], kernel_shape[3]), (batch, parents)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "iterations": self.iterations,
+            "inverse_temperature": self.inverse_temperature,
+            "min_variance": self.min_variance,
+            "competition": self.competition,
+            "cost": self.cost,
+            "agreement": self.agreement,
+        }
+
+    def _iterations(self, poses, kernel, activations, fields):
+        """Yields what each M-step finds."""
+        if activations is None:
+            raise ValueError("Argument `activations` is missing: EM routing needs it.")
+        if self.competition == "patch":
+            fields = None
+        v = at_least_float32(votes(poses, kernel))
+        _, parents, children, rows, columns = v.shape
+        # A pose is flattened: (batch, parents, children, P·R)
+        v = ops.reshape(v, (-1, parents, children, rows * columns))
+        a = ops.expand_dims(at_least_float32(activations), 1)
+
+        uniform = self._uniform_assignments(parents, children, fields)
+        r = self._at_positions(ops.ones_like(v[..., 0]), uniform[:, None, :])
+        # What a parent gets if every child is half active and chooses at random.
+        unit_mass = 0.5 * uniform.sum(axis=-1)[:, None]
+        for t in range(self.iterations):
+            if t:
+                r = compete(self._evidence(squares, variances, logits), fields)
+            weights = r * a  # (batch, parents, children)
+            mass = ops.sum(weights, axis=-1) + 1e-7
+            # As matrix products: (1, children) · (children, P·R) for each parent.
+            weights = ops.expand_dims(weights / mass[..., None], 2)
+            means = ops.matmul(weights, v)  # (batch, parents, 1, P·R)
+            squares = ops.square(v - means)
+            variances = ops.squeeze(ops.matmul(weights, squares), 2)
+            variances = variances + self._variance_floor
+            if self.inverse_temperature is None:
+                mass = self._at_positions(mass, 1.0 / unit_mass)
+            logits = self._logits(self._costs(variances, mass), t)
+            yield {
+                "assignments": r,
+                "distances": ops.sqrt(ops.sum(squares, axis=-1)),
+                "means": ops.squeeze(means, 2),
+                "variances": variances,
+                "activations": ops.sigmoid(logits),
+            }
+
+    def _uniform_assignments(self, parents, children, fields):
+        if fields is None:
+            return np.full((1, children), 1.0 / parents)
+        return ~fields.padded / (parents * fields.sharing)  # (positions, children)
+
+    def _at_positions(self, x, factors):
+        """Multiplies the rows of each position by the factors of that position."""
+        rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
+        rows = rows * ops.cast(ops.convert_to_tensor(factors), x.dtype)
+        return ops.reshape(rows, (-1, *x.shape[1:]))
+
+    def _costs(self, variances, mass):
+        """`Σ_h (β_u + ln σ_h) · mass`, (batch, parents)."""
+        beta_u = ops.cast(self.beta_u, mass.dtype) * variances.shape[-1]
+        return (beta_u + 0.5 * ops.sum(ops.log(variances), axis=-1)) * mass
+
+    def _logits(self, costs, t):
+        """What the sigmoid makes activations of, (batch, parents)."""
+        beta_a = ops.cast(self.beta_a, costs.dtype)
+        if self.cost == "standardized":
+            steepness = np.linspace(1.0, min(self.iterations, 3), self.iterations)[t]
+            excess = costs - ops.mean(costs, axis=-1, keepdims=True)
+            variance = ops.mean(ops.square(excess), axis=-1, keepdims=True)
+            return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
+        inverse_temperature = self.inverse_temperature or 7.0
+        return inverse_temperature * (1.0 - 0.95 ** (t + 1)) * (beta_a - costs)
+
+    def _evidence(self, squares, variances, logits):
+        """`ln(a_j N(V_ij; μ_j, σ²_j))` but for a constant."""
+        precisions = ops.expand_dims(1.0 / variances, 3)
+        density = -0.5 * (
+            ops.squeeze(ops.matmul(squares, precisions), 3)
+            + ops.sum(ops.log(variances), axis=-1, keepdims=True)
+        )  # (batch, parents, children)
+        if self.agreement == "mean":
+            density = density / variances.shape[-1]
+        return density + ops.expand_dims(ops.log_sigmoid(logits), 2)
