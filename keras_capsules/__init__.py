@@ -2,7 +2,16 @@
 
 import importlib
 
-from keras_capsules import callbacks, layers, losses, metrics, models, ops, routing
+from keras_capsules import (
+    callbacks,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    robustness,
+    routing,
+)
 
 __version__ = "0.1.0"
 
@@ -16,6 +25,7 @@ __all__ = [
     "models",
     "ops",
     "plotting",
+    "robustness",
     "routing",
 ]
 

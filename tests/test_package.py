@@ -52,8 +52,10 @@ def test_public_names_are_typed(name):
         keras_capsules.layers.CapsuleMask(),
         keras_capsules.routing.DynamicRouting(2, "unroll", True),
         keras_capsules.losses.MarginLoss(0.8, 0.2, 0.3, "sum", "loss", "float64"),
+        keras_capsules.losses.SpreadLoss(0.3, "sum", "loss", "float64"),
         keras_capsules.metrics.ExactMatch(),
         keras_capsules.callbacks.Checkpoint("somewhere", "loss"),
+        keras_capsules.callbacks.SpreadMarginSchedule(0.1, 0.2, 0.8, 50),
     ],
     ids=lambda instance: type(instance).__name__,
 )

@@ -1,5 +1,6 @@
 """Callbacks for training capsule networks."""
 
 from keras_capsules.callbacks.checkpoint import Checkpoint
+from keras_capsules.callbacks.spread_margin_schedule import SpreadMarginSchedule
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "SpreadMarginSchedule"]

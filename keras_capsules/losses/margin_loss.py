@@ -3,8 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.losses.targets import targets
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -62,16 +61,7 @@ class MarginLoss(keras.losses.Loss):
         self.absent_weight = absent_weight
 
     def call(self, y_true, y_pred):
-        expected = "(batch, classes)"
-        batch, classes = arguments.shape("y_pred", y_pred, expected, 2, static=(1,))
-        y_true = ops.convert_to_tensor(y_true)
-        check_labels(y_true, classes, "y_true")
-        if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
-            raise ValueError(
-                "`y_true` and `y_pred` must hold as many samples. Received: shapes "
-                f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
-            )
-        t = ops.cast(class_indicators(y_true, classes, "y_true"), y_pred.dtype)
+        t = targets(y_true, y_pred)
         present = ops.square(ops.relu(self.present_margin - y_pred))
         absent = ops.square(ops.relu(y_pred - self.absent_margin))
         return ops.sum(t * present + self.absent_weight * (1.0 - t) * absent, axis=-1)

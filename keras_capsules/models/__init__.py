@@ -1,5 +1,7 @@
 """The networks of the papers."""
 
+from keras_capsules.models.baseline_cnn import BaselineCNN
 from keras_capsules.models.capsnet import CapsNet
+from keras_capsules.models.classifier import Classifier
 
-__all__ = ["CapsNet"]
+__all__ = ["BaselineCNN", "CapsNet", "Classifier"]

@@ -7,11 +7,12 @@ from keras import ops
 from keras_capsules import arguments
 from keras_capsules import routing as routings
 from keras_capsules.layers import CapsuleLength, DigitCapsule, PrimaryCapsule
+from keras_capsules.models.classifier import Classifier
 from keras_capsules.ops import check_labels, class_indicators
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class CapsNet(keras.Model):
+class CapsNet(Classifier):
     """The network of "Dynamic routing between capsules".
 
     A convolution, primary capsules and a capsule for each class; the length of
@@ -98,10 +99,8 @@ class CapsNet(keras.Model):
         objects: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
+        super().__init__(input_shape, classes, **kwargs)
         sizes = {
-            "classes": classes,
             "filters": filters,
             "primary_capsules": primary_capsules,
             "primary_pose_shape": primary_pose_shape,
@@ -115,7 +114,7 @@ class CapsNet(keras.Model):
                 "Argument `objects` must not exceed `classes`. "
                 f"Received: objects={objects}, classes={classes}"
             )
-        self.classes, self.objects = sizes["classes"], sizes["objects"]
+        self.objects = sizes["objects"]
         self.reconstruction_weight = reconstruction_weight
 
         # The sublayers take this model's precision, also when it is loaded
@@ -168,7 +167,6 @@ class CapsNet(keras.Model):
             )
         self._config = {
             **sizes,
-            "input_shape": self.image_shape,
             "kernel_size": kernel_size,
             "primary_strides": self.primary.strides,
             "decoder_units": decoder_units,
@@ -177,7 +175,6 @@ class CapsNet(keras.Model):
         self.build((None, *self.image_shape))
 
     def build(self, input_shape):
-        self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
         shape = input_shape
         for layer in (self.conv, self.primary, self.digit):
             layer.build(shape)
@@ -193,14 +190,6 @@ class CapsNet(keras.Model):
     def compute_output_shape(self, input_shape):
         poses = (input_shape[0], self.classes, self.digit.pose_shape)
         return {"scores": poses[:2], "poses": poses}
-
-    def compute_output_spec(self, images):
-        shapes = self.compute_output_shape(images.shape)
-        dtypes = {"scores": self.length.compute_dtype, "poses": self.compute_dtype}
-        return {
-            name: keras.KerasTensor(shape, dtypes[name])
-            for name, shape in shapes.items()
-        }
 
     def decode(self, poses: Any, labels: Any = None) -> Any:
         """Draws the images that poses describe.
@@ -253,21 +242,8 @@ class CapsNet(keras.Model):
         """
         return self.decode(self(images)["poses"], labels)
 
-    # While a step is compiled the labels have no values to look at, so arrays
-    # are checked before.
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        if y is not None:
-            check_labels(y, self.classes, "y")
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        if y is not None:
-            check_labels(y, self.classes, "y")
-        return super().evaluate(x, y, *args, **kwargs)
-
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        loss = super().compute_loss(x, y, y_pred["scores"], sample_weight, training)
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.decoder is None:
             return loss
         error = keras.losses.MeanSquaredError()(
@@ -276,9 +252,6 @@ class CapsNet(keras.Model):
             sample_weight,
         )
         return loss + self.reconstruction_weight * error
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
 
     def get_config(self):
         return {

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+_NOT_ONE_HOT = "Argument `{}` holds rows of no or of several classes, expected one-hot."
+
 
 def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     """Turns labels into the indicators T_k of the margin loss.
@@ -39,7 +41,9 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     return ops.one_hot(labels, classes, dtype="float32")
 
 
-def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
+def check_labels(
+    labels: Any, classes: int, name: str = "labels", several: bool = True
+) -> None:
     """Raises an error if labels have the wrong shape or lie outside the classes.
 
     While a step is compiled, values are not known yet. TensorFlow then checks
@@ -51,10 +55,12 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
             matrix `(batch, classes)`.
         classes: the number of classes.
         name: name of the argument, for the error.
+        several: whether a row of the matrix may stand for several classes.
 
     Raises:
         ValueError: the labels have another shape, integers outside
-            `[0, classes)`, or indicators outside `[0, 1]`.
+            `[0, classes)`, indicators outside `[0, 1]`, or several classes in a
+            row where only one is wanted.
 
     Example:
 
@@ -64,20 +70,23 @@ def check_labels(labels: Any, classes: int, name: str = "labels") -> None:
     ValueError: Argument `y` holds the label 10, expected integers from 0 to 9.
     """
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-    if _is_matrix(labels.shape, classes, name):
+    matrix = _is_matrix(labels.shape, classes, name)
+    one_hot = matrix and not several
+    if matrix:
         high, expected = 1, "indicators from 0 to 1"
     else:
         high, expected = classes - 1, f"integers from 0 to {classes - 1}"
     values = _known_values(labels)
     if values is None:
-        message = f"Argument `{name}` holds a label that is not among {expected}."
-        _check_when_the_graph_runs(labels, high, message)
+        _check_when_the_graph_runs(labels, high, expected, name, one_hot)
         return
     outside = values[~((values >= 0) & (values <= high))]
     if outside.size:
         raise ValueError(
             f"Argument `{name}` holds the label {outside[0]}, expected {expected}."
         )
+    if one_hot and (values.sum(-1) != 1).any():
+        raise ValueError(_NOT_ONE_HOT.format(name))
 
 
 def _is_matrix(shape, classes, name):
@@ -102,10 +111,14 @@ def _known_values(x):
         return None
 
 
-def _check_when_the_graph_runs(labels, high, message):
+def _check_when_the_graph_runs(labels, high, expected, name, one_hot):
     if keras.backend.backend() == "tensorflow" and ops.is_tensor(labels):
         import tensorflow as tf
 
         labels = tf.cast(labels, tf.float32)
         inside = (labels >= 0.0) & (labels <= float(high))
+        message = f"Argument `{name}` holds a label that is not among {expected}."
         tf.debugging.Assert(tf.reduce_all(inside), [message])
+        if one_hot:
+            single = tf.reduce_all(tf.reduce_sum(labels, -1) == 1.0)
+            tf.debugging.Assert(single, [_NOT_ONE_HOT.format(name)])

@@ -1,8 +1,9 @@
 """Figures of trainings and of what capsules see."""
 
+from keras_capsules.plotting.attacks import attack_curves
 from keras_capsules.plotting.curves import curves
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
 
-__all__ = ["curves", "objects_apart", "pose_tweaks", "reconstructions"]
+__all__ = ["attack_curves", "curves", "objects_apart", "pose_tweaks", "reconstructions"]

@@ -67,3 +67,25 @@ def test_in_a_graph_of_tensorflow_labels_are_checked_when_it_runs():
     for wrong in ([0, 3], [-1, 2]):
         with pytest.raises(tf.errors.InvalidArgumentError, match="`y` holds a label"):
             check(tf.constant(wrong, tf.int64))
+
+
+@pytest.mark.parametrize("labels", [[[1, 1, 0]], [[0, 0, 0]], [[True, True, False]]])
+def test_one_class_where_one_is_wanted(labels):
+    check_labels(np.array(labels), 3)
+    with pytest.raises(ValueError, match="`y` holds rows of no or of several classes"):
+        check_labels(np.array(labels), 3, "y", several=False)
+
+
+def test_in_a_graph_of_tensorflow_one_class_is_checked_when_it_runs():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other compilers have no means to")
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.int64)])
+    def check(labels):
+        check_labels(labels, 3, "y", several=False)
+        return labels
+
+    check(tf.constant([[0, 1, 0]], tf.int64))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`y` holds rows of no"):
+        check(tf.constant([[0, 1, 1]], tf.int64))

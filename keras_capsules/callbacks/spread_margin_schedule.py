@@ -1,0 +1,124 @@
+import keras
+
+from keras_capsules import arguments
+from keras_capsules.losses import SpreadLoss
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class SpreadMarginSchedule(keras.callbacks.Callback):
+    """Raises the margin of the spread loss while a model is trained.
+
+    In epoch e, counted from 0, the margin is `min(start + e · step, stop)`, in
+    training and in validation. As this depends on the epoch alone, a training
+    that is taken up again goes on with the right margin. A loss grows with its
+    margin: compare epochs by their accuracy.
+
+    The margin joins the logs of an epoch as `margin`. On JAX each raise compiles
+    the step anew.
+
+    Args:
+        start: the margin to begin with.
+        step: what a raise adds.
+        stop: the margin that is kept from then on.
+        steps: batches between two raises; `None` for an epoch.
+
+    Raises:
+        ValueError: the margins don't satisfy `0 < start <= stop` and
+            `step > 0`; in `fit`, the model isn't compiled with a `SpreadLoss`,
+            or `steps` is given and the number of batches of an epoch is unknown.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_capsules import callbacks, losses
+    >>> model = keras.Sequential([keras.layers.Dense(3, "sigmoid")])
+    >>> model.compile("adam", loss=losses.SpreadLoss())
+    >>> schedule = callbacks.SpreadMarginSchedule(start=0.2, step=0.1, stop=0.9)
+    >>> history = model.fit(np.eye(3), np.arange(3), epochs=3, verbose=0,
+    ...                     callbacks=[schedule]).history
+    >>> [round(margin, 1) for margin in history["margin"]]
+    [0.2, 0.3, 0.4]
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 3.
+    """
+
+    def __init__(
+        self,
+        start: float = 0.2,
+        step: float = 0.1,
+        stop: float = 0.9,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < start <= stop:
+            raise ValueError(
+                "Argument `start` must be positive and not exceed `stop`. "
+                f"Received: start={start}, stop={stop}"
+            )
+        if not step > 0.0:
+            raise ValueError(f"Argument `step` must be positive. Received: step={step}")
+        self.start = start
+        self.step = step
+        self.stop = stop
+        self.steps = (
+            None if steps is None else arguments.positive_integer("steps", steps)
+        )
+
+    def on_train_begin(self, logs=None):
+        self._losses = [
+            loss
+            for loss in keras.tree.flatten(self.model.loss)
+            if isinstance(loss, SpreadLoss)
+        ]
+        if not self._losses:
+            raise ValueError(
+                "SpreadMarginSchedule needs a model that is compiled with a "
+                f"SpreadLoss. Received: loss={self.model.loss!r}"
+            )
+        if self.steps is not None and self.params["steps"] is None:
+            raise ValueError(
+                "Argument `steps` needs data whose number of batches is known; pass "
+                f"`steps_per_epoch` to `fit`. Received: steps={self.steps}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.steps is None:
+            self._set_margin(raises=epoch)
+        else:
+            self._batches_before = epoch * self.params["steps"]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.steps is not None:
+            self._set_margin(raises=(self._batches_before + batch) // self.steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["margin"] = self._losses[0].margin
+
+    def get_config(self) -> dict:
+        return {
+            "start": self.start,
+            "step": self.step,
+            "stop": self.stop,
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SpreadMarginSchedule":
+        return cls(**config)
+
+    def _set_margin(self, raises):
+        margin = min(self.start + raises * self.step, self.stop)
+        if any(loss.margin != margin for loss in self._losses):
+            for loss in self._losses:
+                loss.margin = margin
+            _forget_constants(self.model)
+
+
+def _forget_constants(model):
+    """Has JAX compile the steps anew: the variables of a loss are constants there."""
+    if keras.backend.backend() == "jax":
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)

@@ -1,0 +1,84 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.losses.targets import targets
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class SpreadLoss(keras.losses.Loss):
+    """Wants the true class more active than any other, by a margin.
+
+    `L = Σ_{k≠t} max(0, m − (a_t − a_k))²`, where t is the class of the sample.
+
+    The margin starts small, so that early in a training few capsules die;
+    `callbacks.SpreadMarginSchedule` raises it.
+
+    Args:
+        margin: m, the lead from which another class costs nothing.
+        reduction: as for any Keras loss; `None` gives a value for each sample.
+        name: name of the loss.
+        dtype: dtype of the computation, `keras.config.floatx()` by default.
+
+    Call arguments:
+        y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot labels
+            `(batch, classes)`.
+        y_pred: activations of the class capsules, `(batch, classes)`.
+        sample_weight: a weight for each sample, `(batch,)`.
+
+    Raises:
+        ValueError: the margin isn't positive; or the labels have another shape
+            or batch size, values outside the classes, or several classes for a
+            sample. In a compiled step values are checked as `ops.check_labels`
+            says.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import losses
+    >>> activations = np.array([[0.9, 0.3, 0.0]])
+    >>> loss = losses.SpreadLoss(margin=0.9)(np.array([0]), activations)
+    >>> round(float(loss), 3)
+    0.09
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        equation 3.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.9,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "spread_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        # A number would be a constant of every step that is compiled with it.
+        self._variable = keras.Variable(
+            0.0, dtype=self.dtype, trainable=False, name="margin"
+        )
+        self.margin = margin
+
+    @property
+    def margin(self) -> float:
+        return self._margin
+
+    @margin.setter
+    def margin(self, margin):
+        if not margin > 0.0:
+            raise ValueError(
+                f"Argument `margin` must be positive. Received: margin={margin!r}"
+            )
+        self._margin = float(margin)
+        self._variable.assign(self._margin)
+
+    def call(self, y_true, y_pred):
+        t = targets(y_true, y_pred, several=False)
+        true = ops.sum(t * y_pred, axis=-1, keepdims=True)
+        missing = ops.relu(self._variable - (true - y_pred))
+        return ops.sum((1.0 - t) * ops.square(missing), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype, "margin": self.margin}

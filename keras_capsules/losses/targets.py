@@ -1,0 +1,34 @@
+from typing import Any
+
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.ops import check_labels, class_indicators
+
+
+def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
+    """Checks the labels of a loss and turns them into the indicators T_k.
+
+    Args:
+        y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot or
+            multi-hot labels `(batch, classes)`.
+        y_pred: a score for each class, `(batch, classes)`.
+        several: whether a sample may show several classes.
+
+    Returns:
+        Tensor `(batch, classes)` in the dtype of `y_pred`.
+
+    Raises:
+        ValueError: the labels have another shape or batch size, or values that
+            `ops.check_labels` does not take.
+    """
+    expected = "(batch, classes)"
+    batch, classes = arguments.shape("y_pred", y_pred, expected, 2, static=(1,))
+    y_true = ops.convert_to_tensor(y_true)
+    check_labels(y_true, classes, "y_true", several)
+    if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
+        raise ValueError(
+            "`y_true` and `y_pred` must hold as many samples. Received: shapes "
+            f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+        )
+    return ops.cast(class_indicators(y_true, classes, "y_true"), y_pred.dtype)

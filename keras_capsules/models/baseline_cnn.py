@@ -1,0 +1,133 @@
+from typing import Any
+
+import keras
+
+from keras_capsules import arguments
+from keras_capsules.models.classifier import Classifier
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class BaselineCNN(Classifier):
+    """The convolutional network that capsules are compared with.
+
+    Two convolutions with ReLU, each followed by 2×2 max-pooling, a dense layer
+    with ReLU and dropout, and a softmax over the classes. The convolutions keep
+    the size of the image (`same` padding): with the default widths, 32×32×1
+    images and 5 classes this gives the paper's 4.2 million parameters, exactly
+    4,252,549. Without padding it would be 1.7 million.
+
+    Compile it with a cross-entropy and fit it on images and labels.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        filters: filters of the two convolutions.
+        kernel_size: receptive field of the convolutions, an integer or a tuple
+            of 2.
+        units: width of the dense layer.
+        dropout: share of the dense layer's units that a training step drops.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: the images.
+        training: whether units are dropped.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)`, the probabilities of the classes in
+        float32.
+
+    Raises:
+        ValueError: an argument is out of its range, or labels given as arrays
+            have another shape or values outside the classes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models
+    >>> model = models.BaselineCNN((16, 16, 1), classes=3, filters=(4, 8), units=16)
+    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> images, labels = np.random.rand(8, 16, 16, 1), np.arange(8) % 3
+    >>> history = model.fit(images, labels, verbose=0)
+    >>> model.predict(images, verbose=0)["scores"].shape
+    (8, 3)
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 4.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        filters: tuple[int, int] = (32, 64),
+        kernel_size: int | tuple[int, int] = 5,
+        units: int = 1024,
+        dropout: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, classes, **kwargs)
+        filters = arguments.positive_integers("filters", filters, 2)
+        kernel_size = arguments.window("kernel_size", kernel_size)
+        units = arguments.positive_integer("units", units)
+        if min(self.image_shape[:2]) < 4:
+            raise ValueError(
+                "Argument `input_shape` must leave a pixel after it is halved twice. "
+                f"Received: input_shape={self.image_shape}"
+            )
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(
+                f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout!r}"
+            )
+        self._config = {
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "units": units,
+            "dropout": dropout,
+        }
+
+        # The sublayers take this model's precision, also when it is loaded
+        # under another global policy.
+        dtype = self.dtype_policy
+        self.features = [
+            layer
+            for count in filters
+            for layer in (
+                keras.layers.Conv2D(
+                    count,
+                    kernel_size,
+                    padding="same",
+                    activation="relu",
+                    data_format="channels_last",
+                    dtype=dtype,
+                ),
+                keras.layers.MaxPooling2D(data_format="channels_last", dtype=dtype),
+            )
+        ]
+        self.features.append(keras.layers.Flatten("channels_last", dtype=dtype))
+        self.hidden = keras.layers.Dense(units, activation="relu", dtype=dtype)
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.probabilities = keras.layers.Dense(
+            self.classes, activation="softmax", dtype=dtype.variable_dtype
+        )
+        self.build((None, *self.image_shape))
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in (*self.features, self.hidden, self.dropout, self.probabilities):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, images, training=None):
+        x = images
+        for layer in self.features:
+            x = layer(x)
+        # Keras on JAX doesn't hand `training` on by itself.
+        x = self.dropout(self.hidden(x), training=training)
+        return {"scores": self.probabilities(x)}
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}

@@ -1,0 +1,101 @@
+from typing import Any
+
+import keras
+
+from keras_capsules import arguments
+from keras_capsules.ops import check_labels
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class Classifier(keras.Model):
+    """What the networks share that say which class an image shows.
+
+    A subclass returns a dict from `call`, in which `scores` has a value for each
+    class. Losses and metrics see the scores; whatever else is in the dict is for
+    those who call the network.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: the images.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)`, in the dtype of the variables, and
+        what a subclass adds, in the dtype of the computation.
+
+    Raises:
+        ValueError: an argument is out of its range, or labels given as arrays
+            have another shape or values outside the classes. Labels from a
+            `tf.data.Dataset` are checked as `ops.check_labels` says.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_capsules import models
+    >>> class Linear(models.Classifier):
+    ...     def __init__(self, input_shape, classes):
+    ...         super().__init__(input_shape, classes)
+    ...         self.dense = keras.layers.Dense(classes, "softmax")
+    ...
+    ...     def call(self, images):
+    ...         return {"scores": self.dense(keras.ops.reshape(images, (-1, 64)))}
+    >>> model = Linear((8, 8, 1), classes=3)
+    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> images, labels = np.random.rand(6, 8, 8, 1), np.arange(6) % 3
+    >>> history = model.fit(images, labels, verbose=0)
+    >>> model.predict(images, verbose=0)["scores"].shape
+    (6, 3)
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, int, int], classes: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
+        self.classes = arguments.positive_integer("classes", classes)
+        self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
+
+    def compute_output_shape(self, input_shape):
+        return {"scores": (input_shape[0], self.classes)}
+
+    def compute_output_spec(self, images):
+        shapes = self.compute_output_shape(images.shape)
+        return {
+            name: keras.KerasTensor(
+                shape, self.variable_dtype if name == "scores" else self.compute_dtype
+            )
+            for name, shape in shapes.items()
+        }
+
+    # While a step is compiled the labels have no values to look at, so arrays
+    # are checked before.
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        if y is not None:
+            check_labels(y, self.classes, "y")
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        if y is not None:
+            check_labels(y, self.classes, "y")
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return super().compute_loss(x, y, y_pred["scores"], sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_shape": self.image_shape,
+            "classes": self.classes,
+        }

@@ -1,0 +1,47 @@
+from matplotlib.figure import Figure
+
+
+def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
+    """Draws how the accuracy of networks falls with the strength of attacks.
+
+    Args:
+        attacks: the rows of `robustness.accuracy_under_attack`, under the name
+            of each attack. Each attack gets a panel, in which each network has
+            a line.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there are no rows.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> rows = [{"model": "cnn", "epsilon": 0.0, "accuracy": 0.9},
+    ...         {"model": "cnn", "epsilon": 0.1, "accuracy": 0.4}]
+    >>> len(plotting.attack_curves({"FGSM": rows}).axes)
+    1
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        figure 3.
+    """
+    if not attacks or not all(attacks.values()):
+        raise ValueError(
+            "Argument `attacks` must hold rows of at least one attack. Received: "
+            f"attacks={attacks!r}"
+        )
+    figure = Figure(figsize=(5 * len(attacks), 3.5), layout="constrained", dpi=120)
+    panels = figure.subplots(1, len(attacks), squeeze=False)[0]
+    for axis, (attack, rows) in zip(panels, attacks.items(), strict=True):
+        for model in dict.fromkeys(row["model"] for row in rows):
+            line = [row for row in rows if row["model"] == model]
+            epsilons, accuracies = (
+                [row[key] for row in line] for key in ("epsilon", "accuracy")
+            )
+            axis.plot(epsilons, accuracies, "o-", ms=3, label=model)
+        axis.set(xlabel="epsilon", ylabel="accuracy", title=attack, ylim=(-0.02, 1.02))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure

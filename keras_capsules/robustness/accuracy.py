@@ -1,0 +1,73 @@
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_capsules.robustness.gradient import scores
+
+
+def accuracy_under_attack(
+    models: Mapping[str, keras.Model],
+    data: Iterable[tuple[Any, Any]],
+    attack: Callable,
+    epsilons: Sequence[float],
+    verbose: int = 0,
+) -> list[dict]:
+    """Attacks networks on the same images and says how often they stay right.
+
+    Args:
+        models: the networks, each under its name.
+        data: batches of images and labels, such as a batched `tf.data.Dataset`.
+        attack: a function of model, images, labels and epsilon that returns
+            images: `fgsm`, `bim`, or one of them with
+            `functools.partial(bim, steps=5)`.
+        epsilons: how far the attack goes; 0 gives the accuracy without attack.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        A row for each network and each epsilon: a dict with `model`, `epsilon`
+        and `accuracy`. `plotting.attack_curves` draws them.
+
+    Raises:
+        ValueError: there are no data, or the attack doesn't take its arguments.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, robustness
+    >>> cnn = models.BaselineCNN((8, 8, 1), classes=3, filters=(2, 2), units=4)
+    >>> cnn.compile("adam", "sparse_categorical_crossentropy")
+    >>> data = [(np.full((3, 8, 8, 1), 0.5), np.arange(3))]
+    >>> rows = robustness.accuracy_under_attack(
+    ...     {"cnn": cnn}, data, robustness.fgsm, epsilons=[0.0, 0.1])
+    >>> [(row["model"], row["epsilon"]) for row in rows]
+    [('cnn', 0.0), ('cnn', 0.1)]
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 5.1.
+    """
+    batches = [(np.asarray(images), np.asarray(labels)) for images, labels in data]
+    if not batches:
+        raise ValueError("Argument `data` must hold at least one batch. Received none.")
+    work = len(models) * len(epsilons) * len(batches)
+    progress = keras.utils.Progbar(work, verbose=verbose, unit_name="batch")
+    rows = []
+    for name, model in models.items():
+        for epsilon in epsilons:
+            right = []
+            for images, labels in batches:
+                changed = attack(model, images, labels, epsilon)
+                outputs = scores(model.predict_on_batch(changed))
+                right.extend(outputs.argmax(-1) == _classes(labels))
+                progress.add(1)
+            accuracy = float(np.mean(right))
+            rows.append({"model": name, "epsilon": epsilon, "accuracy": accuracy})
+    return rows
+
+
+def _classes(labels):
+    """Integers, from integers or one-hot labels."""
+    one_hot = labels.ndim == 2 and labels.shape[1] > 1
+    return labels.argmax(-1) if one_hot else labels.reshape(-1)

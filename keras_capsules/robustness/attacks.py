@@ -1,0 +1,158 @@
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_capsules import arguments
+from keras_capsules.ops import check_labels
+from keras_capsules.robustness.gradient import input_gradient, scores
+
+
+def fgsm(
+    model: keras.Model,
+    images: Any,
+    labels: Any,
+    epsilon: float,
+    loss: str | Callable | None = None,
+    clip: tuple[float, float] | None = (0.0, 1.0),
+) -> np.ndarray:
+    """Changes each pixel by epsilon, to where the loss grows.
+
+    The fast gradient sign method: `x + ε · sign(∂L/∂x)`.
+
+    A pixel without gradient stays as it is. So an image whose loss is exactly
+    zero isn't attacked at all, and margin and spread loss are zero for every
+    image that is classified with the full margin: a network can withstand its
+    own loss and yet fall to another. `keras.losses.SparseCategoricalCrossentropy(
+    from_logits=True)` has a gradient everywhere.
+
+    Args:
+        model: a network that returns scores, alone or in a dict as `scores`.
+        images: a batch of images.
+        labels: their labels, as the loss takes them.
+        epsilon: ε, in the units of the pixels.
+        loss: what the attack makes grow, a function of labels and scores or the
+            name of one; the loss that the model is compiled with by default.
+        clip: smallest and largest value of a pixel, `None` for images without
+            bounds, such as standardised ones.
+
+    Returns:
+        The changed images, in float32.
+
+    Raises:
+        ValueError: an argument is out of its range, the labels don't suit the
+            images, or there is no loss.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, robustness
+    >>> model = models.BaselineCNN((8, 8, 1), classes=3, filters=(2, 2), units=4)
+    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> images, labels = np.full((3, 8, 8, 1), 0.5), np.arange(3)
+    >>> changed = robustness.fgsm(model, images, labels, epsilon=0.1)
+    >>> bool(np.abs(changed - images).max() < 0.1001)
+    True
+
+    Reference:
+        Goodfellow, Shlens and Szegedy, Explaining and harnessing adversarial
+        examples (2015), section 4.
+    """
+    return bim(model, images, labels, epsilon, 1, None, loss, clip)
+
+
+def bim(
+    model: keras.Model,
+    images: Any,
+    labels: Any,
+    epsilon: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    loss: str | Callable | None = None,
+    clip: tuple[float, float] | None = (0.0, 1.0),
+) -> np.ndarray:
+    """Changes each pixel by up to epsilon, in several steps.
+
+    The basic iterative method: `fgsm` with a smaller step, again and again, from
+    where the last one led, and never further than ε from the original pixel.
+
+    Args:
+        model: a network that returns scores, alone or in a dict as `scores`.
+        images: a batch of images.
+        labels: their labels, as the loss takes them.
+        epsilon: ε, in the units of the pixels.
+        steps: number of steps.
+        step_size: size of a step; `epsilon / steps` by default.
+        loss: what the attack makes grow, as for `fgsm`.
+        clip: smallest and largest value of a pixel, as for `fgsm`.
+
+    Returns:
+        The changed images, in float32.
+
+    Raises:
+        ValueError: as for `fgsm`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, robustness
+    >>> model = models.BaselineCNN((8, 8, 1), classes=3, filters=(2, 2), units=4)
+    >>> model.compile("adam", "sparse_categorical_crossentropy")
+    >>> images, labels = np.full((3, 8, 8, 1), 0.5), np.arange(3)
+    >>> changed = robustness.bim(model, images, labels, epsilon=0.1, steps=4)
+    >>> bool(np.abs(changed - images).max() < 0.1001)
+    True
+
+    Reference:
+        Kurakin, Goodfellow and Bengio, Adversarial examples in the physical
+        world (2017), section 2.2.
+    """
+    steps = arguments.positive_integer("steps", steps)
+    step_size = epsilon / steps if step_size is None else step_size
+    for name, value in {"epsilon": epsilon, "step_size": step_size}.items():
+        if not value >= 0.0:
+            raise ValueError(
+                f"Argument `{name}` must not be negative. Received: {name}={value!r}"
+            )
+    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    low, high = _bounds(images, epsilon, clip)
+    _check(model, images, labels)
+    loss = _loss(model, loss)
+    changed = images
+    for _ in range(steps):
+        gradient = input_gradient(model, changed, labels, loss)
+        changed = np.clip(changed + step_size * np.sign(gradient), low, high)
+    return changed
+
+
+def _bounds(images, epsilon, clip):
+    low, high = images - epsilon, images + epsilon
+    if clip is None:
+        return low, high
+    if images.min() < clip[0] or images.max() > clip[1]:
+        raise ValueError(
+            f"Argument `images` must lie within `clip`, or `clip` be None. Received: "
+            f"values from {images.min()} to {images.max()}, clip={clip}"
+        )
+    return low.clip(*clip), high.clip(*clip)
+
+
+def _check(model, images, labels):
+    classes = scores(model.compute_output_shape(images.shape))[-1]
+    check_labels(labels, classes, several=False)
+    if len(images) != len(labels):
+        raise ValueError(
+            "Arguments `images` and `labels` must hold as many samples. Received: "
+            f"{len(images)} and {len(labels)}"
+        )
+
+
+def _loss(model, loss):
+    loss = model.loss if loss is None else loss
+    if not isinstance(loss, str) and not callable(loss):
+        raise ValueError(
+            "Argument `loss` must be a function or a name, or the model be compiled "
+            f"with one. Received: loss={loss!r}"
+        )
+    return keras.losses.get(loss)

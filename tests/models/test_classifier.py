@@ -1,0 +1,80 @@
+import keras
+import numpy as np
+import pytest
+from helpers import random_images
+
+from keras_capsules import models
+
+IMAGE_SHAPE = (8, 6, 2)
+
+
+class Linear(models.Classifier):
+    def __init__(self, input_shape, classes, **kwargs):
+        super().__init__(input_shape, classes, **kwargs)
+        self.flatten = keras.layers.Flatten(dtype=self.dtype_policy)
+        self.dense = keras.layers.Dense(classes, dtype=self.variable_dtype)
+
+    def call(self, images):
+        pixels = self.flatten(images)
+        return {"scores": self.dense(pixels), "pixels": pixels}
+
+    def compute_output_shape(self, input_shape):
+        pixels = (input_shape[0], np.prod(input_shape[1:]))
+        return {**super().compute_output_shape(input_shape), "pixels": pixels}
+
+
+def linear(**kwargs):
+    model = Linear(IMAGE_SHAPE, 3, **kwargs)
+    model.compile("adam", "mse", metrics=["accuracy"])
+    return model
+
+
+def test_losses_and_metrics_see_the_scores():
+    model = linear()
+    images, labels = random_images(8, IMAGE_SHAPE)
+    one_hot = np.eye(3)[labels]
+    results = model.evaluate(images, one_hot, verbose=0, return_dict=True)
+    scores = model.predict(images, verbose=0)["scores"]
+    assert results["loss"] == pytest.approx(np.mean((scores - one_hot) ** 2), rel=1e-4)
+    assert results["accuracy"] == pytest.approx(np.mean(scores.argmax(-1) == labels))
+    history = model.fit(images, one_hot, epochs=3, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_labels_are_checked_before_a_step_is_compiled():
+    model = linear()
+    images, labels = random_images(8, IMAGE_SHAPE)
+    for method in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="`y` holds the label 3"):
+            method(images, labels * 0 + 3)
+        with pytest.raises(ValueError, match="`y` must have shape"):
+            method(images, np.zeros((8, 4)))
+
+
+def test_images_of_another_shape():
+    with pytest.raises(ValueError, match="incompatible with the layer"):
+        linear()(random_images(2, (6, 8, 2))[0])
+
+
+def test_symbolic_outputs_are_like_the_real_ones():
+    model = linear(dtype="mixed_bfloat16")
+    symbolic = model(keras.Input(IMAGE_SHAPE, batch_size=4))
+    real = model(random_images(4, IMAGE_SHAPE)[0])
+    for name, tensor in real.items():
+        assert symbolic[name].shape == tuple(tensor.shape)
+        assert symbolic[name].dtype == keras.backend.standardize_dtype(tensor.dtype)
+
+
+def test_config_round_trip():
+    config = linear(name="line").get_config()
+    assert config["input_shape"] == IMAGE_SHAPE and config["classes"] == 3
+    assert Linear.from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("input_shape", (8, 8), 3), ("input_shape", 8, 3), ("classes", (8, 8, 1), 0)],
+)
+def test_bad_argument(name, shape, classes):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        models.Classifier(shape, classes)
