@@ -44,6 +44,15 @@ def window(name: str, value: Any) -> tuple[int, int]:
     return positive_integers(name, value, 2)
 
 
+def pose_shape(name: str, value: Any) -> int | tuple[int, int] | None:
+    """Returns the size of a vector, the rows and columns of a matrix, or `None`."""
+    if value is None:
+        return None
+    if isinstance(value, Integral):
+        return positive_integer(name, value)
+    return positive_integers(name, value, 2)
+
+
 def one_of(name: str, value: Any, allowed: Collection) -> Any:
     """Returns `value` if it is among `allowed`."""
     if value not in allowed:
@@ -71,6 +80,17 @@ def shape(name: str, value: Any, expected: str, rank: int, static: tuple = ()) -
         raise ValueError(
             f"`{name}` must have shape {expected} with known sizes on the axes "
             f"{tuple(static)}. Received: {value}"
+        )
+    return value
+
+
+def grid_of_poses(value: tuple) -> tuple:
+    """Returns the shape of poses on a grid, vectors or matrices, if it is one."""
+    value = tuple(value)
+    if len(value) not in (5, 6) or None in value[1:]:
+        raise ValueError(
+            "Poses must have shape (batch, height, width, types, D) or (batch, height, "
+            f"width, types, P, Q), every size known but the batch. Received: {value}"
         )
     return value
 

@@ -1,8 +1,21 @@
 """Capsule layers: who may talk to whom."""
 
+from keras_capsules.layers.capsule_layer import CapsuleLayer
 from keras_capsules.layers.capsule_length import CapsuleLength
 from keras_capsules.layers.capsule_mask import CapsuleMask
+from keras_capsules.layers.conv_capsule import ConvCapsule
 from keras_capsules.layers.digit_capsule import DigitCapsule
+from keras_capsules.layers.em_routing_capsule import EMRoutingCapsule
+from keras_capsules.layers.pose_normalization import PoseNormalization
 from keras_capsules.layers.primary_capsule import PrimaryCapsule
 
-__all__ = ["CapsuleLength", "CapsuleMask", "DigitCapsule", "PrimaryCapsule"]
+__all__ = [
+    "CapsuleLayer",
+    "CapsuleLength",
+    "CapsuleMask",
+    "ConvCapsule",
+    "DigitCapsule",
+    "EMRoutingCapsule",
+    "PoseNormalization",
+    "PrimaryCapsule",
+]

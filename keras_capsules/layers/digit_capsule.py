@@ -2,19 +2,18 @@ from math import prod
 from typing import Any
 
 import keras
-from keras import initializers, ops, regularizers
+from keras import initializers, ops
 
-from keras_capsules import arguments
-from keras_capsules import routing as routings
+from keras_capsules.layers.capsule_layer import CapsuleLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class DigitCapsule(keras.layers.Layer):
+class DigitCapsule(CapsuleLayer):
     """Capsules that stand for whole objects, each connected to every child.
 
     Child i votes for the pose of parent j with a matrix of its own,
-    `û_j|i = u_i W_ij`, and the routing decides who listens to whom. The
-    activation of a parent is the length of its pose.
+    `û_j|i = u_i W_ij`, and the routing decides who listens to whom. With
+    dynamic routing the activation of a parent is the length of its pose.
 
     Args:
         capsules: number of parents, the classes.
@@ -30,7 +29,8 @@ class DigitCapsule(keras.layers.Layer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: poses of the children.
+        inputs: poses of the children, or `(poses, activations)`. Poses alone are
+            as active as they are long.
 
     Input shape:
         `(batch, …, D)` with every size known but the batch: all axes between
@@ -38,7 +38,8 @@ class DigitCapsule(keras.layers.Layer):
         `(I, capsules, D, pose_shape)`.
 
     Output shape:
-        `(batch, capsules, pose_shape)` in the layer's compute dtype.
+        `(batch, capsules, pose_shape)` in the layer's compute dtype, and with a
+        routing that computes activations `(batch, capsules)` for these.
 
     Raises:
         ValueError: an argument is out of its range, the input has fewer than 3
@@ -67,48 +68,36 @@ class DigitCapsule(keras.layers.Layer):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.capsules = arguments.positive_integer("capsules", capsules)
-        self.pose_shape = arguments.positive_integer("pose_shape", pose_shape)
-        self.routing = routings.get(routing)
-        self.kernel_initializer = initializers.get(
-            kernel_initializer or initializers.RandomNormal(stddev=0.1)
+        if kernel_initializer is None:
+            kernel_initializer = initializers.RandomNormal(stddev=0.1)
+        super().__init__(
+            capsules,
+            pose_shape,
+            routing,
+            kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
         )
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
 
-    def build(self, input_shape):
-        input_shape = tuple(input_shape)
-        if len(input_shape) < 3 or None in input_shape[1:]:
+    def poses_shape(self, shape):
+        shape = tuple(shape)
+        if len(shape) < 3 or None in shape[1:]:
             raise ValueError(
                 "`inputs` must have shape (batch, …, children, pose size) with every "
-                f"size known but the batch. Received: {input_shape}"
+                f"size known but the batch. Received: {shape}"
             )
-        self.input_spec = keras.layers.InputSpec(shape=(None, *input_shape[1:]))
-        *children, size = input_shape[1:]
-        children = prod(children)
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(children, self.capsules, size, self.pose_shape),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-        )
+        return shape
 
-    def call(self, inputs):
+    def child_pose(self, shape):
+        return shape[-1:]
+
+    def kernel_axes(self, shape):
+        return (prod(shape[1:-1]),)
+
+    def problem(self, poses, activations):
         children, _, size, _ = self.kernel.shape
-        poses = ops.reshape(inputs, (-1, children, 1, size))
-        parents = self.routing(poses, ops.convert_to_tensor(self.kernel))
-        parents = ops.reshape(parents, (-1, self.capsules, self.pose_shape))
-        return ops.cast(parents, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.capsules, self.pose_shape)
-
-    def get_config(self):
         return {
-            **super().get_config(),
-            "capsules": self.capsules,
-            "pose_shape": self.pose_shape,
-            "routing": keras.saving.serialize_keras_object(self.routing),
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "poses": ops.reshape(poses, (-1, children, 1, size)),
+            "kernel": ops.convert_to_tensor(self.kernel),
+            "activations": ops.reshape(activations, (-1, children)),
         }

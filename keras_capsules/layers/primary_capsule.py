@@ -1,3 +1,4 @@
+from math import prod
 from typing import Any
 
 import keras
@@ -12,12 +13,14 @@ class PrimaryCapsule(keras.layers.Layer):
     """The first layer of capsules: a convolution whose channels are poses.
 
     At each position of the grid that a convolution without activation leaves,
-    there are `capsules` types of capsules. The pose of each is squashed to a
-    length below 1, the probability that its part is there.
+    there are `capsules` types of capsules. A vector pose is squashed to a length
+    below 1, the probability that its part is there; a capsule with a matrix pose
+    has another channel for that, whose sigmoid is its activation.
 
     Args:
         capsules: number of capsule types at each position.
-        pose_shape: size of a pose.
+        pose_shape: pose of a capsule: an integer for a vector, `(P, Q)` for a
+            matrix.
         kernel_size: height and width of the convolution's receptive field, an
             integer or a tuple of 2.
         strides: strides along height and width, an integer or a tuple of 2.
@@ -36,8 +39,9 @@ class PrimaryCapsule(keras.layers.Layer):
         `(batch, height, width, channels)`, channels known.
 
     Output shape:
-        `(batch, new height, new width, capsules, pose_shape)` in the layer's
-        compute dtype.
+        Vectors: `(batch, new height, new width, capsules, D)`. Matrices: poses
+        `(batch, new height, new width, capsules, P, Q)` and activations
+        `(batch, new height, new width, capsules)`. In the layer's compute dtype.
 
     Raises:
         ValueError: an argument is out of its range, the input has another rank
@@ -52,15 +56,21 @@ class PrimaryCapsule(keras.layers.Layer):
     >>> tuple(primary(features).shape)
     (2, 6, 6, 4, 8)
 
+    >>> primary = layers.PrimaryCapsule(8, (4, 4))
+    >>> poses, activations = primary(features)
+    >>> tuple(poses.shape), tuple(activations.shape)
+    ((2, 20, 20, 8, 4, 4), (2, 20, 20, 8))
+
     Reference:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
-        section 4.
+        section 4; Hinton, Sabour and Frosst, Matrix capsules with EM routing
+        (2018), section 4.
     """
 
     def __init__(
         self,
         capsules: int,
-        pose_shape: int,
+        pose_shape: int | tuple[int, int],
         kernel_size: int | tuple[int, int] = 1,
         strides: int | tuple[int, int] = 1,
         padding: str = "valid",
@@ -72,12 +82,18 @@ class PrimaryCapsule(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.capsules = arguments.positive_integer("capsules", capsules)
-        self.pose_shape = arguments.positive_integer("pose_shape", pose_shape)
+        self.pose_shape = arguments.pose_shape("pose_shape", pose_shape)
+        if self.pose_shape is None:
+            raise ValueError("Argument `pose_shape` must be given. Received: None")
+        if isinstance(self.pose_shape, int):
+            self._channels = self.pose_shape
+        else:
+            self._channels = prod(self.pose_shape) + 1
         self.kernel_size = arguments.window("kernel_size", kernel_size)
         self.strides = arguments.window("strides", strides)
         self.padding = arguments.one_of("padding", padding, ("valid", "same"))
         self.conv = keras.layers.Conv2D(
-            capsules * pose_shape,
+            capsules * self._channels,
             self.kernel_size,
             self.strides,
             padding,
@@ -99,15 +115,24 @@ class PrimaryCapsule(keras.layers.Layer):
 
     def call(self, inputs):
         self._check_receptive_field(inputs.shape)
-        features = self.conv(inputs)  # (batch, height, width, capsules·D)
+        features = self.conv(inputs)
         _, height, width, _ = ops.shape(features)
-        return squash(
-            ops.reshape(features, (-1, height, width, self.capsules, self.pose_shape))
+        # (batch, height, width, capsules, D or P·Q + 1)
+        features = ops.reshape(
+            features, (-1, height, width, self.capsules, self._channels)
         )
+        if isinstance(self.pose_shape, int):
+            return squash(features)
+        poses, activations = features[..., :-1], ops.sigmoid(features[..., -1])
+        grid = (-1, height, width, self.capsules)
+        return ops.reshape(poses, (*grid, *self.pose_shape)), activations
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = self.conv.compute_output_shape(input_shape)
-        return (batch, height, width, self.capsules, self.pose_shape)
+        grid = (batch, height, width, self.capsules)
+        if isinstance(self.pose_shape, int):
+            return (*grid, self.pose_shape)
+        return (*grid, *self.pose_shape), grid
 
     def get_config(self):
         conv = self.conv.get_config()

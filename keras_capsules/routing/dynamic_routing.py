@@ -37,6 +37,7 @@ class DynamicRouting(Routing):
         kernel: the transformation matrices that make votes of poses.
         activations: activations of the children. Not used: the length of a
             pose already says how present a child is.
+        fields: not used: each receptive field routes on its own.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`
@@ -77,7 +78,7 @@ class DynamicRouting(Routing):
         self.loop = arguments.one_of("loop", loop, ("while", "unroll"))
         self.stop_gradient = stop_gradient
 
-    def call(self, poses, kernel, activations=None):
+    def call(self, poses, kernel, activations=None, fields=None):
         u = self._votes(poses, kernel)
         # The votes that the logits see, and the logits themselves.
         u_b = ops.stop_gradient(u) if self.stop_gradient else u
@@ -94,13 +95,16 @@ class DynamicRouting(Routing):
         v = self._parents(u, self._couplings(b))  # (batch, parents, P·R)
         return self._as_matrices(v, poses, kernel)
 
-    def trace(self, poses: Any, kernel: Any, activations: Any = None) -> dict:
+    def trace(
+        self, poses: Any, kernel: Any, activations: Any = None, fields: Any = None
+    ) -> dict:
         """What happens in each iteration, to look at.
 
         Args:
             poses: as for calling the routing.
             kernel: as for calling the routing.
             activations: as for calling the routing.
+            fields: as for calling the routing.
 
         Returns:
             A dict of two tensors: `couplings`
@@ -118,7 +122,9 @@ class DynamicRouting(Routing):
             parents.append(self._as_matrices(v, poses, kernel))
         return {"couplings": ops.stack(couplings), "poses": ops.stack(parents)}
 
-    def compute_output_shape(self, poses_shape, kernel_shape, activations_shape=None):
+    def compute_output_shape(
+        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
+    ):
         return (poses_shape[0], kernel_shape[1], poses_shape[2], kernel_shape[3])
 
     def get_config(self):

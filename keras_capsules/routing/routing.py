@@ -7,16 +7,26 @@ import keras
 class Routing(keras.layers.Layer):
     """Base class of routings: how children choose their parents.
 
-    A routing is called with `(poses, kernel, activations=None)` and makes the
-    votes itself, when and for which parents it needs them. It returns the poses
-    of the parents, or `(poses, activations)` if it computes activations of their
-    own, and says so in `compute_output_shape(poses_shape, kernel_shape)`.
+    A routing is called with `(poses, kernel, activations=None, fields=None)` and
+    makes the votes itself, when and for which parents it needs them. It returns
+    the poses of the parents, or `(poses, activations)` if it computes activations
+    of their own.
 
     It computes in the dtype that it is given: the layer that owns the kernel
     chooses the precision of the votes.
 
     Args:
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Attributes:
+        computes_activations: whether it returns activations too.
+
+    Call arguments:
+        poses: poses of the children.
+        kernel: the transformation matrices that make votes of poses.
+        activations: activations of the children.
+        fields: the `ops.ReceptiveFields` of the layer, if the children of one
+            image are spread over several rows of the batch.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`,
@@ -31,6 +41,8 @@ class Routing(keras.layers.Layer):
     >>> isinstance(routing.get("dynamic"), routing.Routing)
     True
     """
+
+    computes_activations = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)

@@ -1,0 +1,185 @@
+from typing import Any
+
+import keras
+from keras import initializers, ops, regularizers
+
+from keras_capsules import arguments
+from keras_capsules import routing as routings
+from keras_capsules.ops import safe_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class CapsuleLayer(keras.layers.Layer):
+    """Base class of the layers whose parents are found by a routing.
+
+    A subclass knows the geometry: which children a parent sees and which of them
+    share a matrix. It brings them into the one form that a routing solves, rows
+    of children and the matrices that make their votes.
+
+    Args:
+        capsules: number of parent types.
+        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
+            matrix, with the rows P of the children's poses; `None` for the pose
+            of the children.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it.
+        kernel_initializer: initializer of the kernel. By default a normal
+            distribution that makes votes of variance 1 from poses whose elements
+            have size 1. (Keras's initializers that scale with fan-in take the
+            kernel for a convolution's.)
+        kernel_regularizer: regularizer of the kernel.
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: poses of the children, or `(poses, activations)`. Poses alone are
+            as active as they are long.
+
+    Output shape:
+        The poses of the parents and, if the routing computes them, their
+        activations, in the layer's compute dtype.
+
+    Raises:
+        ValueError: an argument is out of its range or the poses do not fit.
+
+    Example:
+
+    >>> from keras_capsules import layers
+    >>> isinstance(layers.DigitCapsule(10), layers.CapsuleLayer)
+    True
+    """
+
+    def __init__(
+        self,
+        capsules: int,
+        pose_shape: int | tuple[int, int] | None,
+        routing: Any,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.capsules = arguments.positive_integer("capsules", capsules)
+        self.pose_shape = arguments.pose_shape("pose_shape", pose_shape)
+        self.routing = routings.get(routing)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        shape = self.poses_shape(_poses(input_shape))
+        pose = self.child_pose(shape)
+        rows, columns = (1, *pose)[-2:]
+        parent_columns = self._parent_pose(pose)[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_axes(shape), self.capsules, columns, parent_columns),
+            initializer=self.kernel_initializer
+            or initializers.RandomNormal(stddev=columns**-0.5),
+            regularizer=self.kernel_regularizer,
+        )
+        self.routing.build(
+            (None, None, rows, columns), (None, self.capsules, columns, parent_columns)
+        )
+
+    def call(self, inputs):
+        outputs = self.routing(**self._problem(inputs))
+        shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
+        if not self.routing.computes_activations:
+            return self._output(outputs, shapes)
+        return tuple(map(self._output, outputs, shapes))
+
+    def trace(self, inputs: Any) -> dict:
+        """What happens in each iteration of the routing, to look at.
+
+        Args:
+            inputs: as for calling the layer.
+
+        Returns:
+            The routing's trace. Where parents have positions, each is a row of
+            its own: `image · positions + position`.
+        """
+        return self.routing.trace(**self._problem(inputs))
+
+    def compute_output_shape(self, input_shape):
+        shape = self.poses_shape(_poses(input_shape))
+        parents = (shape[0], *self.parent_grid(shape), self.capsules)
+        poses = (*parents, *self._parent_pose(self.child_pose(shape)))
+        return (poses, parents) if self.routing.computes_activations else poses
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "capsules": self.capsules,
+            "pose_shape": self.pose_shape,
+            "routing": keras.saving.serialize_keras_object(self.routing),
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+        }
+
+    # What a subclass says of itself.
+
+    def poses_shape(self, shape: tuple) -> tuple:
+        """Returns the shape of the children's poses if the layer can take it."""
+        raise NotImplementedError
+
+    def child_pose(self, shape: tuple) -> tuple:
+        """The pose of one child, `(D,)` or `(P, Q)`, in poses of this shape."""
+        return shape[4:]
+
+    def kernel_axes(self, shape: tuple) -> tuple:
+        """The axes of the kernel before the parents, for poses of this shape."""
+        raise NotImplementedError
+
+    def parent_grid(self, shape: tuple) -> tuple:
+        """Height and width of the grid of parents, `()` if they have none."""
+        return ()
+
+    def problem(self, poses: Any, activations: Any) -> dict:
+        """Brings children into the form that a routing solves.
+
+        Args:
+            poses: poses of the children, `(…, P, Q)`.
+            activations: activations of the children, `(…)`.
+
+        Returns:
+            The arguments of the routing.
+        """
+        raise NotImplementedError
+
+    def _problem(self, inputs):
+        poses = _poses(inputs)
+        pose = self.child_pose(self.poses_shape(poses.shape))
+        if poses is inputs:
+            axes = tuple(range(-len(pose), 0))
+            activations = ops.cast(safe_norm(poses, axes), poses.dtype)
+        else:
+            activations = inputs[1]
+        # A vector is a matrix of one row.
+        matrix = (1, *pose)[-2:]
+        poses = ops.reshape(poses, (-1, *activations.shape[1:], *matrix))
+        return self.problem(poses, activations)
+
+    def _parent_pose(self, pose):
+        if self.pose_shape is None:
+            return pose
+        parent = self.pose_shape
+        parent = (parent,) if isinstance(parent, int) else parent
+        if len(parent) != len(pose) or parent[:-1] != pose[:-1]:
+            raise ValueError(
+                "Argument `pose_shape` must have as many axes and rows as the poses "
+                f"of the children, {pose}. Received: pose_shape={self.pose_shape}"
+            )
+        return parent
+
+    def _output(self, x, shape):
+        return ops.cast(ops.reshape(x, (-1, *shape[1:])), self.compute_dtype)
+
+
+def _shape(x):
+    return tuple(x.shape)
+
+
+def _poses(inputs):
+    """The first of a pair of tensors or of shapes, or the only one there is."""
+    pair = isinstance(inputs, (tuple, list)) and not isinstance(inputs[-1], int)
+    return inputs[0] if pair else inputs

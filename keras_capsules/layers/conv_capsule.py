@@ -1,0 +1,143 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.layers.capsule_layer import CapsuleLayer
+from keras_capsules.ops import ReceptiveFields
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class ConvCapsule(CapsuleLayer):
+    """Capsules that see a patch of the capsules below, as in a convolution.
+
+    At each position `capsules` types of parents see the children of a patch, of
+    every type. The child at place k of the patch and of type c votes for type j
+    with the matrix `W_kcj`, the same at all positions.
+
+    Args:
+        capsules: number of parent types at each position.
+        kernel_size: height and width of a patch, an integer or a tuple of 2.
+        strides: steps from one patch to the next along height and width, an
+            integer or a tuple of 2.
+        padding: `"valid"`, or `"same"`, where the children beyond the border are
+            inactive.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it.
+        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
+            matrix, with the rows P of the children's poses; `None` for the pose
+            of the children.
+        kernel_initializer: initializer of the kernel. By default a normal
+            distribution that makes votes of variance 1 from poses whose elements
+            have size 1.
+        kernel_regularizer: regularizer of the kernel.
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(poses, activations)` of the children, or poses alone, which are
+            as active as they are long.
+
+    Input shape:
+        Poses `(batch, height, width, types, D)` or
+        `(batch, height, width, types, P, Q)`, activations
+        `(batch, height, width, types)`; every size known but the batch. The
+        kernel has shape `(*kernel_size, types, capsules, Q, R)`.
+
+    Output shape:
+        Poses `(batch, new height, new width, capsules, …)` and, if the routing
+        computes them, activations `(batch, new height, new width, capsules)`, in
+        the layer's compute dtype.
+
+    Raises:
+        ValueError: an argument is out of its range, the input has another rank
+            or an unknown size, or the patch is larger than the image.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> poses = keras.random.normal((2, 12, 12, 8, 4, 4))
+    >>> activations = keras.random.uniform((2, 12, 12, 8))
+    >>> conv = layers.ConvCapsule(16, kernel_size=3, strides=2)
+    >>> poses, activations = conv((poses, activations))
+    >>> tuple(poses.shape), tuple(activations.shape)
+    ((2, 5, 5, 16, 4, 4), (2, 5, 5, 16))
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 4 and figure 1.
+    """
+
+    def __init__(
+        self,
+        capsules: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str = "valid",
+        routing: Any = "em",
+        pose_shape: int | tuple[int, int] | None = None,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            capsules,
+            pose_shape,
+            routing,
+            kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+        self.kernel_size = arguments.window("kernel_size", kernel_size)
+        self.strides = arguments.window("strides", strides)
+        self.padding = arguments.one_of("padding", padding, ("valid", "same"))
+
+    def poses_shape(self, shape):
+        shape = arguments.grid_of_poses(shape)
+        if self.padding == "valid":
+            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+        return shape
+
+    def kernel_axes(self, shape):
+        return (*self.kernel_size, shape[3])
+
+    def parent_grid(self, shape):
+        return self._fields(shape).grid
+
+    def problem(self, poses, activations):
+        fields = self._fields(poses.shape)
+        places = fields.positions.shape[1]
+        children = places * poses.shape[3]
+        kernel = ops.reshape(self.kernel, (children, *self.kernel.shape[3:]))
+        poses = self._patches(poses, fields)
+        return {
+            "poses": ops.reshape(poses, (-1, children, *poses.shape[-2:])),
+            "kernel": kernel,
+            "activations": ops.reshape(
+                self._patches(activations, fields), (-1, children)
+            ),
+            "fields": fields,
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+    def _fields(self, shape):
+        return ReceptiveFields(
+            shape[1:3], self.kernel_size, self.strides, self.padding, shape[3]
+        )
+
+    def _patches(self, x, fields):
+        """What lies at the places of each field, (batch, fields · places, …)."""
+        _, height, width, *child = x.shape
+        x = ops.reshape(x, (-1, height * width, *child))
+        if self.padding == "same":
+            x = ops.concatenate([x, ops.zeros_like(x[:, :1])], axis=1)
+        return ops.take(x, fields.positions.ravel(), axis=1)

@@ -1,0 +1,120 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.layers.capsule_layer import CapsuleLayer
+from keras_capsules.ops import add_coordinates
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class EMRoutingCapsule(CapsuleLayer):
+    """Capsules of classes, which see all children of an image.
+
+    Children of one type share their matrices over all positions, since an
+    object is the same wherever it is. What would be lost with that, the place of
+    the child, is added to its vote: the relative row and column, from 0 to 1, to
+    the first two elements of the right-hand column.
+
+    Args:
+        capsules: number of parents, the classes.
+        coordinate_addition: whether votes hold the place of the child. Only for
+            matrix poses.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it.
+        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
+            matrix, with the rows P of the children's poses; `None` for the pose
+            of the children.
+        kernel_initializer: initializer of the kernel. By default a normal
+            distribution that makes votes of variance 1 from poses whose elements
+            have size 1.
+        kernel_regularizer: regularizer of the kernel.
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(poses, activations)` of the children, or poses alone, which are
+            as active as they are long.
+
+    Input shape:
+        Poses `(batch, height, width, types, D)` or
+        `(batch, height, width, types, P, Q)`, activations
+        `(batch, height, width, types)`; every size known but the batch. The
+        kernel has shape `(types, capsules, Q, R)`: the same weights take grids
+        of any size.
+
+    Output shape:
+        Poses `(batch, capsules, …)` and, if the routing computes them,
+        activations `(batch, capsules)`, in the layer's compute dtype.
+
+    Raises:
+        ValueError: an argument is out of its range, the input has another rank
+            or an unknown size, or coordinates are to be added to vector poses.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> poses = keras.random.normal((2, 3, 3, 16, 4, 4))
+    >>> activations = keras.random.uniform((2, 3, 3, 16))
+    >>> poses, activations = layers.EMRoutingCapsule(10)((poses, activations))
+    >>> tuple(poses.shape), tuple(activations.shape)
+    ((2, 10, 4, 4), (2, 10))
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        sections 3 and 4.
+    """
+
+    def __init__(
+        self,
+        capsules: int,
+        coordinate_addition: bool = True,
+        routing: Any = "em",
+        pose_shape: int | tuple[int, int] | None = None,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            capsules,
+            pose_shape,
+            routing,
+            kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+        self.coordinate_addition = coordinate_addition
+
+    def poses_shape(self, shape):
+        shape = arguments.grid_of_poses(shape)
+        if self.coordinate_addition and (len(shape) == 5 or shape[4] < 2):
+            raise ValueError(
+                "Argument `coordinate_addition` must be False for poses that are not "
+                "matrices of at least two rows. Received: coordinate_addition="
+                f"{self.coordinate_addition} with poses {shape}"
+            )
+        return shape
+
+    def kernel_axes(self, shape):
+        return (shape[3],)
+
+    def problem(self, poses, activations):
+        _, height, width, types, *pose = poses.shape
+        children = height * width * types
+        poses = ops.reshape(poses, (-1, children, *pose))
+        kernel = ops.tile(self.kernel, (height * width, 1, 1, 1))
+        if self.coordinate_addition:
+            poses, kernel = add_coordinates(poses, kernel, (height, width))
+        return {
+            "poses": poses,
+            "kernel": kernel,
+            "activations": ops.reshape(activations, (-1, children)),
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "coordinate_addition": self.coordinate_addition,
+        }

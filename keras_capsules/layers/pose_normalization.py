@@ -1,0 +1,63 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.ops import at_least_float32
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class PoseNormalization(keras.layers.Layer):
+    """Gives the poses of an image elements of size 1.
+
+    All poses of an image are divided by one number, the root of the mean square
+    of their elements. The pose of a parent is an average of votes and the more
+    of them disagree the smaller it is; EM routing measures votes by its minimum
+    variance, so that without this each layer would route more softly than the
+    one before, and differently for every image size.
+
+    Unlike batch normalization it needs no statistics, does the same in training
+    and in use, and keeps the relations between the poses of an image.
+
+    Args:
+        epsilon: added to the mean square.
+        **kwargs: `name`, `dtype` and the other arguments of
+            `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: poses, or `(poses, activations)`.
+
+    Input shape:
+        Poses `(batch, …)`, activations of any shape.
+
+    Output shape:
+        The same as the input, in the layer's compute dtype.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> poses = layers.PoseNormalization()(5.0 * keras.ops.ones((1, 6, 6, 8, 4, 4)))
+    >>> round(float(poses[0, 0, 0, 0, 0, 0]), 3)
+    1.0
+    """
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def call(self, inputs):
+        pair = isinstance(inputs, (tuple, list))
+        poses = inputs[0] if pair else inputs
+        # Beyond this the square would overflow.
+        x = ops.clip(at_least_float32(poses), -1e15, 1e15)
+        axes = tuple(range(1, len(x.shape)))
+        mean_square = ops.mean(ops.square(x), axis=axes, keepdims=True)
+        poses = ops.cast(x / ops.sqrt(mean_square + self.epsilon), self.compute_dtype)
+        return (poses, inputs[1]) if pair else poses
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

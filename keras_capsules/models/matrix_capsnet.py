@@ -1,0 +1,170 @@
+from typing import Any
+
+import keras
+
+from keras_capsules import arguments
+from keras_capsules import routing as routings
+from keras_capsules.layers import (
+    ConvCapsule,
+    EMRoutingCapsule,
+    PoseNormalization,
+    PrimaryCapsule,
+)
+from keras_capsules.models.classifier import Classifier
+
+_CONFIGS = {"paper": (32, 32, 32, 32), "small": (64, 8, 16, 16)}
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class MatrixCapsNet(Classifier):
+    """The network of "Matrix capsules with EM routing".
+
+    A 5×5 convolution with stride 2 and A channels, B types of primary capsules,
+    two layers of convolutional capsules with 3×3 patches, C types with stride 2
+    and D types with stride 1, and a capsule for each class. The activation of a
+    class capsule says whether its class is there.
+
+    The poses that enter a routing have elements of size 1 (`PoseNormalization`).
+
+    Compile it with `SpreadLoss`, raise its margin with `SpreadMarginSchedule`,
+    and fit it on standardised images and labels.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image, at least 19×19
+            pixels.
+        classes: number of classes.
+        config: `"paper"`, `"small"`, or a tuple of A, B, C and D.
+        coordinate_addition: whether the votes for classes hold the place of the
+            child.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it. Each of the three layers gets a copy.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: standardised images: mean 0 and variance 1.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)`, the activations of the class capsules
+        in float32, and `poses` `(batch, classes, 4, 4)`.
+
+    Raises:
+        ValueError: an argument is out of its range, the image is too small, or
+            labels given as arrays have another shape or values outside the
+            classes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import losses, models
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> model.compile("adam", loss=losses.SpreadLoss(), metrics=["accuracy"])
+    >>> images, labels = np.random.randn(6, 20, 20, 1), np.arange(6) % 3
+    >>> history = model.fit(images, labels, verbose=0)
+    >>> outputs = model.predict(images, verbose=0)
+    >>> outputs["scores"].shape, outputs["poses"].shape
+    ((6, 3), (6, 3, 4, 4))
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 4 and figure 1.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        config: str | tuple[int, int, int, int] = "paper",
+        coordinate_addition: bool = True,
+        routing: Any = "em",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, classes, **kwargs)
+        if isinstance(config, str):
+            config = _CONFIGS[arguments.one_of("config", config, _CONFIGS)]
+        a, b, c, d = config = arguments.positive_integers("config", config, 4)
+        if min(self.image_shape[:2]) < 19:
+            raise ValueError(
+                "Argument `input_shape` must be at least 19×19 pixels, so that each "
+                f"layer has something to look at. Received: {self.image_shape}"
+            )
+        routing = keras.saving.serialize_keras_object(routings.get(routing))
+        self._config = {
+            "config": config,
+            "coordinate_addition": coordinate_addition,
+            "routing": routing,
+        }
+
+        # The sublayers take this model's precision, also when it is loaded
+        # under another global policy.
+        dtype = self.dtype_policy
+        self.conv = keras.layers.Conv2D(
+            a,
+            5,
+            2,
+            # Half precision must not overflow on images of any scale.
+            activation=keras.layers.ReLU(max_value=1e3, dtype=dtype),
+            kernel_initializer="he_normal",
+            data_format="channels_last",
+            dtype=dtype,
+            name="conv",
+        )
+        self.primary = PrimaryCapsule(b, (4, 4), dtype=dtype, name="primary_capsule")
+        self.conv_capsules_1 = ConvCapsule(
+            c, 3, 2, routing=routing, dtype=dtype, name="conv_capsules_1"
+        )
+        self.conv_capsules_2 = ConvCapsule(
+            d, 3, 1, routing=routing, dtype=dtype, name="conv_capsules_2"
+        )
+        self.class_capsules = EMRoutingCapsule(
+            classes, coordinate_addition, routing, dtype=dtype, name="class_capsules"
+        )
+        self.normalization = PoseNormalization(dtype=dtype, name="pose_normalization")
+        self.build((None, *self.image_shape))
+
+    @property
+    def _capsule_layers(self):
+        return self.conv_capsules_1, self.conv_capsules_2, self.class_capsules
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in (self.conv, self.primary, *self._capsule_layers):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, images):
+        capsules = self.primary(self.conv(images))
+        for layer in self._capsule_layers:
+            capsules = layer(self.normalization(capsules))
+        poses, activations = capsules
+        return {
+            "scores": keras.ops.cast(activations, self.variable_dtype),
+            "poses": poses,
+        }
+
+    def trace(self, images: Any) -> dict:
+        """What the routing of each layer does with images, to look at.
+
+        Args:
+            images: as for calling the network.
+
+        Returns:
+            A dict of the traces of the layers, by their names; see
+            `CapsuleLayer.trace`.
+        """
+        traces = {}
+        capsules = self.primary(self.conv(images))
+        for layer in self._capsule_layers:
+            capsules = self.normalization(capsules)
+            traces[layer.name] = layer.trace(capsules)
+            capsules = layer(capsules)
+        return traces
+
+    def compute_output_shape(self, input_shape):
+        scores = (input_shape[0], self.classes)
+        return {"scores": scores, "poses": (*scores, 4, 4)}
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
