@@ -28,7 +28,7 @@ _LIGHTINGS = (
 )
 # Spots of a lamp as seen from the toy, one for each sample of a pixel: what lies
 # between two of them has the soft edge of a shadow.
-_LAMP = 0.03 * np.array([(1, 1, 0), (-1, -1, 1), (1, -1, -1), (-1, 1, 0)])
+_LAMP = 0.02 * np.array([(1, 1, 0), (-1, -1, 1), (1, -1, -1), (-1, 1, 0)])
 
 
 class Studio:
@@ -69,15 +69,13 @@ class Studio:
         elevation, azimuth = np.deg2rad([elevation, azimuth])
         field = _FIELD * rng.uniform(0.92, 1.15)
         aim = self._centre + np.append(rng.uniform(-0.12, 0.12, 2), 0.0)
-        gains = rng.uniform(0.85, 1.1, len(lightings))
-        contrasts = rng.uniform(0.8, 1.2, len(lightings))
+        exposures = rng.uniform((0.85, 0.8), (1.1, 1.2), (len(lightings), 2))
         pairs = np.empty((len(lightings), 2, SIZE, SIZE), "uint8")
         for eye, side in enumerate((-0.5, 0.5)):
             backward = _direction(azimuth + side * _BASELINE, elevation)
             surface = self._surface(aim, backward, field)
-            for index, (lighting, gain, contrast) in enumerate(
-                zip(lightings, gains, contrasts, strict=True)
-            ):
+            for index, lighting in enumerate(lightings):
+                gain, contrast = exposures[index]
                 grey = gain * self._shade(surface, azimuth, _LIGHTINGS[lighting])
                 grey = 0.5 + contrast * (grey - 0.5)
                 pairs[index, eye] = np.clip(255.0 * grey, 0.0, 255.0).round()

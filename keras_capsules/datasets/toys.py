@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import os
 from itertools import product
 
@@ -127,39 +126,38 @@ class Toys(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, instances):
         config = self.builder_config
-        categories = range(len(CATEGORIES))
-        views = [*product(categories, instances, config.elevations, config.azimuths)]
+        views = [*product(config.elevations, config.azimuths)]
+        shown = [*product(range(len(CATEGORIES)), instances)]
         # Threads would take turns: a ray holds Python's lock while it is cast.
         workers = joblib.Parallel(n_jobs=-1, return_as="generator")
         rendered = workers(
-            joblib.delayed(_render)(view, config.lightings) for view in views
+            joblib.delayed(_photographs)(*numbers, views, config.lightings)
+            for numbers in shown
         )
-        for view, pairs in zip(views, rendered, strict=True):
-            category, instance, elevation, azimuth = view
-            for lighting, (left, right) in zip(config.lightings, pairs, strict=True):
-                yield (
-                    "_".join(map(str, (*view, lighting))),
-                    {
-                        "image": left[..., None],
-                        "image2": right[..., None],
+        for (category, instance), photographs in zip(shown, rendered, strict=True):
+            for (elevation, azimuth), pairs in zip(views, photographs, strict=True):
+                for lighting, pair in zip(config.lightings, pairs, strict=True):
+                    example = {
+                        "image": pair[0, ..., None],
+                        "image2": pair[1, ..., None],
                         "label_category": category,
                         "instance": instance,
                         "label_elevation": elevation,
                         "label_azimuth": azimuth,
                         "label_lighting": lighting,
-                    },
-                )
+                    }
+                    yield (
+                        f"{category}_{instance}_{elevation}_{azimuth}_{lighting}",
+                        example,
+                    )
 
 
-@functools.lru_cache(1)
-def _studio(category, instance):
-    return Studio(toy(category, instance))
-
-
-def _render(view, lightings):
-    category, instance, elevation, azimuth = view
-    # Seeded by the view, so that it doesn't matter who renders it, nor when.
-    rng = np.random.default_rng(view)
-    return _studio(category, instance).photographs(
-        30 + 5 * elevation, 20 * azimuth, lightings, rng
-    )
+def _photographs(category, instance, views, lightings):
+    studio = Studio(toy(category, instance))
+    photographs = []
+    for view in views:
+        # Seeded by the view, so that it doesn't matter which others are rendered.
+        rng = np.random.default_rng((category, instance, *view))
+        elevation, azimuth = 30 + 5 * view[0], 20 * view[1]
+        photographs.append(studio.photographs(elevation, azimuth, lightings, rng))
+    return photographs
