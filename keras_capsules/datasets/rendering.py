@@ -69,13 +69,13 @@ class Studio:
         elevation, azimuth = np.deg2rad([elevation, azimuth])
         field = _FIELD * rng.uniform(0.92, 1.15)
         aim = self._centre + np.append(rng.uniform(-0.12, 0.12, 2), 0.0)
-        exposures = rng.uniform((0.85, 0.8), (1.1, 1.2), (len(lightings), 2))
+        exposures = rng.uniform((0.85, 0.8), (1.1, 1.2), (len(_LIGHTINGS), 2))
         pairs = np.empty((len(lightings), 2, SIZE, SIZE), "uint8")
         for eye, side in enumerate((-0.5, 0.5)):
             backward = _direction(azimuth + side * _BASELINE, elevation)
             surface = self._surface(aim, backward, field)
             for index, lighting in enumerate(lightings):
-                gain, contrast = exposures[index]
+                gain, contrast = exposures[lighting]
                 grey = gain * self._shade(surface, azimuth, _LIGHTINGS[lighting])
                 grey = 0.5 + contrast * (grey - 0.5)
                 pairs[index, eye] = np.clip(255.0 * grey, 0.0, 255.0).round()

@@ -28,8 +28,7 @@ def toys(
 
     Args:
         config: `"full"` has the 24,300 pairs of smallNORB in each split. `"small"`
-            has 3,375: every other elevation and azimuth, three of the six
-            lightings.
+            has 2,250: every other elevation and azimuth, every third lighting.
         data_dir: folder of the prepared data sets. By default that of the
             environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         stereo: as for `datasets.smallnorb`.
@@ -85,10 +84,10 @@ class Toys(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = (
         ToysConfig(
             name="small",
-            description="3,375 pairs a split.",
+            description="2,250 pairs a split.",
             elevations=range(0, 9, 2),
             azimuths=range(0, 18, 2),
-            lightings=range(3),
+            lightings=range(0, 6, 3),
         ),
         ToysConfig(
             name="full",
