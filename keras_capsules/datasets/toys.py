@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_capsules.datasets.pairs import check_crops, splits
-from keras_capsules.datasets.rendering import SIZE, Studio
 from keras_capsules.datasets.splits import Splits
 from keras_capsules.datasets.toy_shapes import CATEGORIES, toy
 
@@ -99,7 +98,7 @@ class Toys(tfds.core.GeneratorBasedBuilder):
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(shape=(SIZE, SIZE, 1))
+        image = tfds.features.Image(shape=(96, 96, 1))
         return tfds.core.DatasetInfo(
             builder=self,
             description="Toys of five categories from all sides, after smallNORB.",
@@ -152,6 +151,9 @@ class Toys(tfds.core.GeneratorBasedBuilder):
 
 
 def _photographs(category, instance, views, lightings):
+    # Embree is not to be had everywhere: sets that are rendered do without it.
+    from keras_capsules.datasets.rendering import Studio
+
     studio = Studio(toy(category, instance))
     photographs = []
     for view in views:
