@@ -77,7 +77,22 @@ class ToysConfig(tfds.core.BuilderConfig):
 
 
 class Toys(tfds.core.GeneratorBasedBuilder):
-    """Rendered toys with the features, labels and splits of TFDS's `smallnorb`."""
+    """Rendered toys, with the features, labels and splits of TFDS's `smallnorb`.
+
+    Example:
+
+    Each toy as one of its pairs shows it, as in `docs/images/toys.png`:
+
+    ```python
+    from keras_capsules import datasets  # makes the builder known to TFDS
+
+    sheet = np.empty((5, 10, 96, 96), "uint8")
+    for pair in tfds.as_numpy(tfds.load("toys/small", split="all")):
+        sheet[pair["label_category"], pair["instance"]] = pair["image"][..., 0]
+    sheet = sheet.swapaxes(1, 2).reshape(480, 960, 1)
+    tf.io.write_file("toys.png", tf.io.encode_png(sheet))
+    ```
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (

@@ -74,6 +74,11 @@ def test_pipeline_over_the_rendered_pairs(builder, monkeypatch):
     assert images.shape == (20, 32, 32, 2) and set(labels) == {0, 1}
 
 
+def test_tfds_knows_the_builder(tmp_path):
+    builder = tfds.builder("toys/full", data_dir=tmp_path)
+    assert isinstance(builder, Toys) and builder.builder_config.name == "full"
+
+
 def test_configurations():
     pairs = {
         name: 25 * len(config.elevations) * len(config.azimuths) * len(config.lightings)
