@@ -150,18 +150,18 @@ class Toys(tfds.core.GeneratorBasedBuilder):
         for (category, instance), photographs in zip(shown, rendered, strict=True):
             for (elevation, azimuth), pairs in zip(views, photographs, strict=True):
                 for lighting, pair in zip(config.lightings, pairs, strict=True):
-                    example = {
-                        "image": pair[0, ..., None],
-                        "image2": pair[1, ..., None],
-                        "label_category": category,
-                        "instance": instance,
-                        "label_elevation": elevation,
-                        "label_azimuth": azimuth,
-                        "label_lighting": lighting,
-                    }
+                    key = f"{category}_{instance}_{elevation}_{azimuth}_{lighting}"
                     yield (
-                        f"{category}_{instance}_{elevation}_{azimuth}_{lighting}",
-                        example,
+                        key,
+                        {
+                            "image": pair[0, ..., None],
+                            "image2": pair[1, ..., None],
+                            "label_category": category,
+                            "instance": instance,
+                            "label_elevation": elevation,
+                            "label_azimuth": azimuth,
+                            "label_lighting": lighting,
+                        },
                     )
 
 
