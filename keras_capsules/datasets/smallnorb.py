@@ -54,7 +54,7 @@ def smallnorb(
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018), section
-        4; LeCun, Huang and Bottou, Learning methods for generic object
+        5; LeCun, Huang and Bottou, Learning methods for generic object
         recognition with invariance to pose and lighting (2004).
     """
     check_crops(crops)
