@@ -5,6 +5,20 @@ from keras_capsules.datasets.digits import digits
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
 from keras_capsules.datasets.placement import random_shift
+from keras_capsules.datasets.smallnorb import smallnorb
 from keras_capsules.datasets.splits import Splits
+from keras_capsules.datasets.toys import toys
+from keras_capsules.datasets.viewpoints import ViewpointSplits, viewpoint_split
 
-__all__ = ["Splits", "aff_mnist", "digits", "mnist", "multi_mnist", "random_shift"]
+__all__ = [
+    "Splits",
+    "ViewpointSplits",
+    "aff_mnist",
+    "digits",
+    "mnist",
+    "multi_mnist",
+    "random_shift",
+    "smallnorb",
+    "toys",
+    "viewpoint_split",
+]

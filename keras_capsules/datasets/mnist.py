@@ -1,8 +1,8 @@
 import os
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from keras_capsules.datasets.download import download
 from keras_capsules.datasets.splits import Splits
 
 
@@ -34,16 +34,7 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
     Reference:
         LeCun, Cortes and Burges, The MNIST database of handwritten digits.
     """
-    builder = tfds.builder("mnist", data_dir=data_dir)
-    try:
-        builder.download_and_prepare()
-    except Exception as error:
-        raise FileNotFoundError(
-            f"MNIST is not in {builder.data_dir} and could not be downloaded "
-            f"({type(error).__name__}: {error}). Set TFDS_DATA_DIR, or pass data_dir "
-            "(--data-dir in the examples), to a folder that holds mnist/3.0.1; or "
-            "make one on a machine with a network: tfds build mnist --data_dir FOLDER"
-        ) from error
+    builder = download("mnist", data_dir)
     splits = builder.as_dataset(
         split=["train[:-5000]", "train[-5000:]", "test"], as_supervised=True
     )

@@ -146,5 +146,5 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
         text=True,
     )
     assert result.returncode == 1
-    assert result.stderr.rstrip().splitlines()[-1].startswith("MNIST is not in")
+    assert result.stderr.rstrip().splitlines()[-1].startswith("mnist is not in")
     assert "Traceback" not in result.stderr

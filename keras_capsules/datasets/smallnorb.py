@@ -1,0 +1,61 @@
+import os
+
+from keras_capsules.datasets.download import download
+from keras_capsules.datasets.pairs import check_crops, splits
+from keras_capsules.datasets.splits import Splits
+
+
+def smallnorb(
+    data_dir: str | os.PathLike | None = None,
+    stereo: bool = False,
+    crops: int = 1,
+    seed: int = 0,
+) -> Splits:
+    """smallNORB with the pipeline of the paper on EM routing.
+
+    Photographs of 50 toys: four-legged animals, human figures, airplanes, trucks
+    and cars, labels 0 to 4. Half of the toys of each category is in the 24,300
+    pairs of images to train, the other half in the 24,300 to test. Images are
+    downsampled to 48×48 and standardized. Training takes a random 32×32 crop and
+    changes contrast and brightness, anew in every epoch; validation and testing
+    take the centre. The last tenth of the training pairs, in TFDS's shuffled
+    order, validates: other photographs of the toys in training, so an easier
+    task than the test.
+
+    Args:
+        data_dir: as for `datasets.mnist`.
+        stereo: whether to give both images of a pair, as two channels. The first
+            image alone is what the paper's networks of one channel see.
+        crops: crops along each side of a grid around the centre of a test image;
+            outputs for the `crops²` crops are to be averaged.
+        seed: seed of the training crops, with TensorFlow's global seed.
+
+    Returns:
+        Splits of `(image, label)`: a float32 image `(32, 32, 1)`, or
+        `(32, 32, 2)` if stereo, and an int32 label. With `crops` above 1 a test
+        image is `(crops², 32, 32, channels)`.
+
+    Raises:
+        FileNotFoundError: smallNORB is missing and can't be downloaded.
+        ValueError: `crops` is not an integer from 1 to 15.
+
+    Example:
+
+    ```python
+    train, validation, test = datasets.smallnorb(crops=3)
+    model.fit(train.shuffle(10_000).batch(64), validation_data=validation.batch(64))
+
+    right = 0
+    for images, labels in test.batch(64):  # (batch, 9, 32, 32, 1)
+        scores = model.predict_on_batch(ops.reshape(images, (-1, 32, 32, 1)))
+        scores = ops.mean(ops.reshape(scores, (-1, 9, 5)), axis=1)
+        right += ops.sum(ops.argmax(scores, axis=-1) == labels)
+    ```
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018), section
+        5; LeCun, Huang and Bottou, Learning methods for generic object
+        recognition with invariance to pose and lighting (2004).
+    """
+    check_crops(crops)
+    return splits(download("smallnorb", data_dir), stereo, crops, seed)

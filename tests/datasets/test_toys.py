@@ -1,0 +1,91 @@
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from helpers import all_examples
+
+from keras_capsules import datasets
+from keras_capsules.datasets.rendering import Studio
+from keras_capsules.datasets.toy_shapes import CATEGORIES, toy
+from keras_capsules.datasets.toys import Toys, ToysConfig, render
+
+MODULE = sys.modules["keras_capsules.datasets.toys"]
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    """The toys of two categories from one side, in two lightings."""
+    config = ToysConfig(
+        name="tiny", elevations=range(8, 9), azimuths=range(3, 4), lightings=range(2)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MODULE, "CATEGORIES", CATEGORIES[:2])
+        builder = Toys(config=config, data_dir=tmp_path_factory.mktemp("toys"))
+        builder.download_and_prepare()
+    return builder
+
+
+def column(builder, split, name):
+    return np.array(
+        [example[name] for example in tfds.as_numpy(builder.as_dataset(split))]
+    )
+
+
+def test_features_and_labels_are_those_of_smallnorb(tmp_path):
+    found = Toys(config="full", data_dir=tmp_path).info
+    expected = tfds.builder("smallnorb", data_dir=tmp_path).info
+    assert found.supervised_keys == expected.supervised_keys
+    assert found.features.to_json_content() == expected.features.to_json_content()
+    names = (info.features["label_category"].names for info in (found, expected))
+    assert len(set(map(tuple, names))) == 1
+
+
+def test_each_half_of_the_toys_in_its_split(builder):
+    for split, instances in (("train", {4, 6, 7, 8, 9}), ("test", {0, 1, 2, 3, 5})):
+        assert set(column(builder, split, "instance")) == instances
+        np.testing.assert_array_equal(
+            np.bincount(column(builder, split, "label_category")), [10] * 2
+        )
+        assert set(column(builder, split, "label_elevation")) == {8}
+        assert set(column(builder, split, "label_azimuth")) == {3}
+        assert set(column(builder, split, "label_lighting")) == {0, 1}
+
+
+def test_pictures_are_the_same_whichever_process_renders_them(builder):
+    studio = Studio(toy(1, 7))
+    rng = np.random.default_rng((1, 7, 8, 3))
+    expected = studio.photographs(70.0, 60.0, range(2), rng)
+    (found,) = (
+        example
+        for example in tfds.as_numpy(builder.as_dataset("train"))
+        if (example["label_category"], example["instance"]) == (1, 7)
+        and example["label_lighting"] == 1
+    )
+    np.testing.assert_array_equal(found["image"][..., 0], expected[1, 0])
+    np.testing.assert_array_equal(found["image2"][..., 0], expected[1, 1])
+
+
+def test_pipeline_over_the_rendered_pairs(builder, monkeypatch):
+    monkeypatch.setattr(MODULE, "render", lambda config, data_dir: builder)
+    parts = datasets.toys(stereo=True)
+    assert [len(part) for part in parts] == [18, 2, 20]
+    images, labels = all_examples(parts.test)
+    assert images.shape == (20, 32, 32, 2) and set(labels) == {0, 1}
+
+
+def test_tfds_knows_the_builder(tmp_path):
+    builder = tfds.builder("toys/full", data_dir=tmp_path)
+    assert isinstance(builder, Toys) and builder.builder_config.name == "full"
+
+
+def test_configurations():
+    pairs = {
+        name: 25 * len(config.elevations) * len(config.azimuths) * len(config.lightings)
+        for name, config in Toys.builder_configs.items()
+    }
+    assert pairs == {"small": 2250, "full": 24300}
+    with pytest.raises(
+        ValueError, match=r"\['full', 'small'\]. Received: config='big'"
+    ):
+        render("big", None)
