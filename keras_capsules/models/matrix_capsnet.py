@@ -1,6 +1,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_capsules import arguments
 from keras_capsules import routing as routings
@@ -139,10 +140,8 @@ class MatrixCapsNet(Classifier):
         for layer in self._capsule_layers:
             capsules = layer(self.normalization(capsules))
         poses, activations = capsules
-        return {
-            "scores": keras.ops.cast(activations, self.variable_dtype),
-            "poses": poses,
-        }
+        scores = ops.cast(activations, self.variable_dtype)
+        return {"scores": scores, "poses": poses}
 
     def trace(self, images: Any) -> dict:
         """What the routing of each layer does with images, to look at.

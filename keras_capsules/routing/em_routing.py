@@ -203,8 +203,6 @@ class EMRouting(Routing):
         # What a parent gets if every child is half active and chooses at random.
         unit_mass = 0.5 * uniform.sum(axis=-1)[:, None]
         for t in range(self.iterations):
-            if t:
-                r = compete(self._evidence(squares, variances, logits), fields)
             weights = r * a  # (batch, parents, children)
             mass = ops.sum(weights, axis=-1) + 1e-7
             # As matrix products: (1, children) · (children, P·R) for each parent.
@@ -223,6 +221,8 @@ class EMRouting(Routing):
                 "variances": variances,
                 "activations": ops.sigmoid(logits),
             }
+            if t + 1 < self.iterations:
+                r = compete(self._evidence(squares, variances, logits), fields)
 
     def _uniform_assignments(self, parents, children, fields):
         if fields is None:
