@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from keras_capsules import arguments
+
 _HISTORY = "history.json"
 
 
@@ -24,14 +26,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: where the files go; made if it is missing.
-        monitor: the quantity of `logs` whose smallest value marks the best
-            epoch.
+        monitor: the quantity of `logs` that marks the best epoch.
+        mode: whether its smallest value does, `"min"`, or its largest, `"max"`.
         history: the epochs before this training, as `Checkpoint.load` returns
             them.
 
     Raises:
-        ValueError: `directory` holds a training that goes on beyond `history`,
-            or `monitor` is not among the logs of an epoch.
+        ValueError: `mode` is unknown, `directory` holds a training that goes on
+            beyond `history`, or `monitor` is not among the logs of an epoch.
 
     Example:
 
@@ -51,11 +53,13 @@ class Checkpoint(keras.callbacks.Callback):
         self,
         directory: str | os.PathLike,
         monitor: str = "val_loss",
+        mode: str = "min",
         history: list[dict] | None = None,
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
         self.monitor = monitor
+        self.mode = arguments.one_of("mode", mode, ("min", "max"))
         self.history = list(history or [])
 
     @staticmethod
@@ -145,12 +149,15 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _rank(self, row):
         value = row[self.monitor]
-        return math.inf if math.isnan(value) else value
+        if math.isnan(value):
+            return math.inf
+        return value if self.mode == "min" else -value
 
     def get_config(self) -> dict:
         return {
             "directory": str(self.directory),
             "monitor": self.monitor,
+            "mode": self.mode,
             "history": self.history,
         }
 

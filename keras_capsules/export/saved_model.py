@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
+from keras_capsules.models import Classifier
 
 
 def export_saved_model(
@@ -20,11 +21,12 @@ def export_saved_model(
     two signatures for batches of any size:
 
     - `serving_default`: `images` → `scores` `(batch, classes)`, `classes`
-      `(batch,)` int32, the longest capsule, and `poses` `(batch, classes, D)`;
+      `(batch,)` int32, the highest score, and, from a capsule network, `poses`
+      `(batch, classes, …)`;
     - `reconstruct`: `images` → `reconstructions`, of the same shape. A network
       without decoder does not have it.
 
-    Images are float32 with values from 0 to 1; every output but `classes` is
+    Images are float32, as the network was trained on; every output but `classes` is
     float32. The folder appears whole or not at all.
 
     Args:
@@ -55,7 +57,7 @@ def export_saved_model(
             f"{keras.backend.backend()}: save the model, set KERAS_BACKEND=tensorflow "
             "and load it again."
         )
-    if not hasattr(model, "reconstruct"):
+    if not isinstance(model, Classifier):
         raise ValueError(
             "Argument `model` must be a network of keras_capsules.models; other Keras "
             f"models have model.export(path). Received: model={model!r}"
@@ -70,9 +72,9 @@ def export_saved_model(
 
     def serve(images):
         outputs = model(images, training=False)
-        scores, poses = (ops.cast(outputs[k], "float32") for k in ("scores", "poses"))
-        classes = ops.cast(ops.argmax(scores, axis=-1), "int32")
-        return {"scores": scores, "classes": classes, "poses": poses}
+        outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
+        classes = ops.cast(ops.argmax(outputs["scores"], axis=-1), "int32")
+        return {**outputs, "classes": classes}
 
     def reconstruct(images):
         return {"reconstructions": model.reconstruct(images)}
@@ -81,7 +83,7 @@ def export_saved_model(
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serve, [images])
-    if model.decoder is not None:
+    if getattr(model, "decoder", None) is not None:
         archive.add_endpoint("reconstruct", reconstruct, [images])
 
     unfinished = target.with_name(f"unfinished-{version}")

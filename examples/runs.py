@@ -1,0 +1,190 @@
+"""What the examples share: a run that can be stopped, resumed and looked at.
+
+A run lives in a folder: settings.json, last.keras and best.keras while it trains;
+metrics.json, history.csv and pictures once it is done.
+"""
+
+import argparse
+import csv
+import importlib
+import json
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+import keras_capsules
+from keras_capsules import callbacks, export, plotting
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
+    return number
+
+
+def arguments(description, network, datasets):
+    """The flags that every training has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--dataset",
+        choices=datasets,
+        default="digits",
+        help="digits needs no download (default: digits)",
+    )
+    add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--epochs", type=positive, default=10)
+    add("--batch-size", type=positive, default=64)
+    add("--limit", type=positive, help="use only so many images of each split")
+    add("--output", type=Path, help=f"default: runs/{network}_DATASET")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run there; more epochs stretch its learning-rate schedule",
+    )
+    add("--seed", type=int, default=0)
+    add(
+        "--precision",
+        choices=["float32", "mixed_bfloat16", "mixed_float16"],
+        default="float32",
+    )
+    add("--iterations", type=positive, default=3, help="routing iterations")
+    return parser
+
+
+class Run:
+    """A training in a folder.
+
+    Args:
+        output: the folder.
+        settings: what a resumed run must have in common with the run there.
+        resume: whether to go on with the run there.
+    """
+
+    def __init__(self, output, settings, resume):
+        self.output, self.settings = output, settings
+        settings_file = output / "settings.json"
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            self.history = callbacks.Checkpoint.history_of(output)
+            kept = json.loads(settings_file.read_text()) if self.history else settings
+        except (OSError, ValueError) as error:
+            sys.exit(f"Can't use --output {output}: {error}")
+        if self.history and not resume:
+            print(
+                f"{output} holds a run: add --resume, or choose another --output",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        if kept != settings:
+            sys.exit(
+                f"Can't resume: {output} was made with {kept}. Received: {settings}"
+            )
+        if resume and not self.history:
+            print(f"{output} holds no run to go on with: this one starts afresh.")
+        if not self.history:
+            settings_file.write_text(json.dumps(settings))
+        # A run that goes on must not see the order and the shifts of its first
+        # epoch again.
+        self.seed = settings["seed"] + len(self.history)
+        keras.utils.set_random_seed(self.seed)
+
+    def fit(self, model, train, validation, epochs, others=(), **best):
+        """Trains a compiled model, or goes on with the one in the folder.
+
+        Args:
+            model: the model, compiled with a learning-rate schedule.
+            train: batches to train on.
+            validation: batches to choose the best epoch by.
+            epochs: epochs in all.
+            others: more callbacks.
+            **best: what the best epoch is, as `callbacks.Checkpoint` takes it.
+        """
+        model.summary()
+        if self.history:
+            new = model
+            try:
+                model, self.history = callbacks.Checkpoint.load(self.output, like=new)
+            except ValueError as error:
+                sys.exit(f"Can't resume: {error}")
+            # Another number of epochs stretches the schedule.
+            model.optimizer.learning_rate = new.optimizer._learning_rate
+            print(f"Going on after epoch {len(self.history)}.")
+        checkpoint = callbacks.Checkpoint(self.output, history=self.history, **best)
+        try:
+            model.fit(
+                train,
+                validation_data=validation,
+                initial_epoch=len(self.history),
+                epochs=epochs,
+                callbacks=[*others, checkpoint],
+                shuffle=False,  # the data set does it
+            )
+        except KeyboardInterrupt:
+            done = len(checkpoint.history)
+            sys.exit(
+                f"\nStopped after {done} finished epochs: --resume goes on from there."
+            )
+        self.history = checkpoint.history
+
+    def best(self):
+        """The model of the best epoch."""
+        return keras.saving.load_model(self.output / "best.keras")
+
+    def report(self, model, images, results, pictures):
+        """Writes and prints the results.
+
+        Args:
+            model: the model of the best epoch.
+            images: number of images in an epoch.
+            results: what was found, by name.
+            pictures: figures, by name.
+        """
+        backend = keras.backend.backend()
+        seconds = [row["seconds"] for row in self.history]
+        results = {
+            **self.settings,
+            **results,
+            "epochs": len(self.history),
+            "seconds": sum(seconds),
+            "images_per_second": images / statistics.median(seconds),
+            "parameters": model.count_params(),
+            "precision": keras.config.dtype_policy().name,
+            "versions": {
+                "python": platform.python_version(),
+                "keras_capsules": keras_capsules.__version__,
+                "keras": keras.version(),
+                backend: importlib.import_module(backend).__version__,
+            },
+        }
+        (self.output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+        with open(self.output / "history.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, self.history[0])
+            writer.writeheader()
+            writer.writerows(self.history)
+        pictures = {"curves": plotting.curves(self.history), **pictures}
+        for picture, figure in pictures.items():
+            figure.savefig(self.output / f"{picture}.png")
+        # The network for programs that know nothing of capsules.
+        if backend == "tensorflow":
+            saved = export.export_saved_model(
+                model, Path("saved_models") / self.output.name, overwrite=True
+            )
+        else:
+            saved = "not exported: only TensorFlow writes SavedModels"
+
+        print()
+        files = ", ".join(sorted(path.name for path in self.output.iterdir()))
+        results |= {"files": f"{self.output}: {files}", "SavedModel": saved}
+        for key, value in results.items():
+            text = f"{value:.4f}" if isinstance(value, float) else value
+            print(f"{key:>18}  {text}")
