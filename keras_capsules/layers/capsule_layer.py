@@ -148,7 +148,14 @@ class CapsuleLayer(keras.layers.Layer):
 
     def _problem(self, inputs):
         poses = _poses(inputs)
-        pose = self.child_pose(self.poses_shape(poses.shape))
+        shape = self.poses_shape(poses.shape)
+        pose = self.child_pose(shape)
+        expected = (*self.kernel.shape[:-3], self.kernel.shape[-2])
+        if (*self.kernel_axes(shape), pose[-1]) != expected:
+            raise ValueError(
+                f"Poses of shape {tuple(shape)} are incompatible with the layer "
+                f"{self.name}, whose kernel has shape {tuple(self.kernel.shape)}."
+            )
         if poses is inputs:
             axes = tuple(range(-len(pose), 0))
             activations = ops.cast(safe_norm(poses, axes), poses.dtype)
@@ -175,11 +182,15 @@ class CapsuleLayer(keras.layers.Layer):
         return ops.cast(ops.reshape(x, (-1, *shape[1:])), self.compute_dtype)
 
 
+_NONE = type(None)  # an unknown size in a shape
+
+
 def _shape(x):
     return tuple(x.shape)
 
 
 def _poses(inputs):
     """The first of a pair of tensors or of shapes, or the only one there is."""
-    pair = isinstance(inputs, (tuple, list)) and not isinstance(inputs[-1], int)
-    return inputs[0] if pair else inputs
+    if isinstance(inputs, (tuple, list)) and not isinstance(inputs[0], (int, _NONE)):
+        return inputs[0]
+    return inputs

@@ -1,4 +1,3 @@
-from math import prod
 from typing import Any
 
 import keras
@@ -7,12 +6,11 @@ from keras import ops
 from keras_capsules import arguments
 from keras_capsules import routing as routings
 from keras_capsules.layers import CapsuleLength, DigitCapsule, PrimaryCapsule
-from keras_capsules.models.classifier import Classifier
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.models.capsule_network import CapsuleNetwork
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class CapsNet(Classifier):
+class CapsNet(CapsuleNetwork):
     """The network of "Dynamic routing between capsules".
 
     A convolution, primary capsules and a capsule for each class; the length of
@@ -99,23 +97,15 @@ class CapsNet(Classifier):
         objects: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_shape, classes, **kwargs)
+        super().__init__(input_shape, classes, reconstruction_weight, objects, **kwargs)
         sizes = {
             "filters": filters,
             "primary_capsules": primary_capsules,
             "primary_pose_shape": primary_pose_shape,
             "class_pose_shape": class_pose_shape,
-            "objects": objects,
         }
         for name, size in sizes.items():
             sizes[name] = arguments.positive_integer(name, size)
-        if objects > classes:
-            raise ValueError(
-                "Argument `objects` must not exceed `classes`. "
-                f"Received: objects={objects}, classes={classes}"
-            )
-        self.objects = sizes["objects"]
-        self.reconstruction_weight = reconstruction_weight
 
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
@@ -146,31 +136,11 @@ class CapsNet(Classifier):
             name="digit_capsule",
         )
         self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
-        self.decoder = None
-        if decoder_units is not None:
-            decoder_units = arguments.positive_integers(
-                "decoder_units", decoder_units, None
-            )
-            hidden = [
-                keras.layers.Dense(units, activation="relu", dtype=dtype)
-                for units in decoder_units
-            ]
-            pixels = keras.layers.Dense(
-                prod(self.image_shape),
-                activation="sigmoid",
-                dtype=dtype.variable_dtype,
-            )
-            image = keras.layers.Reshape(self.image_shape, dtype=dtype.variable_dtype)
-            self.decoder = keras.Sequential(
-                [keras.layers.Flatten(dtype=dtype), *hidden, pixels, image],
-                name="decoder",
-            )
+        self.add_decoder(decoder_units)
         self._config = {
             **sizes,
             "kernel_size": kernel_size,
             "primary_strides": self.primary.strides,
-            "decoder_units": decoder_units,
-            "reconstruction_weight": reconstruction_weight,
         }
         self.build((None, *self.image_shape))
 
@@ -184,8 +154,11 @@ class CapsNet(Classifier):
             self.decoder.build(shape)
 
     def call(self, images):
-        poses = self.digit(self.primary(self.conv(images)))
-        return {"scores": self.length(poses), "poses": poses}
+        capsules = self.digit(self.primary(self.conv(images)))
+        if not self.digit.routing.computes_activations:
+            return {"scores": self.length(capsules), "poses": capsules}
+        poses, activations = capsules
+        return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
 
     def compute_output_shape(self, input_shape):
         poses = (input_shape[0], self.classes, self.digit.pose_shape)
@@ -207,51 +180,10 @@ class CapsNet(Classifier):
             ValueError: the network has no decoder, or the labels have another
                 shape or values outside the classes.
         """
-        if self.decoder is None:
-            raise ValueError(
-                f"{self.name} has no decoder: it was built with decoder_units=None."
-            )
-        poses = ops.convert_to_tensor(poses)
-        if labels is None:
-            _, classes = ops.top_k(self.length(poses), self.objects)
-            present = ops.ones_like(classes)
-        else:
-            check_labels(labels, self.classes)
-            indicators = class_indicators(labels, self.classes)
-            present, classes = ops.top_k(indicators, self.objects)
-        images = 0.0
-        for index in range(self.objects):
-            keep = ops.one_hot(classes[:, index], self.classes, dtype=poses.dtype)
-            image = self.decoder(poses * ops.expand_dims(keep, -1))
-            weight = ops.cast(present[:, index], image.dtype)
-            images = ops.maximum(images, image * weight[:, None, None, None])
-        return images
-
-    def reconstruct(self, images: Any, labels: Any = None) -> Any:
-        """Draws images again from the poses that the network sees in them.
-
-        Args:
-            images: images `(batch, height, width, channels)`.
-            labels: the classes to draw, as for `decode`.
-
-        Returns:
-            Images of the same shape, as from `decode`.
-
-        Raises:
-            ValueError: as for `decode`.
-        """
-        return self.decode(self(images)["poses"], labels)
-
-    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if self.decoder is None:
-            return loss
-        error = keras.losses.MeanSquaredError()(
-            ops.reshape(x, (-1, prod(self.image_shape))),
-            ops.reshape(self.decode(y_pred["poses"], y), (-1, prod(self.image_shape))),
-            sample_weight,
-        )
-        return loss + self.reconstruction_weight * error
+        if labels is not None:
+            return super().decode(poses, labels)
+        self._check_decoder()
+        return self._draw(poses, self._most_active(self.length(poses)))
 
     def get_config(self):
         return {

@@ -11,13 +11,13 @@ from keras_capsules.layers import (
     PoseNormalization,
     PrimaryCapsule,
 )
-from keras_capsules.models.classifier import Classifier
+from keras_capsules.models.capsule_network import CapsuleNetwork
 
 _CONFIGS = {"paper": (32, 32, 32, 32), "small": (64, 8, 16, 16)}
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class MatrixCapsNet(Classifier):
+class MatrixCapsNet(CapsuleNetwork):
     """The network of "Matrix capsules with EM routing".
 
     A 5×5 convolution with stride 2 and A channels, B types of primary capsules,
@@ -38,7 +38,12 @@ class MatrixCapsNet(Classifier):
         coordinate_addition: whether the votes for classes hold the place of the
             child.
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it. Each of the three layers gets a copy.
+            takes it; it has to compute activations. Each of the three layers
+            gets a copy.
+        decoder_units: widths of the decoder's hidden layers; `None` for a
+            network without decoder, as in the paper. It draws images with values
+            from 0 to 1.
+        reconstruction_weight: weight of the reconstruction in the loss.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -80,9 +85,11 @@ class MatrixCapsNet(Classifier):
         config: str | tuple[int, int, int, int] = "paper",
         coordinate_addition: bool = True,
         routing: Any = "em",
+        decoder_units: tuple[int, ...] | None = None,
+        reconstruction_weight: float = 0.392,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_shape, classes, **kwargs)
+        super().__init__(input_shape, classes, reconstruction_weight, **kwargs)
         if isinstance(config, str):
             config = _CONFIGS[arguments.one_of("config", config, _CONFIGS)]
         a, b, c, d = config = arguments.positive_integers("config", config, 4)
@@ -91,7 +98,13 @@ class MatrixCapsNet(Classifier):
                 "Argument `input_shape` must be at least 19×19 pixels, so that each "
                 f"layer has something to look at. Received: {self.image_shape}"
             )
-        routing = keras.saving.serialize_keras_object(routings.get(routing))
+        routing = routings.get(routing)
+        if not routing.computes_activations:
+            raise ValueError(
+                "Argument `routing` must compute activations, as EMRouting does. "
+                f"Received: routing={routing!r}"
+            )
+        routing = keras.saving.serialize_keras_object(routing)
         self._config = {
             "config": config,
             "coordinate_addition": coordinate_addition,
@@ -123,6 +136,7 @@ class MatrixCapsNet(Classifier):
             classes, coordinate_addition, routing, dtype=dtype, name="class_capsules"
         )
         self.normalization = PoseNormalization(dtype=dtype, name="pose_normalization")
+        self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
 
     @property
@@ -134,6 +148,8 @@ class MatrixCapsNet(Classifier):
         for layer in (self.conv, self.primary, *self._capsule_layers):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
+        if self.decoder is not None:
+            self.decoder.build(shape[0])
 
     def call(self, images):
         capsules = self.primary(self.conv(images))
@@ -166,4 +182,6 @@ class MatrixCapsNet(Classifier):
         return {"scores": scores, "poses": (*scores, 4, 4)}
 
     def get_config(self):
-        return {**super().get_config(), **self._config}
+        config = {**super().get_config(), **self._config}
+        del config["objects"]  # always one
+        return config

@@ -33,16 +33,20 @@ def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         section 4 and appendix 1.
     """
-    if fields is None:
-        return ops.softmax(scores, axis=1)
+    evidence = ops.logsumexp(scores, axis=1, keepdims=True)
+    if fields is not None:
+        evidence = _over_fields(evidence, fields)
+    return ops.exp(scores - evidence)
+
+
+def _over_fields(evidence, fields):
+    """Log-sum-exp over all fields that contain the same child."""
     positions, children = fields.children.shape
     child = ops.convert_to_tensor(fields.children.ravel(), "int32")
-    evidence = ops.logsumexp(scores, axis=1)  # (batch·positions, children)
-    # The same child in several fields: (positions·children, batch)
+    # (positions·children, batch)
     evidence = ops.transpose(ops.reshape(evidence, (-1, positions * children)))
     highest = ops.stop_gradient(ops.segment_max(evidence, child, fields.count))
     highest = ops.take(highest, child, axis=0)
     total = ops.segment_sum(ops.exp(evidence - highest), child, fields.count)
     evidence = ops.log(ops.take(total, child, axis=0)) + highest
-    evidence = ops.reshape(ops.transpose(evidence), (-1, 1, children))
-    return ops.exp(scores - evidence)
+    return ops.reshape(ops.transpose(evidence), (-1, 1, children))

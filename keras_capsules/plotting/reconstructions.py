@@ -38,7 +38,7 @@ def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
     images, labels = np.asarray(images, "float32"), np.asarray(labels)
     outputs = model.predict_on_batch(images)
     predictions = outputs["scores"].argmax(-1)
-    drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"]))
+    drawn = keras.ops.convert_to_numpy(model.reconstruct(images))
     figure, axes = panels(2, len(images), "originals over reconstructions")
     for column, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
         show(axes[0, column], images[column])

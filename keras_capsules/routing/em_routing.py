@@ -166,6 +166,8 @@ class EMRouting(Routing):
             `(iterations, batch, parents, P·R)`; `activations`
             `(iterations, batch, parents)`.
         """
+        if not self.built:
+            self.build(poses.shape, kernel.shape)
         steps = list(self._iterations(poses, kernel, activations, fields))
         return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
 

@@ -46,3 +46,6 @@ class Routing(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
+
+    def build(self, poses_shape, kernel_shape):
+        """A routing that learns something adds its weights here."""

@@ -1,0 +1,171 @@
+from math import prod
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.models.classifier import Classifier
+from keras_capsules.ops import check_labels, class_indicators
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class CapsuleNetwork(Classifier):
+    """What the networks of both papers share: a decoder that draws what they saw.
+
+    The decoder draws an image from the pose of a class capsule, and its error
+    joins the loss. It sees the capsule of the true class where there are labels
+    (in `fit` and `evaluate`), else the most active one.
+
+    A subclass returns `scores` and `poses` from `call`, and adds the decoder with
+    `add_decoder` once its other layers are there.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        reconstruction_weight: weight of the mean squared error of a pixel in the
+            loss.
+        objects: how many objects an image shows. The decoder draws that many
+            capsules, each alone, and joins the pictures by their maximum.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: the images.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)` and `poses` `(batch, classes, …)`.
+
+    Raises:
+        ValueError: an argument is out of its range, or as for `Classifier`.
+
+    Example:
+
+    >>> from keras_capsules import models
+    >>> network = models.CapsNet((28, 28, 1), classes=10)
+    >>> isinstance(network, models.CapsuleNetwork)
+    True
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        reconstruction_weight: float = 0.392,
+        objects: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, classes, **kwargs)
+        self.reconstruction_weight = reconstruction_weight
+        self.objects = arguments.positive_integer("objects", objects)
+        if objects > classes:
+            raise ValueError(
+                "Argument `objects` must not exceed `classes`. "
+                f"Received: objects={objects}, classes={classes}"
+            )
+        self.decoder = None
+        self.decoder_units = None
+
+    def add_decoder(self, units: tuple[int, ...] | None) -> None:
+        """Adds the decoder.
+
+        Args:
+            units: widths of its hidden layers; `None` for no decoder.
+        """
+        if units is None:
+            return
+        self.decoder_units = arguments.positive_integers("decoder_units", units, None)
+        dtype = self.dtype_policy
+        hidden = [
+            keras.layers.Dense(units, activation="relu", dtype=dtype)
+            for units in self.decoder_units
+        ]
+        pixels = keras.layers.Dense(
+            prod(self.image_shape), activation="sigmoid", dtype=dtype.variable_dtype
+        )
+        image = keras.layers.Reshape(self.image_shape, dtype=dtype.variable_dtype)
+        self.decoder = keras.Sequential(
+            [keras.layers.Flatten(dtype=dtype), *hidden, pixels, image], name="decoder"
+        )
+
+    def decode(self, poses: Any, labels: Any) -> Any:
+        """Draws the images that poses describe.
+
+        Args:
+            poses: poses of the class capsules, `(batch, classes, …)`.
+            labels: the classes to draw: integers, one-hot or multi-hot.
+
+        Returns:
+            Images `(batch, height, width, channels)` with values from 0 to 1,
+            in float32 (under a mixed policy too).
+
+        Raises:
+            ValueError: the network has no decoder, or the labels have another
+                shape or values outside the classes.
+        """
+        self._check_decoder()
+        check_labels(labels, self.classes)
+        return self._draw(poses, class_indicators(labels, self.classes))
+
+    def reconstruct(self, images: Any, labels: Any = None) -> Any:
+        """Draws images again from the poses that the network sees in them.
+
+        Args:
+            images: images `(batch, height, width, channels)`.
+            labels: the classes to draw: integers, one-hot or multi-hot. Without
+                labels the `objects` most active capsules are drawn.
+
+        Returns:
+            Images of the same shape, as from `decode`.
+
+        Raises:
+            ValueError: as for `decode`.
+        """
+        self._check_decoder()
+        outputs = self(images)
+        if labels is None:
+            return self._draw(outputs["poses"], self._most_active(outputs["scores"]))
+        return self.decode(outputs["poses"], labels)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if self.decoder is None:
+            return loss
+        error = keras.losses.MeanSquaredError()(
+            ops.reshape(x, (-1, prod(self.image_shape))),
+            ops.reshape(self.decode(y_pred["poses"], y), (-1, prod(self.image_shape))),
+            sample_weight,
+        )
+        return loss + self.reconstruction_weight * error
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "decoder_units": self.decoder_units,
+            "reconstruction_weight": self.reconstruction_weight,
+            "objects": self.objects,
+        }
+
+    def _check_decoder(self):
+        if self.decoder is None:
+            raise ValueError(
+                f"{self.name} has no decoder: it was built with decoder_units=None."
+            )
+
+    def _most_active(self, scores):
+        _, classes = ops.top_k(scores, self.objects)
+        return ops.sum(ops.one_hot(classes, self.classes), axis=1)
+
+    def _draw(self, poses, indicators):
+        poses = ops.convert_to_tensor(poses)
+        present, classes = ops.top_k(indicators, self.objects)
+        images = 0.0
+        for index in range(self.objects):
+            keep = ops.one_hot(classes[:, index], self.classes, dtype=poses.dtype)
+            keep = ops.reshape(keep, (-1, self.classes, *(1,) * (len(poses.shape) - 2)))
+            image = self.decoder(poses * keep)
+            weight = ops.cast(present[:, index], image.dtype)
+            images = ops.maximum(images, image * weight[:, None, None, None])
+        return images

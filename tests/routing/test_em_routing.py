@@ -1,0 +1,269 @@
+import keras
+import numpy as np
+import pytest
+import reference
+from helpers import close, finite, golden, gradients, slope
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_capsules import routing
+from keras_capsules.ops import ReceptiveFields
+
+PAPER = {"inverse_temperature": 0.01, "min_variance": 5e-4, "agreement": "product"}
+VARIANTS = {
+    "default": {},
+    "paper": PAPER,
+    "patch": {**PAPER, "competition": "patch"},
+    "standardized": {"cost": "standardized", "agreement": "product"},
+}
+
+
+def float32(*arrays):
+    return [np.asarray(array, "float32") for array in arrays]
+
+
+def built(routing_, case):
+    routing_.build(case["poses"].shape, case["kernel"].shape)
+    beta_u, beta_a = float32(case["beta_u"], case["beta_a"])
+    routing_.beta_u.assign(beta_u)
+    routing_.beta_a.assign(beta_a)
+    return routing_
+
+
+def from_golden(case):
+    return {
+        "inverse_temperature": float(case["inverse_temperature"]),
+        "min_variance": float(case["min_variance"]),
+        "agreement": "product",
+    }
+
+
+def arguments_of(case):
+    return float32(case["poses"], case["kernel"], case["child_activations"])
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(4, 6, 4, 4)), 0.5 * rng.normal(size=(6, 3, 4, 4))
+    return poses, kernel, rng.uniform(0.1, 0.9, size=(4, 6))
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_golden(iterations):
+    case = golden(f"em_routing_{iterations}")
+    route = built(routing.EMRouting(iterations, **from_golden(case)), case)
+    poses, activations = route(*arguments_of(case))
+    close(poses, case["parent_poses"], atol=1e-5)
+    close(activations, case["parent_activations"])
+    assignments = route.trace(*arguments_of(case))["assignments"][-1]
+    close(np.swapaxes(assignments, 1, 2), case["assignments"], atol=1e-5)
+
+
+def test_golden_of_the_standardized_cost():
+    case = golden("article_em_routing_3")
+    route = routing.EMRouting(3, cost="standardized", agreement="product")
+    poses, activations = built(route, case)(*arguments_of(case))
+    close(poses, case["parent_poses"], atol=1e-5)
+    close(activations, case["parent_activations"])
+
+
+def test_reference_matches_golden():
+    case = golden("em_routing_3")
+    names = ("poses", "kernel", "child_activations", "beta_u", "beta_a")
+    found = reference.em_routing(*(case[n] for n in names), 3, **from_golden(case))
+    expected = ("parent_poses", "parent_activations", "assignments")
+    for array, name in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, case[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("agreement", ["product", "mean"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_gradient_matches_finite_differences(agreement, overlap, problem):
+    """Of poses and activations, by all that enters, with and without competition."""
+    rng = np.random.default_rng(1)
+    # Two images of two fields, which have two of their six children in common.
+    fields = ReceptiveFields(
+        (2, 3 if overlap else 4), (2, 2), (1, 2 - overlap), "valid", 1
+    )
+    poses, kernel, activations = (problem[0][:, :4], problem[1][:4], problem[2][:, :4])
+    child = fields.children + 100 * np.arange(2)[:, None, None]
+    arrays = [poses, kernel, activations, rng.normal(size=3), rng.normal(size=3)]
+    settings_ = {
+        "inverse_temperature": 0.5,
+        "min_variance": 0.1,
+        "agreement": agreement,
+    }
+    weights = [rng.normal(size=(4, 3, 4, 4)), rng.normal(size=(4, 3))]
+    route = routing.EMRouting(3, **settings_)
+    route.build(poses.shape, kernel.shape)
+
+    def weighed(poses, kernel, activations):
+        parents, active = route(poses, kernel, activations, fields=fields)
+        parts = (parents, active)
+        return sum(
+            keras.ops.sum(x * w.astype("float32"))
+            for x, w in zip(parts, weights, strict=True)
+        )
+
+    def expected(*arrays):
+        *found, _ = reference.em_routing(
+            *arrays, 3, **settings_, child=child.reshape(4, 4)
+        )
+        return sum(np.sum(x * w) for x, w in zip(found, weights, strict=True))
+
+    route.beta_u.assign(arrays[3])
+    route.beta_a.assign(arrays[4])
+    found = gradients(weighed, *float32(*arrays[:3]))
+    directions = [rng.normal(size=array.shape) for array in arrays[:3]]
+    actual = sum(np.sum(g * d) for g, d in zip(found, directions, strict=True))
+    directions += [np.zeros(3), np.zeros(3)]
+    assert actual == pytest.approx(slope(expected, arrays, directions), rel=2e-3)
+    close(weighed(*float32(*arrays[:3])), expected(*arrays), rtol=1e-3)
+
+
+def test_competition_is_the_same_where_fields_do_not_overlap(problem):
+    apart = ReceptiveFields((2, 6), (2, 3), (1, 3), "valid", 1)
+    found = [
+        routing.EMRouting(3, competition=name).trace(*float32(*problem), fields=apart)
+        for name in ("image", "patch")
+    ]
+    for name in ("assignments", "means", "activations"):
+        close(found[0][name], found[1][name])
+
+
+def test_a_child_in_several_fields_is_given_away_once(problem):
+    overlap = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", 1)
+    for name, of_shared in (("image", 1.0), ("patch", 2.0)):
+        route = routing.EMRouting(3, competition=name)
+        r = route.trace(*float32(*problem), fields=overlap)["assignments"]
+        r = keras.ops.convert_to_numpy(r).reshape(3, 2, 2, 3, 6).sum(3)
+        given = np.zeros((3, 2, 8))  # iterations, images, children
+        for field, children in enumerate(overlap.children):
+            given[:, :, children] += r[:, :, field]
+        np.testing.assert_allclose(given[..., [0, 3, 4, 7]], 1.0, rtol=1e-4)
+        np.testing.assert_allclose(given[..., [1, 2, 5, 6]], of_shared, rtol=1e-4)
+
+
+def test_mass_is_relative_to_what_a_half_active_field_gives(problem):
+    """Twice as many children of the same kind make the same activations."""
+    poses, kernel, activations = float32(*problem)
+    route = routing.EMRouting(2)
+    once = route(poses, kernel, activations)
+    twice = route(
+        *(
+            np.concatenate([x, x], i)
+            for x, i in zip((poses, kernel, activations), (1, 0, 1), strict=True)
+        )
+    )
+    for a, b in zip(once, twice, strict=True):
+        close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_agreeing_votes_activate(problem):
+    poses, kernel, activations = float32(*problem)
+    same = (
+        np.broadcast_to(poses[:, :1], poses.shape),
+        np.broadcast_to(kernel[:1], kernel.shape),
+    )
+    route = routing.EMRouting()
+    _, agreeing = route(*same, activations)
+    _, disagreeing = route(2.0 * poses, kernel, activations)
+    assert float(keras.ops.min(agreeing)) > float(keras.ops.max(disagreeing))
+
+
+def test_inactive_children_change_nothing(problem):
+    poses, kernel, activations = float32(*problem)
+    activations[:, 3:] = 0.0
+    other = poses.copy()
+    other[:, 3:] = 7.0
+    for a, b in zip(
+        routing.EMRouting()(poses, kernel, activations),
+        routing.EMRouting()(other, kernel, activations),
+        strict=True,
+    ):
+        close(a, b)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    parents=st.sampled_from([1, 3]),
+    children=st.sampled_from([1, 5]),
+    iterations=st.integers(1, 5),
+    scale=st.sampled_from([0.0, 1e-6, 1.0, 1e4, 1e8]),
+    kind=st.sampled_from(["random", "identical", "zero kernel"]),
+    activity=st.sampled_from(["random", "all 0", "all 1", "0 and 1"]),
+    seed=st.integers(0, 9),
+)
+def test_never_nan(variant, parents, children, iterations, scale, kind, activity, seed):
+    rng = np.random.default_rng(seed)
+    poses = scale * rng.normal(size=(2, children, 4, 4))
+    kernel = rng.normal(size=(children, parents, 4, 4))
+    if kind == "identical":
+        poses, kernel = poses * 0.0 + scale, kernel * 0.0 + 1.0
+    elif kind == "zero kernel":
+        kernel = kernel * 0.0
+    activations = {
+        "random": rng.random((2, children)),
+        "all 0": np.zeros((2, children)),
+        "all 1": np.ones((2, children)),
+        "0 and 1": rng.integers(0, 2, (2, children)),
+    }[activity]
+    arrays = float32(poses, kernel, activations)
+    route = routing.EMRouting(iterations, **VARIANTS[variant])
+    assert finite(*route(*arrays))
+
+    def total(*arrays):
+        return sum(keras.ops.sum(x) for x in route(*arrays))
+
+    assert finite(*gradients(total, *arrays))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_statistics_are_float32_in_half_precision(dtype, problem):
+    arrays = [keras.ops.convert_to_tensor(x, dtype) for x in float32(*problem)]
+    outputs = routing.EMRouting()(*arrays)
+    for half, full in zip(
+        outputs, routing.EMRouting()(*float32(*problem)), strict=True
+    ):
+        assert keras.backend.standardize_dtype(half.dtype) == "float32"
+        close(half, full, rtol=0.1, atol=0.05)
+
+
+def test_trace_ends_with_the_output(problem):
+    arrays = float32(*problem)
+    route = routing.EMRouting(3)
+    poses, activations = route(*arrays)
+    trace = route.trace(*arrays)
+    shapes = {name: tuple(x.shape) for name, x in trace.items()}
+    assert shapes["assignments"] == shapes["distances"] == (3, 4, 3, 6)
+    assert shapes["means"] == shapes["variances"] == (3, 4, 3, 16)
+    close(keras.ops.reshape(trace["means"][-1], poses.shape), poses)
+    close(trace["activations"][-1], activations)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("iterations", 0),
+        ("inverse_temperature", -1.0),
+        ("min_variance", 0.0),
+        ("competition", "none"),
+        ("cost", "articles"),
+        ("agreement", "sum"),
+    ],
+)
+def test_bad_arguments(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        routing.EMRouting(**{argument: value})
+
+
+def test_the_standardized_cost_takes_no_temperature():
+    with pytest.raises(ValueError, match="inverse_temperature"):
+        routing.EMRouting(inverse_temperature=0.1, cost="standardized")
+
+
+def test_activations_are_needed(problem):
+    with pytest.raises(ValueError, match="activations"):
+        routing.EMRouting()(*float32(*problem[:2]))
