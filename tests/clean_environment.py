@@ -14,28 +14,35 @@ from pathlib import Path
 TRAIN = """
 import numpy as np
 from keras_capsules import export, losses, models
-model = models.CapsNet((16, 16, 1), classes=3, filters=4, kernel_size=5,
-                       primary_capsules=2, decoder_units=(8,))
-model.compile("adam", loss=losses.MarginLoss(), metrics=["accuracy"])
-images = np.random.rand(8, 16, 16, 1).astype("float32")
-model.fit(images, np.arange(8) % 3)
-export.export_saved_model(model, "capsnet")
-np.savez("expected.npz", images=images, **model.predict(images))
+networks = {
+    "capsnet": models.CapsNet((20, 20, 1), classes=3, filters=4, kernel_size=5,
+                              primary_capsules=2, decoder_units=(8,)),
+    "matrix_capsnet": models.MatrixCapsNet((20, 20, 1), classes=3,
+                                           config=(8, 2, 3, 3), decoder_units=(8,)),
+}
+images = np.random.rand(8, 20, 20, 1).astype("float32")
+for name, model in networks.items():
+    loss = losses.MarginLoss() if name == "capsnet" else losses.SpreadLoss()
+    model.compile("adam", loss=loss, metrics=["accuracy"])
+    model.fit(images, np.arange(8) % 3)
+    export.export_saved_model(model, name)
+    np.savez(f"{name}.npz", images=images, **model.predict(images))
 """
 
 SERVE = """
 import importlib.util
 import numpy as np, tensorflow as tf
 assert importlib.util.find_spec("keras_capsules") is None
-expected = np.load("expected.npz")
-served = tf.saved_model.load("capsnet/1").signatures
-outputs = served["serving_default"](images=expected["images"])
-for name in ("scores", "poses"):
-    worst = np.abs(outputs[name] - expected[name]).max()
-    print(f"{name} differ by at most {worst:.1e}")
-    assert worst < 1e-5
-shape = served["reconstruct"](images=expected["images"])["reconstructions"].shape
-assert shape == expected["images"].shape
+for network in ("capsnet", "matrix_capsnet"):
+    expected = np.load(f"{network}.npz")
+    served = tf.saved_model.load(f"{network}/1").signatures
+    outputs = served["serving_default"](images=expected["images"])
+    for name in ("scores", "poses"):
+        worst = np.abs(outputs[name] - expected[name]).max()
+        print(f"{network}: {name} differ by at most {worst:.1e}")
+        assert worst < 1e-5
+    shape = served["reconstruct"](images=expected["images"])["reconstructions"].shape
+    assert shape == expected["images"].shape
 """
 
 

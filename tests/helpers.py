@@ -82,6 +82,15 @@ def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
     return model
 
 
+def small_matrix_capsnet(image_shape=(20, 19, 1), classes=3, **kwargs):
+    """The same for the second paper."""
+    model = models.MatrixCapsNet(image_shape, classes, (6, 2, 3, 3), **kwargs)
+    model.compile(
+        keras.optimizers.Adam(0.01), loss=losses.SpreadLoss(0.5), metrics=["accuracy"]
+    )
+    return model
+
+
 def random_images(count, image_shape=(16, 14, 1), classes=3, seed=0):
     rng = np.random.default_rng(seed)
     images = rng.random((count, *image_shape), dtype="float32")

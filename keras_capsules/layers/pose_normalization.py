@@ -20,7 +20,8 @@ class PoseNormalization(keras.layers.Layer):
     and in use, and keeps the relations between the poses of an image.
 
     Args:
-        epsilon: added to the mean square.
+        epsilon: added to the mean square. It bounds how much an image without
+            contrast is amplified, and with it the gradient in half precision.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
@@ -42,7 +43,7 @@ class PoseNormalization(keras.layers.Layer):
     1.0
     """
 
-    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
+    def __init__(self, epsilon: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 

@@ -4,9 +4,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, small_capsnet
+from helpers import random_images, small_capsnet, small_matrix_capsnet
 
-from keras_capsules import export, routing
+from keras_capsules import export, models, routing
 
 on_tensorflow = keras.backend.backend() == "tensorflow"
 only_tensorflow = pytest.mark.skipif(
@@ -49,9 +49,10 @@ def while_ops(path, signature):
 
 
 @only_tensorflow
-def test_served_without_our_code(tmp_path):
-    model = small_capsnet()
-    images, labels = random_images(5)
+@pytest.mark.parametrize("network", [small_capsnet, small_matrix_capsnet])
+def test_served_without_our_code(tmp_path, network):
+    model = network(decoder_units=(8,))
+    images, labels = random_images(5, model.image_shape)
     model.fit(images, labels, verbose=0)
     path = export.export_saved_model(model, tmp_path / "capsnet")
     assert path == tmp_path / "capsnet" / "1"
@@ -129,3 +130,15 @@ def test_other_backends_say_what_to_do(tmp_path):
     with pytest.raises(RuntimeError, match="Only TensorFlow exports SavedModels"):
         export.export_saved_model(small_capsnet(), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@only_tensorflow
+def test_a_network_without_decoder_or_poses(tmp_path):
+    import tensorflow as tf
+
+    model = models.BaselineCNN((8, 8, 1), classes=3, filters=(2, 3), units=4)
+    path = export.export_saved_model(model, tmp_path)
+    served = tf.saved_model.load(path).signatures
+    assert set(served) == {"serving_default"}
+    outputs = served["serving_default"](images=tf.zeros((2, 8, 8, 1)))
+    assert set(outputs) == {"scores", "classes"}

@@ -74,3 +74,21 @@ def test_kernel_larger_than_the_image():
 def test_bad_input_shape(shape):
     with pytest.raises(ValueError, match="`inputs` must have shape"):
         layers.PrimaryCapsule(2, 4).build(shape)
+
+
+def test_matrix_capsules():
+    images = np.random.default_rng(0).normal(size=(2, 9, 8, 3)).astype("float32")
+    layer = layers.PrimaryCapsule(5, (2, 3), kernel_size=(3, 2), padding="same")
+    poses, activations = layer(images)
+    shapes = tuple(poses.shape), tuple(activations.shape)
+    assert shapes == ((2, 9, 8, 5, 2, 3), (2, 9, 8, 5))
+    assert shapes == layer.compute_output_shape(images.shape)
+    features = keras.ops.reshape(layer.conv(images), (2, 9, 8, 5, 7))
+    close(keras.ops.reshape(poses, (2, 9, 8, 5, 6)), features[..., :6])
+    close(activations, keras.ops.sigmoid(features[..., 6]))
+
+
+@pytest.mark.parametrize("pose_shape", [None, 0, (4,), (4, 0)])
+def test_bad_pose_shape(pose_shape):
+    with pytest.raises(ValueError, match="pose_shape"):
+        layers.PrimaryCapsule(5, pose_shape)

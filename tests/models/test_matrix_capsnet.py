@@ -1,0 +1,198 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import (
+    POLICIES,
+    close,
+    finite,
+    gradients,
+    random_images,
+    small_matrix_capsnet,
+)
+
+from keras_capsules import callbacks, losses, models, routing
+
+SHAPE = (20, 19, 1)
+
+
+def standardized(count, image_shape=SHAPE, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(count, *image_shape)).astype("float32")
+    return images, rng.integers(0, classes, count)
+
+
+def test_the_networks_of_the_paper_have_their_parameters():
+    paper = models.MatrixCapsNet((32, 32, 1), classes=5)
+    conv, primary = 25 * 32 + 32, 33 * 32 * 17
+    capsules = 2 * (9 * 32 * 32 * 16 + 2 * 32) + 32 * 5 * 16 + 2 * 5
+    assert paper.count_params() == conv + primary + capsules == 316_394  # near 310 K
+    small = models.MatrixCapsNet((32, 32, 1), classes=5, config="small")
+    conv, primary = 25 * 64 + 64, 65 * 8 * 17
+    capsules = 9 * 16 * (8 + 16) * 16 + 4 * 16 + 16 * 5 * 16 + 2 * 5
+    assert small.count_params() == conv + primary + capsules  # near 68 K
+    assert 66_000 < small.count_params() < 70_000
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [("small", 28), ("small", 48), ("small", 96), ("paper", 28), ("paper", 40)],
+)
+def test_it_starts_alive(config, size):
+    keras.utils.set_random_seed(1)
+    images, _ = standardized(1, (size, size, 1), classes=5)
+    model = models.MatrixCapsNet((size, size, 1), 5, config)
+    _, primary = model.primary(model.conv(images))
+    traced = [trace["activations"][-1] for trace in model.trace(images).values()]
+    assert len(traced) == 3
+    for activations in (primary, *traced):
+        activations = keras.ops.convert_to_numpy(activations)
+        assert 0.2 < activations.mean() < 0.8
+        assert activations.min() > 0.001 and activations.max() < 0.999
+        assert activations.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("config", "size"), [("small", 28), ("small", 64), ("paper", 28)]
+)
+def test_the_gradient_reaches_the_first_convolution(config, size):
+    keras.utils.set_random_seed(1)
+    images, labels = standardized(2, (size, size, 1), classes=5)
+    model = models.MatrixCapsNet((size, size, 1), 5, config)
+    model.compile(keras.optimizers.SGD(1.0), loss=losses.SpreadLoss(0.2))
+    kernels = [model.conv.kernel, model.class_capsules.kernel]
+    before = [keras.ops.convert_to_numpy(kernel).copy() for kernel in kernels]
+    model.train_on_batch(images, labels)
+    first, last = (
+        np.sqrt(np.mean((keras.ops.convert_to_numpy(after) - start) ** 2))
+        for after, start in zip(kernels, before, strict=True)
+    )
+    assert 0.01 < first / last < 100.0
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_it_learns_with_any_number_of_iterations(iterations):
+    keras.utils.set_random_seed(0)
+    images, labels = standardized(48)
+    for image, label in zip(images, labels, strict=True):
+        image[6 * label : 6 * label + 6] += 2.0
+    model = small_matrix_capsnet(routing=routing.EMRouting(iterations))
+    schedule = callbacks.SpreadMarginSchedule(0.2, 0.1, 0.9)
+    model.fit(images, labels, 8, epochs=12, verbose=0, callbacks=[schedule])
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("iterations", [1, 3, 5])
+def test_never_nan(policy, iterations):
+    model = small_matrix_capsnet(dtype=policy, routing=routing.EMRouting(iterations))
+    random, _ = standardized(2)
+    for images in (0.0 * random, 0.0 * random + 7.0, 1e4 * random, -1e4 + 0.0 * random):
+        outputs = model(images)
+        assert finite(*outputs.values())
+
+        def total(x):
+            return sum(
+                keras.ops.sum(keras.ops.cast(o, "float32")) for o in model(x).values()
+            )
+
+        assert finite(*gradients(total, images))
+
+
+def test_a_grid_of_one_and_one_class():
+    images, _ = standardized(2, (19, 19, 2))
+    model = models.MatrixCapsNet((19, 19, 2), 1, (4, 1, 1, 1))
+    assert model.conv_capsules_2.compute_output_shape(
+        ((None, 3, 3, 1, 4, 4), (None, 3, 3, 1))
+    )[1] == (None, 1, 1, 1)
+    outputs = model(images)
+    assert tuple(outputs["scores"].shape) == (2, 1) and finite(*outputs.values())
+
+
+@pytest.mark.parametrize("image_shape", [(19, 19, 1), (20, 31, 3), (28, 28, 2)])
+def test_any_image_size_and_channels(image_shape):
+    model = small_matrix_capsnet(image_shape)
+    images, labels = standardized(4, image_shape)
+    model.fit(images, labels, verbose=0)
+    outputs = model.predict(images, verbose=0)
+    shapes = model.compute_output_shape((4, *image_shape))
+    assert {name: outputs[name].shape for name in outputs} == shapes
+
+
+def test_trace_ends_with_the_scores():
+    model, (images, _) = small_matrix_capsnet(), standardized(3)
+    trace = model.trace(images)
+    assert list(trace) == ["conv_capsules_1", "conv_capsules_2", "class_capsules"]
+    close(trace["class_capsules"]["activations"][-1], model(images)["scores"])
+
+
+def test_decoder():
+    model = small_matrix_capsnet(decoder_units=(8,), reconstruction_weight=2.0)
+    images, labels = random_images(8, SHAPE)
+    outputs = model.predict(images, verbose=0)
+    drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"], labels))
+    spread = float(losses.SpreadLoss(0.5)(labels, outputs["scores"]))
+    expected = spread + 2.0 * np.mean((images - drawn) ** 2)
+    loss = model.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(expected, rel=1e-4)
+    close(
+        model.reconstruct(images),
+        model.decode(outputs["poses"], outputs["scores"].argmax(-1)),
+    )
+    with pytest.raises(ValueError, match="has no decoder"):
+        small_matrix_capsnet().reconstruct(images)
+
+
+def test_saved_and_loaded_in_a_new_process(tmp_path):
+    model = small_matrix_capsnet(
+        decoder_units=(8,),
+        coordinate_addition=False,
+        routing=routing.EMRouting(2, min_variance=0.5, competition="patch"),
+    )
+    images, labels = standardized(6)
+    model.fit(images, labels, verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "case.npz", images=images, **model.predict(images, verbose=0))
+    program = """
+import keras, numpy as np, keras_capsules
+model = keras.saving.load_model("model.keras", safe_mode=True)
+case = np.load("case.npz")
+outputs = model.predict(case["images"], verbose=0)
+for name in ("scores", "poses"):
+    np.testing.assert_allclose(outputs[name], case[name], rtol=1e-5, atol=1e-6)
+assert model.class_capsules.routing.competition == "patch"
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_each_layer_has_a_routing_of_its_own():
+    route = routing.EMRouting(2)
+    model = small_matrix_capsnet(routing=route)
+    routings = [layer.routing for layer in model._capsule_layers]
+    assert len({id(r) for r in (route, *routings)}) == 4
+    assert {r.iterations for r in routings} == {2}
+
+
+def test_the_policy_reaches_every_layer():
+    model = small_matrix_capsnet(dtype="mixed_bfloat16")
+    assert {layer.compute_dtype for layer in model.layers} == {"bfloat16"}
+    outputs = model(standardized(2)[0])
+    assert keras.backend.standardize_dtype(outputs["scores"].dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("input_shape", (18, 28, 1)),
+        ("classes", 0),
+        ("config", "large"),
+        ("config", (1, 2, 3)),
+        ("routing", "dynamic"),
+    ],
+)
+def test_bad_arguments(argument, value):
+    settings = {"input_shape": SHAPE, "classes": 3, argument: value}
+    with pytest.raises(ValueError, match=argument):
+        models.MatrixCapsNet(**settings)
