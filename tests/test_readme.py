@@ -18,6 +18,13 @@ def test_the_ten_lines_run():
     assert scope["model"].output_shape == (None, 10)
 
 
+def test_the_lines_of_the_matrix_capsules_run():
+    (code,) = re.findall(r"```python\n([^`]*MatrixCapsNet.*?)```", README, re.DOTALL)
+    scope = {}
+    exec(code.replace("epochs=5", "epochs=1, steps_per_epoch=2, verbose=0"), scope)
+    assert scope["model"].count_params() == 68_444
+
+
 def test_links_lead_somewhere():
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", prose):

@@ -56,6 +56,8 @@ class EMRouting(Routing):
             minimum variance. It takes no `inverse_temperature`.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
+        stop_gradient: whether assignments are taken as constants by the gradient.
+            Faster; by default it flows through every iteration.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -105,6 +107,7 @@ class EMRouting(Routing):
         competition: str = "image",
         cost: str = "paper",
         agreement: str = "mean",
+        stop_gradient: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -120,6 +123,7 @@ class EMRouting(Routing):
         )
         self.cost = arguments.one_of("cost", cost, ("paper", "standardized"))
         self.agreement = arguments.one_of("agreement", agreement, ("product", "mean"))
+        self.stop_gradient = stop_gradient
         if cost == "standardized" and inverse_temperature is not None:
             raise ValueError(
                 "Argument `inverse_temperature` must be None with "
@@ -186,6 +190,7 @@ class EMRouting(Routing):
             "competition": self.competition,
             "cost": self.cost,
             "agreement": self.agreement,
+            "stop_gradient": self.stop_gradient,
         }
 
     def _iterations(self, poses, kernel, activations, fields):
@@ -225,6 +230,7 @@ class EMRouting(Routing):
             }
             if t + 1 < self.iterations:
                 r = compete(self._evidence(squares, variances, logits), fields)
+                r = ops.stop_gradient(r) if self.stop_gradient else r
 
     def _uniform_assignments(self, parents, children, fields):
         if fields is None:

@@ -54,18 +54,25 @@ def test_a_resumed_training_ends_as_an_unbroken_one(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_best_is_the_epoch_of_the_smallest_loss(tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        ({"monitor": "val_loss"}, [3.0, 1.0, 2.0]),
+        ({"monitor": "val_accuracy", "mode": "max"}, [0.1, 0.9, 0.5]),
+    ],
+)
+def test_best_is_the_epoch_of_the_best_value(tmp_path, settings, values):
     model = small_capsnet()
     model.optimizer.build(model.trainable_variables)
-    checkpoint = Checkpoint(tmp_path, monitor="val_loss")
+    checkpoint = Checkpoint(tmp_path, **settings)
     checkpoint.set_model(model)
     kernels = []
-    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+    for epoch, value in enumerate(values):
         kernel, bias = model.conv.get_weights()
         model.conv.set_weights([kernel + 1.0, bias])
         kernels.append(kernel + 1.0)
         checkpoint.on_epoch_begin(epoch)
-        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
+        checkpoint.on_epoch_end(epoch, {checkpoint.monitor: value})
     best = keras.saving.load_model(tmp_path / "best.keras")
     last = keras.saving.load_model(tmp_path / "last.keras")
     np.testing.assert_array_equal(best.conv.get_weights()[0], kernels[1])
@@ -128,7 +135,7 @@ def test_a_loss_that_is_not_a_number_is_never_best(tmp_path):
     checkpoint.set_model(model)
     for epoch, loss in enumerate([float("nan"), 2.0, float("nan")]):
         checkpoint.on_epoch_begin(epoch)
-        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
+        checkpoint.on_epoch_end(epoch, {checkpoint.monitor: value})
     with zipfile.ZipFile(tmp_path / "best.keras") as archive:
         assert len(json.loads(archive.read("history.json"))) == 2
 
