@@ -1,9 +1,19 @@
 """Figures of trainings and of what capsules see."""
 
+from keras_capsules.plotting.assignments import assignments
 from keras_capsules.plotting.attacks import attack_curves
 from keras_capsules.plotting.curves import curves
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
+from keras_capsules.plotting.vote_distances import vote_distances
 
-__all__ = ["attack_curves", "curves", "objects_apart", "pose_tweaks", "reconstructions"]
+__all__ = [
+    "assignments",
+    "attack_curves",
+    "curves",
+    "objects_apart",
+    "pose_tweaks",
+    "reconstructions",
+    "vote_distances",
+]

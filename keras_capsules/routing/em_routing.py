@@ -164,8 +164,9 @@ class EMRouting(Routing):
             fields: as for calling the routing.
 
         Returns:
-            A dict of tensors, the iterations first: `assignments` and
-            `distances` (of each vote from the mean of the parent)
+            A dict of tensors, the iterations first: `assignments`, `weights`
+            (assignments times activations of the children) and `distances` (of
+            each vote from the mean of the parent)
             `(iterations, batch, parents, children)`; `means` and `variances`
             `(iterations, batch, parents, P·R)`; `activations`
             `(iterations, batch, parents)`.
@@ -213,16 +214,17 @@ class EMRouting(Routing):
             weights = r * a  # (batch, parents, children)
             mass = ops.sum(weights, axis=-1) + 1e-7
             # As matrix products: (1, children) · (children, P·R) for each parent.
-            weights = ops.expand_dims(weights / mass[..., None], 2)
-            means = ops.matmul(weights, v)  # (batch, parents, 1, P·R)
+            shares = ops.expand_dims(weights / mass[..., None], 2)
+            means = ops.matmul(shares, v)  # (batch, parents, 1, P·R)
             squares = ops.square(v - means)
-            variances = ops.squeeze(ops.matmul(weights, squares), 2)
+            variances = ops.squeeze(ops.matmul(shares, squares), 2)
             variances = variances + self._variance_floor
             if self.inverse_temperature is None:
                 mass = self._at_positions(mass, 1.0 / unit_mass)
             logits = self._logits(self._costs(variances, mass), t)
             yield {
                 "assignments": r,
+                "weights": weights,
                 "distances": ops.sqrt(ops.sum(squares, axis=-1)),
                 "means": ops.squeeze(means, 2),
                 "variances": variances,

@@ -1,0 +1,57 @@
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_capsules.plotting.panels import panels, show
+
+
+def assignments(model: keras.Model, image: Any) -> Figure:
+    """Draws which places of an image each class capsule gets, by iteration.
+
+    A row for each routing iteration, a column for each class. A panel is the grid
+    of the children: how much of the activation at a place is assigned to the
+    class, over all types of capsules. Below it stands the activation of the class.
+
+    Args:
+        model: a network with `trace`, such as `models.MatrixCapsNet`.
+        image: an image `(height, width, channels)`.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, plotting
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> figure = plotting.assignments(model, np.random.randn(20, 20, 1))
+    >>> len(figure.axes)
+    12
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 3.
+    """
+    image = np.asarray(image, "float32")
+    trace = model.trace(image[None])["class_capsules"]
+    weights, activations = (
+        keras.ops.convert_to_numpy(trace[name])[:, 0]
+        for name in ("weights", "activations")
+    )
+    children, _ = model.class_capsules.get_build_config()["input_shape"]
+    iterations, classes, _ = weights.shape
+    places = weights.reshape(iterations, classes, *children[1:4]).sum(-1)
+
+    title = "what each class gets of the children at each place, over its activation"
+    figure, axes = panels(iterations, 1 + classes, title)
+    show(axes[0, 0], (image - image.min()) / max(np.ptp(image), 1e-6))
+    for iteration in range(iterations):
+        axes[iteration, 0].set_ylabel(f"iteration {iteration + 1}", fontsize=8)
+        for label, axis in enumerate(axes[iteration, 1:]):
+            axis.imshow(places[iteration, label], vmin=0.0, vmax=places.max())
+            axis.set_xlabel(f"{activations[iteration, label]:.2f}", fontsize=8)
+    for label, axis in enumerate(axes[0, 1:]):
+        axis.set_title(label, fontsize=8)
+    return figure

@@ -1,0 +1,66 @@
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
+    """Draws how near the votes for a class capsule are, iteration by iteration.
+
+    A row for each routing iteration. Each holds two histograms of the distances
+    from a vote to the mean of the votes: for the capsule of the class that is
+    there, and, on average, for those of the other classes. A vote counts with its
+    assignment times the activation of its child, as in the M-step, so that the
+    area is what a capsule of an image gets. Where routing works, the capsule that
+    is right gets more and more of the near votes.
+
+    Args:
+        model: a network with `trace`, such as `models.MatrixCapsNet`.
+        images: images `(n, height, width, channels)`.
+        labels: integers `(n,)`.
+
+    Returns:
+        The figure.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, plotting
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> images = np.random.randn(4, 20, 20, 1)
+    >>> figure = plotting.vote_distances(model, images, [0, 1, 2, 0])
+    >>> len(figure.axes)
+    3
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        figure 2.
+    """
+    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    trace = model.trace(images)["class_capsules"]
+    weights, distances, activations = (
+        keras.ops.convert_to_numpy(trace[name])
+        for name in ("weights", "distances", "activations")
+    )  # the iterations, the images and the classes first
+    there = labels[:, None] == np.arange(weights.shape[2])
+    bins = np.linspace(0.0, np.quantile(distances, 0.98), 51)
+
+    iterations = len(weights)
+    figure = Figure(figsize=(6, 1.6 * iterations + 0.7), layout="constrained", dpi=120)
+    axes = figure.subplots(iterations, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for iteration, axis in enumerate(axes):
+        for chosen, name in ((there, "the class there"), (~there, "another class")):
+            activation = activations[iteration, chosen].mean()
+            axis.hist(
+                distances[iteration, chosen].ravel(),
+                bins,
+                weights=weights[iteration, chosen].ravel() / chosen.sum(),
+                alpha=0.6,
+                label=f"{name}: activation {activation:.2f}",
+            )
+        axis.set_ylabel(f"iteration {iteration + 1}")
+        axis.legend(fontsize=8)
+    axes[-1].set_xlabel("distance from the mean of the votes")
+    figure.suptitle("votes that a class capsule gets, by distance", fontsize=10)
+    return figure

@@ -1,0 +1,26 @@
+import keras
+import numpy as np
+from helpers import random_images
+
+from keras_capsules import models, plotting
+
+
+def test_the_area_is_what_a_capsule_gets():
+    model = models.MatrixCapsNet((19, 20, 1), 3, (8, 2, 3, 3))
+    images, labels = random_images(5, (19, 20, 1))
+    trace = model.trace(images)["class_capsules"]
+    trace = {name: keras.ops.convert_to_numpy(x) for name, x in trace.items()}
+    near = trace["distances"] <= np.quantile(trace["distances"], 0.98)
+    votes = (trace["weights"] * near).sum(-1)  # (iterations, images, classes)
+
+    axes = plotting.vote_distances(model, images, labels).axes
+    assert [axis.get_ylabel() for axis in axes] == [f"iteration {k}" for k in (1, 2, 3)]
+    there = labels[:, None] == range(3)
+    for axis, row, activations in zip(axes, votes, trace["activations"], strict=True):
+        texts = [text.get_text() for text in axis.get_legend().get_texts()]
+        for bars, chosen, text in zip(
+            axis.containers, (there, ~there), texts, strict=True
+        ):
+            area = sum(bar.get_height() for bar in bars)
+            np.testing.assert_allclose(area, row[chosen].mean(), rtol=1e-4)
+            assert f"activation {activations[chosen].mean():.2f}" in text
