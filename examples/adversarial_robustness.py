@@ -2,6 +2,8 @@
 
     python examples/adversarial_robustness.py --dataset digits \\
         --capsules runs/capsnet_digits/best.keras --cnn runs/cnn_digits/best.keras
+    python examples/adversarial_robustness.py --dataset toys \\
+        --capsules runs/matrix_capsnet_toys/best.keras --cnn runs/cnn_toys/best.keras
 
 Prints the accuracy under FGSM and BIM against epsilon; the output folder gets
 metrics.json and a figure. The loss of training is zero, and so is its gradient,
@@ -19,15 +21,16 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from runs import DIGITS, TOYS, load
 
-from keras_capsules import datasets, plotting, robustness
+from keras_capsules import plotting, robustness
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 parser.add_argument("--capsules", type=Path, required=True, help="a .keras file")
 parser.add_argument("--cnn", type=Path, required=True, help="a .keras file")
-parser.add_argument("--dataset", choices=["digits", "mnist"], default="digits")
+parser.add_argument("--dataset", choices=[*DIGITS, *TOYS], default="digits")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
 parser.add_argument("--images", type=int, default=500, help="test images to attack")
 parser.add_argument("--batch-size", type=int, default=100)
@@ -36,7 +39,7 @@ parser.add_argument(
     type=float,
     nargs="+",
     default=[0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3],
-    help="in the units of the pixels",
+    help="in units of the pixels: of digits, from 0 to 1; of toys, a deviation is 1",
 )
 parser.add_argument("--steps", type=int, default=10, help="steps of BIM")
 parser.add_argument(
@@ -48,14 +51,11 @@ parser.add_argument(
 parser.add_argument("--output", type=Path, default=Path("runs/robustness"))
 args = parser.parse_args()
 
-# Data: pixels stay from 0 to 1; for standardised images `clip` would be None.
-load, clip = {
-    "digits": (datasets.digits, (0.0, 1.0)),
-    "mnist": (lambda: datasets.mnist(args.data_dir), (0.0, 1.0)),
-}[args.dataset]
+# Pixels of digits stay from 0 to 1; those of standardised images have no bounds.
+clip = (0.0, 1.0) if args.dataset in DIGITS else None
 try:
     args.output.mkdir(parents=True, exist_ok=True)
-    test = load().test.take(args.images)
+    test = load(args.dataset, args.data_dir).test.take(args.images)
     networks = {
         name: keras.saving.load_model(path)
         for name, path in (("capsules", args.capsules), ("cnn", args.cnn))

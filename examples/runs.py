@@ -19,7 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_capsules
-from keras_capsules import callbacks, export, plotting
+from keras_capsules import callbacks, datasets, export, plotting
+
+DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
+TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
 
 
 def positive(text):
@@ -29,17 +32,31 @@ def positive(text):
     return number
 
 
-def arguments(description, network, datasets):
-    """The flags that every training has."""
+def load(dataset, data_dir, seed=0):
+    """The splits of a data set, by the name it has on the command line."""
+    loaders = {
+        "digits": datasets.digits,
+        "mnist": lambda: datasets.mnist(data_dir),
+        "multi_mnist": lambda: datasets.multi_mnist(data_dir, seed),
+        "aff_mnist": lambda: datasets.aff_mnist(data_dir, seed),
+        "toys": lambda: datasets.toys("small", data_dir, seed=seed),
+        "toys/full": lambda: datasets.toys("full", data_dir, seed=seed),
+        "smallnorb": lambda: datasets.smallnorb(data_dir, seed=seed),
+    }
+    return loaders[dataset]()
+
+
+def arguments(description, network, names):
+    """The flags that every training has; the first data set is the default."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add(
         "--dataset",
-        choices=datasets,
-        default="digits",
-        help="digits needs no download (default: digits)",
+        choices=names,
+        default=names[0],
+        help=f"digits and toys need no download (default: {names[0]})",
     )
     add("--data-dir", help="folder of TensorFlow Datasets")
     add("--epochs", type=positive, default=10)
@@ -57,7 +74,6 @@ def arguments(description, network, datasets):
         choices=["float32", "mixed_bfloat16", "mixed_float16"],
         default="float32",
     )
-    add("--iterations", type=positive, default=3, help="routing iterations")
     return parser
 
 
@@ -66,7 +82,8 @@ class Run:
 
     Args:
         output: the folder.
-        settings: what a resumed run must have in common with the run there.
+        settings: what a resumed run must have in common with the run there;
+            `dataset`, `limit`, `batch_size` and `seed` are among it.
         resume: whether to go on with the run there.
     """
 
@@ -97,6 +114,23 @@ class Run:
         # epoch again.
         self.seed = settings["seed"] + len(self.history)
         keras.utils.set_random_seed(self.seed)
+
+    def batches(self, load):
+        """Batches of each split that `load` returns.
+
+        The first split is the one to train on: it is shuffled, and centred digits
+        are shifted by up to 2 pixels.
+        """
+        limit, size = self.settings["limit"], self.settings["batch_size"]
+        try:
+            train, *others = (part.take(limit or -1) for part in load())
+        except FileNotFoundError as error:
+            sys.exit(str(error))
+        self.images = len(train)
+        train = train.shuffle(10_000, self.seed)
+        if self.settings["dataset"] in DIGITS:
+            train = datasets.random_shift(train, 2, self.seed)
+        return train.batch(size).prefetch(2), *(part.batch(size) for part in others)
 
     def fit(self, model, train, validation, epochs, others=(), **best):
         """Trains a compiled model, or goes on with the one in the folder.
@@ -140,23 +174,21 @@ class Run:
         """The model of the best epoch."""
         return keras.saving.load_model(self.output / "best.keras")
 
-    def report(self, model, images, results, pictures):
-        """Writes and prints the results.
+    def summary(self, model, results):
+        """What metrics.json says of a run.
 
         Args:
             model: the model of the best epoch.
-            images: number of images in an epoch.
             results: what was found, by name.
-            pictures: figures, by name.
         """
         backend = keras.backend.backend()
         seconds = [row["seconds"] for row in self.history]
-        results = {
+        return {
             **self.settings,
             **results,
             "epochs": len(self.history),
             "seconds": sum(seconds),
-            "images_per_second": images / statistics.median(seconds),
+            "images_per_second": self.images / statistics.median(seconds),
             "parameters": model.count_params(),
             "precision": keras.config.dtype_policy().name,
             "versions": {
@@ -166,6 +198,16 @@ class Run:
                 backend: importlib.import_module(backend).__version__,
             },
         }
+
+    def report(self, model, results, pictures):
+        """Writes and prints the results.
+
+        Args:
+            model: the model of the best epoch.
+            results: what was found, by name.
+            pictures: figures, by name.
+        """
+        results = self.summary(model, results)
         (self.output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
         with open(self.output / "history.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, self.history[0])
@@ -175,7 +217,7 @@ class Run:
         for picture, figure in pictures.items():
             figure.savefig(self.output / f"{picture}.png")
         # The network for programs that know nothing of capsules.
-        if backend == "tensorflow":
+        if keras.backend.backend() == "tensorflow":
             saved = export.export_saved_model(
                 model, Path("saved_models") / self.output.name, overwrite=True
             )

@@ -8,16 +8,16 @@ saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
-from runs import Run, arguments
+from runs import DIGITS, Run, arguments, load, positive
 
-from keras_capsules import datasets, losses, metrics, models, plotting, routing
+from keras_capsules import losses, metrics, models, plotting, routing
 
-parser = arguments(__doc__, "capsnet", ["digits", "mnist", "multi_mnist", "aff_mnist"])
+parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
+parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
@@ -29,24 +29,11 @@ output = args.output or Path("runs") / f"capsnet_{args.dataset}"
 run = Run(output, settings, args.resume)
 keras.config.set_dtype_policy(args.precision)
 
-# Data: images from 0 to 1; centred digits are shifted by up to 2 pixels to train on.
-load = {
-    "digits": datasets.digits,
-    "mnist": lambda: datasets.mnist(args.data_dir),
-    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, run.seed),
-    "aff_mnist": lambda: datasets.aff_mnist(args.data_dir, run.seed),
-}[args.dataset]
-try:
-    train, validation, test = (part.take(args.limit or -1) for part in load())
-except FileNotFoundError as error:
-    sys.exit(str(error))
-images = len(train)
-image_shape = tuple(train.element_spec[0].shape)
-train = train.shuffle(10_000, run.seed)
-if args.dataset in ("digits", "mnist"):  # the others lie at random as they are
-    train = datasets.random_shift(train, 2, run.seed)
-train = train.batch(args.batch_size).prefetch(2)
-validation, test = validation.batch(args.batch_size), test.batch(args.batch_size)
+# Data: images from 0 to 1.
+train, validation, test = run.batches(
+    lambda: load(args.dataset, args.data_dir, run.seed)
+)
+image_shape = tuple(train.element_spec[0].shape[1:])
 
 # Model: the sizes of the paper are the defaults.
 objects = 2 if args.dataset == "multi_mnist" else 1
@@ -84,4 +71,4 @@ if model.decoder is not None:
         "reconstructions": draw(model, examples, labels),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
     }
-run.report(model, images, results, pictures)
+run.report(model, results, pictures)

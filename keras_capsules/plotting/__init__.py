@@ -6,6 +6,7 @@ from keras_capsules.plotting.curves import curves
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
+from keras_capsules.plotting.viewpoints import viewpoint_errors
 from keras_capsules.plotting.vote_distances import vote_distances
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "objects_apart",
     "pose_tweaks",
     "reconstructions",
+    "viewpoint_errors",
     "vote_distances",
 ]

@@ -1,18 +1,18 @@
 import keras
 import numpy as np
-from helpers import random_images
+from helpers import random_images, small_matrix_capsnet
 
-from keras_capsules import models, plotting
+from keras_capsules import plotting
 
 
 def test_children_at_their_places_for_each_iteration_and_class():
-    model = models.MatrixCapsNet((19, 24, 1), 3, (8, 2, 3, 4))
+    model = small_matrix_capsnet((19, 24, 1))
     image = 7.0 * random_images(1, (19, 24, 1))[0][0] - 3.0
     trace = model.trace(image[None])["class_capsules"]
     weights, activations = (
         keras.ops.convert_to_numpy(trace[name])[:, 0]
         for name in ("weights", "activations")
-    )  # a grid of 1×2 places with 4 types of children
+    )  # a grid of 1×2 places with 3 types of children
     axes = np.reshape(plotting.assignments(model, image).axes, (3, 4))
     original = axes[0, 0].images[0].get_array()
     assert original.min() == 0.0 and original.max() == 1.0
@@ -20,7 +20,7 @@ def test_children_at_their_places_for_each_iteration_and_class():
         for label in range(3):
             axis = axes[iteration, 1 + label]
             for column in range(2):
-                children = weights[iteration, label, 4 * column : 4 * column + 4]
+                children = weights[iteration, label, 3 * column : 3 * column + 3]
                 shown = axis.images[0].get_array()[0, column]
                 np.testing.assert_allclose(shown, children.sum(), rtol=1e-5)
             assert axis.get_xlabel() == f"{activations[iteration, label]:.2f}"

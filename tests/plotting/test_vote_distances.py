@@ -1,12 +1,12 @@
 import keras
 import numpy as np
-from helpers import random_images
+from helpers import random_images, small_matrix_capsnet
 
-from keras_capsules import models, plotting
+from keras_capsules import plotting
 
 
 def test_the_area_is_what_a_capsule_gets():
-    model = models.MatrixCapsNet((19, 20, 1), 3, (8, 2, 3, 3))
+    model = small_matrix_capsnet((19, 20, 1))
     images, labels = random_images(5, (19, 20, 1))
     trace = model.trace(images)["class_capsules"]
     trace = {name: keras.ops.convert_to_numpy(x) for name, x in trace.items()}

@@ -239,6 +239,7 @@ def test_trace_ends_with_the_output(problem):
     shapes = {name: tuple(x.shape) for name, x in trace.items()}
     assert shapes["assignments"] == shapes["distances"] == (3, 4, 3, 6)
     assert shapes["means"] == shapes["variances"] == (3, 4, 3, 16)
+    close(trace["weights"], trace["assignments"] * arrays[2][:, None])
     close(keras.ops.reshape(trace["means"][-1], poses.shape), poses)
     close(trace["activations"][-1], activations)
 

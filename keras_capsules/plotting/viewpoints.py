@@ -1,0 +1,67 @@
+from matplotlib.figure import Figure
+
+
+def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
+    """Draws the error on novel viewpoints against that on familiar ones.
+
+    A network that is trained goes from the upper right to the lower left, a point
+    for each epoch. Of two networks that are equally good on familiar viewpoints,
+    the lower one generalises better. The epochs that are compared are marked.
+
+    Args:
+        viewpoints: under the name of what is novel, a dict for each epoch of each
+            network: `model`, its name, `familiar_error` and `novel_error`, from 0
+            to 1, and `compared`, whether this epoch is. Each name gets a panel, in
+            which each network has a line.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there are no epochs.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> epochs = [{"model": "cnn", "familiar_error": 0.1, "novel_error": 0.4,
+    ...            "compared": False},
+    ...           {"model": "cnn", "familiar_error": 0.05, "novel_error": 0.3,
+    ...            "compared": True}]
+    >>> len(plotting.viewpoint_errors({"azimuth": epochs}).axes)
+    1
+
+    Reference:
+        Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
+        section 5.1 and table 2.
+    """
+    if not viewpoints or not all(viewpoints.values()):
+        raise ValueError(
+            "Argument `viewpoints` must hold epochs of at least one network. Received: "
+            f"viewpoints={viewpoints!r}"
+        )
+    figure = Figure(figsize=(5 * len(viewpoints), 4), layout="constrained", dpi=120)
+    panels = figure.subplots(1, len(viewpoints), squeeze=False)[0]
+    for axis, (novel, epochs) in zip(panels, viewpoints.items(), strict=True):
+        for model in dict.fromkeys(epoch["model"] for epoch in epochs):
+            line = [epoch for epoch in epochs if epoch["model"] == model]
+            familiar, unseen = (
+                [100.0 * epoch[f"{name}_error"] for epoch in line]
+                for name in ("familiar", "novel")
+            )
+            compared = [index for index, epoch in enumerate(line) if epoch["compared"]]
+            axis.plot(familiar, unseen, "o-", ms=3, lw=0.8, label=model)
+            axis.plot(
+                [familiar[index] for index in compared],
+                [unseen[index] for index in compared],
+                "*",
+                ms=14,
+                color=axis.lines[-1].get_color(),
+            )
+        axis.set(
+            xlabel="error on familiar viewpoints, %",
+            ylabel="error on novel viewpoints, %",
+            title=f"novel {novel}",
+        )
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure

@@ -1,0 +1,69 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_capsules.callbacks import Checkpoint
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROGRAM = f"""
+import runpy, sys
+import numpy as np, tensorflow as tf
+from keras_capsules import datasets
+
+def viewpoint_split(name, novel, data_dir, seed):
+    assert name == "toys/small" and novel == "elevation"
+    rng = np.random.default_rng(0)
+    return datasets.viewpoints.ViewpointSplits(*(
+        tf.data.Dataset.from_tensor_slices(
+            (rng.random((count, 20, 20, 1), "float32"), rng.integers(0, 5, count))
+        )
+        for count in (24, 8, 10, 12)
+    ))
+
+datasets.viewpoint_split = viewpoint_split
+sys.path.insert(0, {str(EXAMPLES)!r})
+runpy.run_path({str(EXAMPLES / "novel_viewpoints.py")!r}, run_name="__main__")
+"""
+
+
+def run(folder, *options):
+    small = ("--novel", "elevation", "--batch-size", "8", "--output", "run")
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *small, *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_whole_run(tmp_path):
+    result = run(tmp_path, "--epochs", "2")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        *("elevation", "metrics.json", "viewpoints.png")
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())["elevation"]
+    cnn, capsules = metrics["cnn"], metrics["capsules"]
+    assert cnn["epochs"] == capsules["epochs"] == 2
+
+    histories = {
+        name: Checkpoint.history_of(folder / "elevation" / name) for name in metrics
+    }
+    assert cnn["val_loss"] == min(epoch["val_loss"] for epoch in histories["cnn"])
+    mismatches = [
+        abs(epoch["familiar_error"] - cnn["familiar_error"])
+        for epoch in histories["capsules"]
+    ]
+    assert capsules["mismatch"] == pytest.approx(min(mismatches))
+    for error, paper in (("novel", (17.8, 12.3)), ("familiar", (4.3, 4.3))):
+        ours = [100 * network[f"{error}_error"] for network in (cnn, capsules)]
+        row = f"{ours[0]:10.1f}{paper[0]:8.1f}{ours[1]:12.1f}{paper[1]:8.1f}"
+        assert f"elevation, {error}".ljust(22) + row in result.stdout
+
+    again = run(tmp_path, "--epochs", "2", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((folder / "metrics.json").read_text())["elevation"] == metrics

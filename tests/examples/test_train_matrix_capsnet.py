@@ -1,0 +1,31 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "train_matrix_capsnet.py"
+
+
+def test_a_whole_run(tmp_path):
+    small = ("--dataset", "digits", "--limit", "32", "--batch-size", "16")
+    options = ("--epochs", "1", "--iterations", "2", "--output", "run")
+    result = subprocess.run(
+        [sys.executable, SCRIPT, *small, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
+        *("curves.png", "vote_distances.png", "assignments.png"),
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["config"] == "small" and metrics["epochs"] == 1
+    assert metrics["test_accuracy"] == pytest.approx(1 - metrics["test_error"])
+    model = keras.saving.load_model(folder / "best.keras")
+    assert model.class_capsules.routing.iterations == 2
