@@ -11,8 +11,8 @@ CNN's. So these test images choose an epoch, and the capsules' error on them say
 how well they match. Those from novel viewpoints choose nothing.
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
-model that is compared, best.keras. Stop it whenever you like: --resume goes on after
-the last finished epoch.
+model that is compared, best.keras. Stop it whenever you like: --resume, with the same
+--epochs, goes on after the last finished epoch.
 """
 
 import json

@@ -135,6 +135,7 @@ def test_missing_data_set_says_what_to_do(tmp_path):
 import sys, runpy, tensorflow_datasets as tfds
 def download(self): raise ConnectionError
 tfds.core.DatasetBuilder.download_and_prepare = download
+sys.path.insert(0, {str(SCRIPT.parent)!r})
 sys.argv = ["train_capsnet.py", "--dataset", "mnist"]
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
