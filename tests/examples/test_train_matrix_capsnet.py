@@ -6,11 +6,13 @@ from pathlib import Path
 import keras
 import pytest
 
+from keras_capsules import models
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_matrix_capsnet.py"
 
 
 def test_a_whole_run(tmp_path):
-    small = ("--dataset", "digits", "--limit", "32", "--batch-size", "16")
+    small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ("--epochs", "1", "--iterations", "2", "--output", "run")
     result = subprocess.run(
         [sys.executable, SCRIPT, *small, *options],
@@ -28,4 +30,5 @@ def test_a_whole_run(tmp_path):
     assert metrics["config"] == "small" and metrics["epochs"] == 1
     assert metrics["test_accuracy"] == pytest.approx(1 - metrics["test_error"])
     model = keras.saving.load_model(folder / "best.keras")
+    assert isinstance(model, models.MatrixCapsNet) and model.classes == 10
     assert model.class_capsules.routing.iterations == 2
