@@ -1,3 +1,9 @@
+import os
+
+# JAX compiles every operation of every shape anew, and a test uses it once: what
+# the optimization of the code costs is never earned back.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import keras
 import pytest
 

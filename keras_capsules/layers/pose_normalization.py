@@ -20,8 +20,8 @@ class PoseNormalization(keras.layers.Layer):
     and in use, and keeps the relations between the poses of an image.
 
     Args:
-        epsilon: added to the mean square. It bounds how much an image without
-            contrast is amplified, and with it the gradient in half precision.
+        epsilon: mean square below which poses fade instead of being amplified, so
+            that an image of one grey leaves gradients finite in half precision.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
@@ -43,7 +43,7 @@ class PoseNormalization(keras.layers.Layer):
     1.0
     """
 
-    def __init__(self, epsilon: float = 1e-3, **kwargs: Any) -> None:
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 
@@ -54,7 +54,8 @@ class PoseNormalization(keras.layers.Layer):
         x = ops.clip(at_least_float32(poses), -1e15, 1e15)
         axes = tuple(range(1, len(x.shape)))
         mean_square = ops.mean(ops.square(x), axis=axes, keepdims=True)
-        poses = ops.cast(x / ops.sqrt(mean_square + self.epsilon), self.compute_dtype)
+        scale = ops.sqrt(mean_square + self.epsilon**2) / (mean_square + self.epsilon)
+        poses = ops.cast(x * scale, self.compute_dtype)
         return (poses, inputs[1]) if pair else poses
 
     def compute_output_shape(self, input_shape):
