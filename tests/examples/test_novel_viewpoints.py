@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from keras_capsules.callbacks import Checkpoint
@@ -37,6 +38,12 @@ def run(folder, *options):
         capture_output=True,
         text=True,
     )
+
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="the networks are tested on each backend, the script once",
+)
 
 
 def test_a_whole_run(tmp_path):

@@ -11,6 +11,12 @@ from keras_capsules import models
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_baseline_cnn.py"
 
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="the networks are tested on each backend, the script once",
+)
+
+
 def test_a_whole_run(tmp_path):
     options = ("--limit", "64", "--batch-size", "16", "--epochs", "2")
     result = subprocess.run(
