@@ -33,6 +33,7 @@ def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         section 4 and appendix 1.
     """
+    scores = ops.convert_to_tensor(scores)
     evidence = ops.logsumexp(scores, axis=1, keepdims=True)
     if fields is not None:
         evidence = _over_fields(evidence, fields)

@@ -102,7 +102,7 @@ def test_gradient_matches_finite_differences(agreement, overlap, problem):
         parents, active = route(poses, kernel, activations, fields=fields)
         parts = (parents, active)
         return sum(
-            keras.ops.sum(x * w.astype("float32"))
+            keras.ops.sum(keras.ops.multiply(x, w.astype("float32")))
             for x, w in zip(parts, weights, strict=True)
         )
 
@@ -239,7 +239,9 @@ def test_trace_ends_with_the_output(problem):
     shapes = {name: tuple(x.shape) for name, x in trace.items()}
     assert shapes["assignments"] == shapes["distances"] == (3, 4, 3, 6)
     assert shapes["means"] == shapes["variances"] == (3, 4, 3, 16)
-    close(trace["weights"], trace["assignments"] * arrays[2][:, None])
+    close(
+        trace["weights"], keras.ops.multiply(trace["assignments"], arrays[2][:, None])
+    )
     close(keras.ops.reshape(trace["means"][-1], poses.shape), poses)
     close(trace["activations"][-1], activations)
 
