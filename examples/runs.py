@@ -77,6 +77,23 @@ def arguments(description, network, names):
     return parser
 
 
+def begin(args, network, *names):
+    """The run that the flags ask for, in the precision that they ask for.
+
+    Args:
+        args: the flags.
+        network: as its folder is called.
+        *names: more flags that a resumed run must have in common with the one
+            before.
+    """
+    names = ("dataset", *names, "limit", "batch_size", "seed")
+    output = Path("runs") / f"{network}_{args.dataset.replace('/', '_')}"
+    settings = {name: getattr(args, name) for name in names}
+    run = Run(args.output or output, settings, args.resume)
+    keras.config.set_dtype_policy(args.precision)
+    return run
+
+
 class Run:
     """A training in a folder.
 
@@ -173,6 +190,13 @@ class Run:
     def best(self):
         """The model of the best epoch."""
         return keras.saving.load_model(self.output / "best.keras")
+
+    def test(self, batches):
+        """The model of the best epoch, and what it reaches on test images."""
+        model = self.best()
+        print("Test images:")
+        accuracy = model.evaluate(batches, return_dict=True)["accuracy"]
+        return model, {"test_accuracy": accuracy, "test_error": 1.0 - accuracy}
 
     def summary(self, model, results):
         """What metrics.json says of a run.

@@ -9,20 +9,11 @@ and the best model; saved_models/ gets a SavedModel. Stop it whenever you like:
 --resume goes on after the last finished epoch.
 """
 
-from pathlib import Path
-
-import keras
 from networks import baseline_cnn
-from runs import DIGITS, TOYS, Run, arguments, load
+from runs import DIGITS, TOYS, arguments, begin, load
 
 args = arguments(__doc__, "cnn", [*DIGITS, *TOYS]).parse_args()
-
-settings = {
-    name: getattr(args, name) for name in ("dataset", "limit", "batch_size", "seed")
-}
-output = args.output or Path("runs") / f"cnn_{args.dataset.replace('/', '_')}"
-run = Run(output, settings, args.resume)
-keras.config.set_dtype_policy(args.precision)
+run = begin(args, "cnn")
 
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
@@ -35,9 +26,5 @@ model = baseline_cnn(
 run.fit(model, train, validation, args.epochs)
 
 # Results of the best epoch.
-model = run.best()
-print("Test images:")
-accuracy = model.evaluate(test, return_dict=True)["accuracy"]
-run.report(
-    model, {"test_accuracy": accuracy, "test_error": 1.0 - accuracy}, pictures={}
-)
+model, results = run.test(test)
+run.report(model, results, pictures={})

@@ -8,11 +8,9 @@ saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
-from pathlib import Path
-
 import keras
 import numpy as np
-from runs import DIGITS, Run, arguments, load, positive
+from runs import DIGITS, arguments, begin, load, positive
 
 from keras_capsules import losses, metrics, models, plotting, routing
 
@@ -22,12 +20,7 @@ parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
 
-settings = {
-    name: getattr(args, name) for name in ("dataset", "limit", "batch_size", "seed")
-}
-output = args.output or Path("runs") / f"capsnet_{args.dataset}"
-run = Run(output, settings, args.resume)
-keras.config.set_dtype_policy(args.precision)
+run = begin(args, "capsnet")
 
 # Data: images from 0 to 1.
 train, validation, test = run.batches(
@@ -55,14 +48,7 @@ model.compile(
 run.fit(model, train, validation, args.epochs)
 
 # Results of the best epoch.
-model = run.best()
-print("Test images:")
-accuracy = model.evaluate(test, return_dict=True)["accuracy"]
-results = {
-    "iterations": args.iterations,
-    "test_accuracy": accuracy,
-    "test_error": 1.0 - accuracy,
-}
+model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
 pictures = {}
 if model.decoder is not None:
@@ -71,4 +57,4 @@ if model.decoder is not None:
         "reconstructions": draw(model, examples, labels),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
     }
-run.report(model, results, pictures)
+run.report(model, {"iterations": args.iterations, **results}, pictures)

@@ -9,12 +9,9 @@ saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
-from pathlib import Path
-
-import keras
 import numpy as np
 from networks import matrix_capsnet
-from runs import DIGITS, TOYS, Run, arguments, load, positive
+from runs import DIGITS, TOYS, arguments, begin, load, positive
 
 from keras_capsules import plotting
 
@@ -23,13 +20,7 @@ parser.add_argument("--config", choices=["paper", "small"], default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 args = parser.parse_args()
 
-settings = {
-    name: getattr(args, name)
-    for name in ("dataset", "config", "limit", "batch_size", "seed")
-}
-name = f"matrix_capsnet_{args.dataset.replace('/', '_')}"
-run = Run(args.output or Path("runs") / name, settings, args.resume)
-keras.config.set_dtype_policy(args.precision)
+run = begin(args, "matrix_capsnet", "config")
 
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
@@ -53,17 +44,10 @@ run.fit(
 )
 
 # Results of the best epoch.
-model = run.best()
-print("Test images:")
-accuracy = model.evaluate(test, return_dict=True)["accuracy"]
-results = {
-    "iterations": args.iterations,
-    "test_accuracy": accuracy,
-    "test_error": 1.0 - accuracy,
-}
+model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test)))
 pictures = {
     "vote_distances": plotting.vote_distances(model, examples, labels),
     "assignments": plotting.assignments(model, examples[0]),
 }
-run.report(model, results, pictures)
+run.report(model, {"iterations": args.iterations, **results}, pictures)

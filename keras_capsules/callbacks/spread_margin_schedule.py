@@ -58,10 +58,8 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
                 "Argument `start` must be positive and not exceed `stop`. "
                 f"Received: start={start}, stop={stop}"
             )
-        if not step > 0.0:
-            raise ValueError(f"Argument `step` must be positive. Received: step={step}")
         self.start = start
-        self.step = step
+        self.step = arguments.positive("step", step)
         self.stop = stop
         self.steps = (
             None if steps is None else arguments.positive_integer("steps", steps)

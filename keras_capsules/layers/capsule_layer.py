@@ -35,9 +35,15 @@ class CapsuleLayer(keras.layers.Layer):
         inputs: poses of the children, or `(poses, activations)`. Poses alone are
             as active as they are long.
 
+    Input shape:
+        Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`;
+        the subclass says which axes lie between. The kernel has shape
+        `(…, capsules, Q, R)`, with Q = D for vectors.
+
     Output shape:
-        The poses of the parents and, if the routing computes them, their
-        activations, in the layer's compute dtype.
+        Poses `(batch, …, capsules, R)` or `(batch, …, capsules, P, R)` and, if
+        the routing computes them, activations `(batch, …, capsules)`, in the
+        layer's compute dtype.
 
     Raises:
         ValueError: an argument is out of its range or the poses do not fit.
@@ -47,6 +53,11 @@ class CapsuleLayer(keras.layers.Layer):
     >>> from keras_capsules import layers
     >>> isinstance(layers.DigitCapsule(10), layers.CapsuleLayer)
     True
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        equation 2; Hinton, Sabour and Frosst, Matrix capsules with EM routing
+        (2018), section 2.
     """
 
     def __init__(
@@ -182,15 +193,12 @@ class CapsuleLayer(keras.layers.Layer):
         return ops.cast(ops.reshape(x, (-1, *shape[1:])), self.compute_dtype)
 
 
-_NONE = type(None)  # an unknown size in a shape
-
-
 def _shape(x):
     return tuple(x.shape)
 
 
 def _poses(inputs):
     """The first of a pair of tensors or of shapes, or the only one there is."""
-    if isinstance(inputs, (tuple, list)) and not isinstance(inputs[0], (int, _NONE)):
+    if isinstance(inputs, (tuple, list)) and not isinstance(inputs[0], int | None):
         return inputs[0]
     return inputs

@@ -189,5 +189,6 @@ class CapsNet(CapsuleNetwork):
         return {
             **super().get_config(),
             **self._config,
+            "objects": self.objects,
             "routing": keras.saving.serialize_keras_object(self.digit.routing),
         }

@@ -145,7 +145,6 @@ class CapsuleNetwork(Classifier):
             **super().get_config(),
             "decoder_units": self.decoder_units,
             "reconstruction_weight": self.reconstruction_weight,
-            "objects": self.objects,
         }
 
     def _check_decoder(self):

@@ -182,6 +182,4 @@ class MatrixCapsNet(CapsuleNetwork):
         return {"scores": scores, "poses": (*scores, 4, 4)}
 
     def get_config(self):
-        config = {**super().get_config(), **self._config}
-        del config["objects"]  # always one
-        return config
+        return {**super().get_config(), **self._config}

@@ -1,5 +1,7 @@
 """Which children of an image each parent sees."""
 
+from functools import cached_property
+
 import numpy as np
 
 
@@ -53,8 +55,18 @@ class ReceptiveFields:
         windows = windows[:: strides[0], :: strides[1]]
         self.grid = windows.shape[:2]
         self.positions = windows.reshape(-1, kernel_size[0] * kernel_size[1])
-        children = self.positions[:, :, None] * types + np.arange(types)
-        self.children = children.reshape(len(self.positions), -1)
+        self.types = types
         self.count = (places + 1) * types
-        self.padded = self.children >= places * types
-        self.sharing = np.bincount(self.children.ravel())[self.children]
+
+    @cached_property
+    def children(self) -> np.ndarray:
+        children = self.positions[:, :, None] * self.types + np.arange(self.types)
+        return children.reshape(len(self.positions), -1)
+
+    @cached_property
+    def padded(self) -> np.ndarray:
+        return self.children >= self.count - self.types
+
+    @cached_property
+    def sharing(self) -> np.ndarray:
+        return np.bincount(self.children.ravel())[self.children]

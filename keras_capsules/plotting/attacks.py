@@ -1,5 +1,7 @@
 from matplotlib.figure import Figure
 
+from keras_capsules.plotting.panels import charts
+
 
 def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
     """Draws how the accuracy of networks falls with the strength of attacks.
@@ -32,9 +34,8 @@ def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
             "Argument `attacks` must hold rows of at least one attack. Received: "
             f"attacks={attacks!r}"
         )
-    figure = Figure(figsize=(5 * len(attacks), 3.5), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(attacks), squeeze=False)[0]
-    for axis, (attack, rows) in zip(panels, attacks.items(), strict=True):
+    figure, axes = charts(len(attacks))
+    for axis, (attack, rows) in zip(axes, attacks.items(), strict=True):
         for model in dict.fromkeys(row["model"] for row in rows):
             line = [row for row in rows if row["model"] == model]
             epsilons, accuracies = (
@@ -42,6 +43,5 @@ def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
             )
             axis.plot(epsilons, accuracies, "o-", ms=3, label=model)
         axis.set(xlabel="epsilon", ylabel="accuracy", title=attack, ylim=(-0.02, 1.02))
-        axis.grid(alpha=0.3)
         axis.legend()
     return figure

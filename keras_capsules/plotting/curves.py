@@ -1,6 +1,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_capsules.plotting.panels import charts
+
 
 def curves(history: list[dict]) -> Figure:
     """Draws how loss and accuracy changed from epoch to epoch.
@@ -32,9 +34,8 @@ def curves(history: list[dict]) -> Figure:
             "Argument `history` must hold at least one epoch with a quantity and its "
             f"validation twin, as loss and val_loss. Received: {history[:1]}"
         )
-    figure = Figure(figsize=(5 * len(names), 3.5), layout="constrained", dpi=120)
+    figure, axes = charts(len(names))
     epochs = [row["epoch"] for row in history]
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             axis.plot(epochs, [row[key] for row in history], "o-", ms=3, label=label)
@@ -42,6 +43,5 @@ def curves(history: list[dict]) -> Figure:
         if name == "loss":
             axis.set_yscale("log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
         axis.legend()
     return figure

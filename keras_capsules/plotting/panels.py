@@ -1,4 +1,4 @@
-"""Rows and columns of images, which all figures of images are made of."""
+"""What figures are made of: rows and columns of images, rows of charts."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +22,23 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=10)
+    return figure, axes
+
+
+def charts(columns: int, height: float = 3.5) -> tuple[Figure, np.ndarray]:
+    """A figure of a row of empty charts.
+
+    Args:
+        columns: number of charts.
+        height: of the figure, in inches.
+
+    Returns:
+        The figure and its axes, `(columns,)`.
+    """
+    figure = Figure(figsize=(5 * columns, height), layout="constrained", dpi=120)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.grid(alpha=0.3)
     return figure, axes
 
 

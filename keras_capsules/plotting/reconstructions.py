@@ -14,7 +14,7 @@ def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
     was predicted; a wrong one in red.
 
     Args:
-        model: a network with `reconstruct`, such as `models.CapsNet`.
+        model: a network with `decode`, such as `models.CapsNet`.
         images: images `(n, height, width, channels)`, one a column.
         labels: integers `(n,)`.
 
@@ -38,7 +38,7 @@ def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
     images, labels = np.asarray(images, "float32"), np.asarray(labels)
     outputs = model.predict_on_batch(images)
     predictions = outputs["scores"].argmax(-1)
-    drawn = keras.ops.convert_to_numpy(model.reconstruct(images))
+    drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"], predictions))
     figure, axes = panels(2, len(images), "originals over reconstructions")
     for column, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
         show(axes[0, column], images[column])

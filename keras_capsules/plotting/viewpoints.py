@@ -1,5 +1,7 @@
 from matplotlib.figure import Figure
 
+from keras_capsules.plotting.panels import charts
+
 
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
     """Draws the error on novel viewpoints against that on familiar ones.
@@ -39,9 +41,8 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
             "Argument `viewpoints` must hold epochs of at least one network. Received: "
             f"viewpoints={viewpoints!r}"
         )
-    figure = Figure(figsize=(5 * len(viewpoints), 4), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(viewpoints), squeeze=False)[0]
-    for axis, (novel, epochs) in zip(panels, viewpoints.items(), strict=True):
+    figure, axes = charts(len(viewpoints), height=4)
+    for axis, (novel, epochs) in zip(axes, viewpoints.items(), strict=True):
         for model in dict.fromkeys(epoch["model"] for epoch in epochs):
             line = [epoch for epoch in epochs if epoch["model"] == model]
             familiar, unseen = (
@@ -62,6 +63,5 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
             ylabel="error on novel viewpoints, %",
             title=f"novel {novel}",
         )
-        axis.grid(alpha=0.3)
         axis.legend()
     return figure

@@ -122,6 +122,30 @@ def test_gradient_matches_finite_differences(agreement, overlap, problem):
     close(weighed(*float32(*arrays[:3])), expected(*arrays), rtol=1e-3)
 
 
+def test_stop_gradient_takes_assignments_as_constants(problem):
+    poses, kernel, activations = problem
+    rng = np.random.default_rng(1)
+    weights, direction = rng.normal(size=(4, 3, 4, 4)), rng.normal(size=poses.shape)
+    slopes = {}
+    for stop in (False, True):
+        route = routing.EMRouting(3, stop_gradient=stop)
+        (found,) = gradients(
+            lambda x, route=route: route(x, *float32(kernel, activations))[0],
+            *float32(poses),
+            weights=weights,
+        )
+        slopes[stop] = np.sum(found * direction)
+    shares = route.trace(*float32(*problem))["weights"][-1]
+    shares = keras.ops.convert_to_numpy(shares)
+    shares = shares / shares.sum(-1, keepdims=True)
+
+    def means(poses):
+        return weights * np.einsum("nji,nipq,ijqr->njpr", shares, poses, kernel)
+
+    assert slopes[True] == pytest.approx(slope(means, [poses], [direction]), rel=1e-3)
+    assert slopes[False] != pytest.approx(slopes[True], rel=1e-2)
+
+
 def test_competition_is_the_same_where_fields_do_not_overlap(problem):
     apart = ReceptiveFields((2, 6), (2, 3), (1, 3), "valid", 1)
     found = [
