@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # One release of PyTorch, so that every run of the tests means the same.
 TORCH ?= torch==2.13.0
+# A worker for each core; a file stays with one, which compiles its models once.
+PARALLEL = -n auto --dist loadfile
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -31,12 +33,12 @@ demo: $(VENV)/.installed
 		--batch-size 16 --resume
 
 test: $(VENV)/.installed
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/.backends
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest
-	KERAS_BACKEND=torch $(BIN)/python -m pytest
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL)
 
 test-wheel: $(VENV)/.installed
 	$(BIN)/python tests/clean_environment.py
