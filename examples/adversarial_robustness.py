@@ -8,7 +8,8 @@
 Prints the accuracy under FGSM and BIM against epsilon; the output folder gets
 metrics.json and a figure. The loss of training is zero, and so is its gradient,
 where a network is right with the full margin: attacks by the loss of training
-flatter such a network, so the cross-entropy of the scores is attacked by default.
+flatter such a network. By default the cross-entropy is attacked, for which Keras
+makes the scores of an image sum to 1.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from runs import DIGITS, TOYS, load
+from runs import DIGITS, TOYS, load, positive
 
 from keras_capsules import plotting, robustness
 
@@ -32,8 +33,10 @@ parser.add_argument("--capsules", type=Path, required=True, help="a .keras file"
 parser.add_argument("--cnn", type=Path, required=True, help="a .keras file")
 parser.add_argument("--dataset", choices=[*DIGITS, *TOYS], default="digits")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument("--images", type=int, default=500, help="test images to attack")
-parser.add_argument("--batch-size", type=int, default=100)
+parser.add_argument(
+    "--images", type=positive, default=500, help="test images to attack"
+)
+parser.add_argument("--batch-size", type=positive, default=100)
 parser.add_argument(
     "--epsilons",
     type=float,
@@ -41,7 +44,7 @@ parser.add_argument(
     default=[0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3],
     help="in units of the pixels: of digits, from 0 to 1; of toys, a deviation is 1",
 )
-parser.add_argument("--steps", type=int, default=10, help="steps of BIM")
+parser.add_argument("--steps", type=positive, default=10, help="steps of BIM")
 parser.add_argument(
     "--loss",
     choices=["cross_entropy", "training"],
@@ -66,7 +69,7 @@ except (OSError, ValueError) as error:
 # Attacks.
 loss = None
 if args.loss == "cross_entropy":
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = keras.losses.SparseCategoricalCrossentropy()
 attacks = {
     "FGSM": functools.partial(robustness.fgsm, loss=loss, clip=clip),
     "BIM": functools.partial(robustness.bim, steps=args.steps, loss=loss, clip=clip),
@@ -74,9 +77,12 @@ attacks = {
 results = {}
 for name, attack in attacks.items():
     print(name)
-    results[name] = robustness.accuracy_under_attack(
-        networks, test.batch(args.batch_size), attack, args.epsilons, verbose=1
-    )
+    try:
+        results[name] = robustness.accuracy_under_attack(
+            networks, test.batch(args.batch_size), attack, args.epsilons, verbose=1
+        )
+    except ValueError as error:
+        sys.exit(str(error))
 
 # Results.
 print(f"\n{'attack':8}{'epsilon':>8}" + "".join(f"{name:>10}" for name in networks))

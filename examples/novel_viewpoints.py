@@ -6,9 +6,9 @@
 Both networks are trained on a third of the viewpoints and tested on the rest, with
 toys that neither has seen. As in the paper they are compared where they are equally
 good on familiar viewpoints: the CNN at the epoch that is best on the validation set,
-the capsules at the epoch whose error on the familiar test images is nearest to the
-CNN's. So these test images choose an epoch, and the capsules' error on them says only
-how well they match. Those from novel viewpoints choose nothing.
+the capsules at the epoch whose error on a sample of the familiar test images is
+nearest to the CNN's. So these test images choose an epoch, and the capsules' error on
+them says only how well they match. Those from novel viewpoints choose nothing.
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
 model that is compared, best.keras. Stop it whenever you like: --resume, with the same
@@ -37,25 +37,36 @@ PAPER = {
 }
 
 
+# So many test images of each kind say where an epoch stands; all of them are tested
+# with the networks that are compared.
+SAMPLE = 2_000
+
+
+def test_errors(model, familiar, novel):
+    """Errors of a network on test images from familiar and from novel viewpoints."""
+    tests = {"familiar_error": familiar, "novel_error": novel}
+    return {
+        name: 1.0 - model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
+        for name, batches in tests.items()
+    }
+
+
 class ViewpointErrors(keras.callbacks.Callback):
-    """Adds the errors on the test images to the logs of an epoch.
+    """Adds the errors on a sample of the test images to the logs of an epoch.
 
     Args:
-        familiar: batches of test images from familiar viewpoints.
-        novel: batches of test images from novel viewpoints.
+        tests: batches of test images from familiar and from novel viewpoints.
         match: the familiar error to be matched; the logs get the distance from it,
             `mismatch`.
     """
 
-    def __init__(self, familiar, novel, match=None):
+    def __init__(self, tests, match=None):
         super().__init__()
-        self.tests = {"familiar_error": familiar, "novel_error": novel}
+        self.tests = [batches.take(-(-SAMPLE // args.batch_size)) for batches in tests]
         self.match = match
 
     def on_epoch_end(self, epoch, logs):
-        for name, batches in self.tests.items():
-            found = self.model.evaluate(batches, verbose=0, return_dict=True)
-            logs[name] = 1.0 - found["accuracy"]
+        logs |= test_errors(self.model, *self.tests)
         if self.match is not None:
             logs["mismatch"] = abs(logs["familiar_error"] - self.match)
 
@@ -90,22 +101,24 @@ for novel in list(PAPER) if args.novel == "both" else [args.novel]:
     image_shape = tuple(train.element_spec[0].shape[1:])
     steps = args.epochs * len(train)
     model = baseline_cnn(image_shape, 5, steps)
-    cnn.fit(model, train, validation, args.epochs, [ViewpointErrors(*tests)])
+    cnn.fit(model, train, validation, args.epochs, [ViewpointErrors(tests)])
     best = min(cnn.history, key=lambda epoch: epoch["val_loss"])
 
     print(f"\nCapsules, novel {novel}")
     capsules = Run(output / novel / "capsules", settings, args.resume)
     train, validation, *tests = batches(capsules, novel)
     model, margin = matrix_capsnet(image_shape, 5, args.config, args.iterations, steps)
-    errors = ViewpointErrors(*tests, match=best["familiar_error"])
+    errors = ViewpointErrors(tests, match=best["familiar_error"])
     others = [margin, errors]
     capsules.fit(model, train, validation, args.epochs, others, monitor="mismatch")
     match = min(capsules.history, key=lambda epoch: epoch["mismatch"])
 
     compared = {"cnn": (cnn, best), "capsules": (capsules, match)}
-    metrics[novel] = {
-        name: run.summary(run.best(), epoch) for name, (run, epoch) in compared.items()
-    }
+    metrics[novel] = {}
+    for name, (run, epoch) in compared.items():
+        model = run.best()
+        epoch |= test_errors(model, *tests)
+        metrics[novel][name] = run.summary(model, epoch)
     epochs[novel] = [
         {"model": name, **epoch, "compared": epoch is chosen}
         for name, (run, chosen) in compared.items()

@@ -1,7 +1,7 @@
 """What the examples share: a run that can be stopped, resumed and looked at.
 
 A run lives in a folder: settings.json, last.keras and best.keras while it trains;
-metrics.json, history.csv and pictures once it is done.
+what it reports, metrics.json, history.csv and pictures, once it is done.
 """
 
 import argparse
@@ -29,6 +29,13 @@ def positive(text):
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
+    return number
+
+
+def natural(text):
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, received {text}")
     return number
 
 
@@ -68,7 +75,7 @@ def arguments(description, network, names):
         action="store_true",
         help="go on with the run there; more epochs stretch its learning-rate schedule",
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=natural, default=0)
     add(
         "--precision",
         choices=["float32", "mixed_bfloat16", "mixed_float16"],
@@ -119,10 +126,12 @@ class Run:
                 file=sys.stderr,
             )
             sys.exit(2)
-        if kept != settings:
-            sys.exit(
-                f"Can't resume: {output} was made with {kept}. Received: {settings}"
+        changed = [name for name in settings if kept.get(name) != settings[name]]
+        if changed:
+            before, now = (
+                {name: made.get(name) for name in changed} for made in (kept, settings)
             )
+            sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
         if resume and not self.history:
             print(f"{output} holds no run to go on with: this one starts afresh.")
         if not self.history:

@@ -24,6 +24,15 @@ def positive(name: str, value: Any) -> float:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """Returns `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"Argument `{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
 def positive_integers(name: str, value: Any, length: int | None) -> tuple[int, ...]:
     """Returns `value` as a tuple if it is one of `length` integers of at least 1.
 

@@ -38,6 +38,7 @@ def em_routing(
     min_variance,
     agreement="product",
     child=None,
+    relative_mass=False,
 ):
     """Parent poses (rows, J, P, R), activations (rows, J), assignments (rows, I, J).
 
@@ -58,12 +59,14 @@ def em_routing(
         total = same @ np.exp(scores - highest).sum(-1).ravel()
         assignments = np.exp(scores - highest) / total.reshape(rows, children, 1)
         weights = assignments * activations[:, :, None]
-        mass = weights.sum(1) + 1e-7
+        if t == 0:  # every child chooses at random
+            unit = 0.5 * assignments.sum(1) if relative_mass else np.ones((1, 1))
+        mass = weights.sum(1) + (1e-3 * unit if relative_mass else 1e-7)
         mean = np.einsum("nij,nijh->njh", weights, votes) / mass[..., None]
         squares = (votes - mean[:, None]) ** 2
         variance = np.einsum("nij,nijh->njh", weights, squares) / mass[..., None]
         variance += min_variance
-        cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass
+        cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass / unit
         temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
         a = 1 / (1 + np.exp(-temperature * (beta_a - cost)))
         density = -0.5 * (squares / variance[:, None] + np.log(variance)[:, None])

@@ -101,6 +101,29 @@ def test_layers_make_a_sequential_model_that_is_saved_and_loaded(tmp_path):
     )
 
 
+@pytest.mark.parametrize("way", ["saved", "cloned"])
+def test_em_routing_in_a_functional_model_is_saved_and_cloned(way, tmp_path):
+    layers = keras_capsules.layers
+    images = keras.Input((12, 13, 2))
+    x = layers.PrimaryCapsule(3, (4, 4), kernel_size=5, strides=2)(images)
+    x = layers.ConvCapsule(4, 2)(layers.PoseNormalization()(x))
+    poses, activations = layers.EMRoutingCapsule(5)(x)
+    x = layers.ConvCapsule(3, 2, routing="dynamic")(x)
+    _, others = layers.DigitCapsule(5, 6, routing="em")(layers.CapsuleLength()(x))
+    model = keras.Model(images, [poses, activations, others])
+    data = np.random.rand(4, 12, 13, 2)
+    if way == "saved":
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+    else:
+        again = keras.models.clone_model(model)
+        again.set_weights(model.get_weights())
+    for a, b in zip(
+        model.predict(data, verbose=0), again.predict(data, verbose=0), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_layers_make_a_functional_model_with_a_decoder():
     layers = keras_capsules.layers
     images, labels = keras.Input((16, 16, 1)), keras.Input((), dtype="int32")

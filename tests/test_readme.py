@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,16 @@ def test_the_lines_of_the_matrix_capsules_run():
     scope = {}
     exec(code.replace("epochs=5", "epochs=1, steps_per_epoch=2, verbose=0"), scope)
     assert scope["model"].count_params() == 68_444
+
+
+def test_the_lines_of_the_layers_make_a_model_that_trains():
+    (code,) = re.findall(r"```python\n([^`]*EMRoutingCapsule.*?)```", README, re.DOTALL)
+    scope = {}
+    exec(code, scope)
+    loss, accuracy = scope["model"].train_on_batch(
+        np.zeros((2, 28, 28, 1)), np.array([0, 1])
+    )
+    assert loss > 0 and accuracy == 0.5
 
 
 def test_links_lead_somewhere():

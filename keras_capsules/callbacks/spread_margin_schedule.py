@@ -53,14 +53,14 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         steps: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0.0 < start <= stop:
+        self.start = arguments.positive("start", start)
+        self.step = arguments.positive("step", step)
+        self.stop = arguments.positive("stop", stop)
+        if start > stop:
             raise ValueError(
-                "Argument `start` must be positive and not exceed `stop`. "
+                "Argument `start` must not exceed `stop`. "
                 f"Received: start={start}, stop={stop}"
             )
-        self.start = start
-        self.step = arguments.positive("step", step)
-        self.stop = stop
         self.steps = (
             None if steps is None else arguments.positive_integer("steps", steps)
         )

@@ -47,7 +47,8 @@ def smallnorb(
 
     right = 0
     for images, labels in test.batch(64):  # (batch, 9, 32, 32, 1)
-        scores = model.predict_on_batch(ops.reshape(images, (-1, 32, 32, 1)))
+        outputs = model.predict_on_batch(ops.reshape(images, (-1, 32, 32, 1)))
+        scores = outputs["scores"]
         scores = ops.mean(ops.reshape(scores, (-1, 9, 5)), axis=1)
         right += ops.sum(ops.argmax(scores, axis=-1) == labels)
     ```

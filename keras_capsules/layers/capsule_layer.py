@@ -32,8 +32,8 @@ class CapsuleLayer(keras.layers.Layer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: poses of the children, or `(poses, activations)`. Poses alone are
-            as active as they are long.
+        inputs: `(poses, activations)` of the children. Vector poses may come
+            alone: they are as active as they are long.
 
     Input shape:
         Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`;
@@ -79,6 +79,11 @@ class CapsuleLayer(keras.layers.Layer):
     def build(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
         pose = self.child_pose(shape)
+        if self.routing.built and self.routing.weights:
+            raise ValueError(
+                "Argument `routing` must be an instance of its own for each layer: "
+                f"this {type(self.routing).__name__} already learns for another."
+            )
         rows, columns = (1, *pose)[-2:]
         parent_columns = self._parent_pose(pose)[-1]
         self.kernel = self.add_weight(
@@ -109,6 +114,8 @@ class CapsuleLayer(keras.layers.Layer):
             The routing's trace. Where parents have positions, each is a row of
             its own: `image · positions + position`.
         """
+        if not self.built:
+            self.build(keras.tree.map_structure(_shape, inputs))
         return self.routing.trace(**self._problem(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -159,7 +166,7 @@ class CapsuleLayer(keras.layers.Layer):
 
     def _problem(self, inputs):
         poses = _poses(inputs)
-        shape = self.poses_shape(poses.shape)
+        shape = self.poses_shape(tuple(poses.shape))
         pose = self.child_pose(shape)
         expected = (*self.kernel.shape[:-3], self.kernel.shape[-2])
         if (*self.kernel_axes(shape), pose[-1]) != expected:
@@ -167,11 +174,16 @@ class CapsuleLayer(keras.layers.Layer):
                 f"Poses of shape {tuple(shape)} are incompatible with the layer "
                 f"{self.name}, whose kernel has shape {tuple(self.kernel.shape)}."
             )
-        if poses is inputs:
+        if poses is not inputs:
+            activations = _activations(inputs, shape[: -len(pose)])
+        elif len(pose) == 1 or not self.routing.computes_activations:
             axes = tuple(range(-len(pose), 0))
             activations = ops.cast(safe_norm(poses, axes), poses.dtype)
         else:
-            activations = inputs[1]
+            raise ValueError(
+                "`inputs` must be `(poses, activations)`: a matrix does not say how "
+                f"active its capsule is. Received: poses of shape {shape}"
+            )
         # A vector is a matrix of one row.
         matrix = (1, *pose)[-2:]
         poses = ops.reshape(poses, (-1, *activations.shape[1:], *matrix))
@@ -195,6 +207,25 @@ class CapsuleLayer(keras.layers.Layer):
 
 def _shape(x):
     return tuple(x.shape)
+
+
+def _activations(inputs, expected):
+    """The second of a pair of tensors, if it has the shape that is expected."""
+    shapes = [getattr(x, "shape", None) for x in inputs]
+    given = shapes[1] if len(shapes) == 2 else None
+    if given is None or not _agree(given, expected):
+        raise ValueError(
+            "`inputs` must be `(poses, activations)`, with activations of shape "
+            f"{expected} for these poses. Received shapes: {shapes}"
+        )
+    return inputs[1]
+
+
+def _agree(shape, other):
+    """Whether two shapes are the same as far as they are known."""
+    return len(shape) == len(other) and all(
+        None in (a, b) or a == b for a, b in zip(shape, other, strict=True)
+    )
 
 
 def _poses(inputs):

@@ -36,8 +36,8 @@ class ConvCapsule(CapsuleLayer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(poses, activations)` of the children, or poses alone, which are
-            as active as they are long.
+        inputs: `(poses, activations)` of the children. Vector poses may come
+            alone: they are as active as they are long.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -135,7 +135,11 @@ class ConvCapsule(CapsuleLayer):
         )
 
     def _patches(self, x, fields):
-        """What lies at the places of each field, (batch, fields · places, …)."""
+        """What lies at the places of each field, (batch, fields · places, …).
+
+        Gathered, since `ops.image.extract_patches` is a convolution: many times
+        the work of the votes, rounded, and one infinity would reach every place.
+        """
         _, height, width, *child = x.shape
         x = ops.reshape(x, (-1, height * width, *child))
         if self.padding == "same":

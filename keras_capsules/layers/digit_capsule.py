@@ -29,8 +29,8 @@ class DigitCapsule(CapsuleLayer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: poses of the children, or `(poses, activations)`. Poses alone are
-            as active as they are long.
+        inputs: poses of the children, which are as active as they are long, or
+            `(poses, activations)`.
 
     Input shape:
         `(batch, …, D)` with every size known but the batch: all axes between

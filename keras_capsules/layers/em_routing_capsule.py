@@ -34,8 +34,8 @@ class EMRoutingCapsule(CapsuleLayer):
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(poses, activations)` of the children, or poses alone, which are
-            as active as they are long.
+        inputs: `(poses, activations)` of the children. Vector poses may come
+            alone: they are as active as they are long.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -85,7 +85,9 @@ class EMRoutingCapsule(CapsuleLayer):
             kernel_regularizer,
             **kwargs,
         )
-        self.coordinate_addition = coordinate_addition
+        self.coordinate_addition = arguments.flag(
+            "coordinate_addition", coordinate_addition
+        )
 
     def poses_shape(self, shape):
         shape = arguments.grid_of_poses(shape)

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import arguments
 from keras_capsules.ops import at_least_float32
 
 
@@ -34,6 +35,9 @@ class PoseNormalization(keras.layers.Layer):
     Output shape:
         The same as the input, in the layer's compute dtype.
 
+    Raises:
+        ValueError: `epsilon` is not above 0.
+
     Example:
 
     >>> import keras
@@ -45,7 +49,7 @@ class PoseNormalization(keras.layers.Layer):
 
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.epsilon = epsilon
+        self.epsilon = arguments.positive("epsilon", epsilon)
 
     def call(self, inputs):
         pair = isinstance(inputs, (tuple, list))

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import arguments
 from keras_capsules.losses.targets import targets
 
 
@@ -13,7 +14,9 @@ class SpreadLoss(keras.losses.Loss):
     `L = Σ_{k≠t} max(0, m − (a_t − a_k))²`, where t is the class of the sample.
 
     The margin starts small, so that early in a training few capsules die;
-    `callbacks.SpreadMarginSchedule` raises it.
+    `callbacks.SpreadMarginSchedule` raises it. A new `margin` counts from the next
+    step on; on JAX, where a compiled step keeps the variables of a loss as they
+    were, only the callback or another `compile` brings it in.
 
     Args:
         margin: m, the lead from which another class costs nothing.
@@ -55,7 +58,7 @@ class SpreadLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        # A number would be a constant of every step that is compiled with it.
+        # A number would be a constant of every step that TensorFlow compiles.
         self._variable = keras.Variable(
             0.0, dtype=self.dtype, trainable=False, name="margin"
         )
@@ -67,11 +70,7 @@ class SpreadLoss(keras.losses.Loss):
 
     @margin.setter
     def margin(self, margin):
-        if not margin > 0.0:
-            raise ValueError(
-                f"Argument `margin` must be positive. Received: margin={margin!r}"
-            )
-        self._margin = float(margin)
+        self._margin = float(arguments.positive("margin", margin))
         self._variable.assign(self._margin)
 
     def call(self, y_true, y_pred):

@@ -149,9 +149,10 @@ class CapsNet(CapsuleNetwork):
         for layer in (self.conv, self.primary, self.digit):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        self.length.build(shape)
+        poses = shape[0] if self.digit.routing.computes_activations else shape
+        self.length.build(poses)
         if self.decoder is not None:
-            self.decoder.build(shape)
+            self.decoder.build(poses)
 
     def call(self, images):
         capsules = self.digit(self.primary(self.conv(images)))
@@ -170,19 +171,25 @@ class CapsNet(CapsuleNetwork):
         Args:
             poses: poses of the class capsules, `(batch, classes, D)`.
             labels: the classes to draw: integers, one-hot or multi-hot. Without
-                labels the `objects` longest capsules are drawn.
+                labels the `objects` longest capsules are drawn; with a routing
+                that computes activations, labels are needed.
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1,
             in float32 (under a mixed policy too).
 
         Raises:
-            ValueError: the network has no decoder, or the labels have another
-                shape or values outside the classes.
+            ValueError: the network has no decoder, labels are needed, or have
+                another shape or values outside the classes.
         """
         if labels is not None:
             return super().decode(poses, labels)
         self._check_decoder()
+        if self.digit.routing.computes_activations:
+            raise ValueError(
+                "Argument `labels` must be given: with this routing the length of a "
+                "pose does not say which class is there. Received: None"
+            )
         return self._draw(poses, self._most_active(self.length(poses)))
 
     def get_config(self):

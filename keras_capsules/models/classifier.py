@@ -65,7 +65,7 @@ class Classifier(keras.Model):
     def compute_output_shape(self, input_shape):
         return {"scores": (input_shape[0], self.classes)}
 
-    def compute_output_spec(self, images):
+    def compute_output_spec(self, images, training=None):
         shapes = self.compute_output_shape(images.shape)
         return {
             name: keras.KerasTensor(

@@ -28,7 +28,7 @@ class MatrixCapsNet(CapsuleNetwork):
     The poses that enter a routing have elements of size 1 (`PoseNormalization`).
 
     Compile it with `SpreadLoss`, raise its margin with `SpreadMarginSchedule`,
-    and fit it on standardised images and labels.
+    and fit it on images and labels.
 
     Args:
         input_shape: `(height, width, channels)` of an image, at least 19×19
@@ -42,12 +42,14 @@ class MatrixCapsNet(CapsuleNetwork):
             gets a copy.
         decoder_units: widths of the decoder's hidden layers; `None` for a
             network without decoder, as in the paper. It draws images with values
-            from 0 to 1.
+            from 0 to 1: give the network such images.
         reconstruction_weight: weight of the reconstruction in the loss.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
-        images: standardised images: mean 0 and variance 1.
+        images: images with values of size 1. Standardised ones, of mean 0 and
+            variance 1, find every layer about half active before the first step;
+            digits from 0 to 1 train as well.
 
     Input shape:
         `(batch, height, width, channels)`.
@@ -89,7 +91,7 @@ class MatrixCapsNet(CapsuleNetwork):
         reconstruction_weight: float = 0.392,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_shape, classes, reconstruction_weight, **kwargs)
+        super().__init__(input_shape, classes, reconstruction_weight, 1, **kwargs)
         if isinstance(config, str):
             config = _CONFIGS[arguments.one_of("config", config, _CONFIGS)]
         a, b, c, d = config = arguments.positive_integers("config", config, 4)
@@ -148,6 +150,7 @@ class MatrixCapsNet(CapsuleNetwork):
         for layer in (self.conv, self.primary, *self._capsule_layers):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
+        self.normalization.build(shape)
         if self.decoder is not None:
             self.decoder.build(shape[0])
 
@@ -168,7 +171,15 @@ class MatrixCapsNet(CapsuleNetwork):
         Returns:
             A dict of the traces of the layers, by their names; see
             `CapsuleLayer.trace`.
+
+        Raises:
+            ValueError: the images have another shape than the network's.
         """
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"Argument `images` must have shape (batch, *{self.image_shape}). "
+                f"Received: {tuple(images.shape)}"
+            )
         traces = {}
         capsules = self.primary(self.conv(images))
         for layer in self._capsule_layers:

@@ -80,6 +80,11 @@ def check_labels(
     if values is None:
         _check_when_the_graph_runs(labels, high, expected, name, one_hot)
         return
+    if values.dtype.kind in "OSU":
+        raise ValueError(
+            f"Argument `{name}` holds labels of type {values.dtype}, expected "
+            f"{expected}."
+        )
     outside = values[~((values >= 0) & (values <= high))]
     if outside.size:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_capsules import arguments
@@ -53,5 +54,7 @@ def votes(poses: Any, kernel: Any) -> Any:
     kernel = ops.transpose(kernel, (0, 2, 1, 3))
     kernel = ops.reshape(kernel, (children, q, parents * r))
     v = ops.matmul(poses, kernel)  # (children, batch·P, parents·R)
+    if keras.backend.standardize_dtype(v.dtype) == "float16":
+        v = ops.clip(v, -6e4, 6e4)  # an infinite vote would have no mean
     v = ops.reshape(v, (children, -1, p, parents, r))
     return ops.transpose(v, (1, 3, 0, 2, 4))

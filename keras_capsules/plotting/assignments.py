@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.traces import class_trace
 
 
 def assignments(model: keras.Model, image: Any) -> Figure:
@@ -21,6 +22,9 @@ def assignments(model: keras.Model, image: Any) -> Figure:
     Returns:
         The figure.
 
+    Raises:
+        ValueError: the model has no trace, or the image another shape than its.
+
     Example:
 
     >>> import numpy as np
@@ -35,11 +39,8 @@ def assignments(model: keras.Model, image: Any) -> Figure:
         section 3.
     """
     image = np.asarray(image, "float32")
-    trace = model.trace(image[None])["class_capsules"]
-    weights, activations = (
-        keras.ops.convert_to_numpy(trace[name])[:, 0]
-        for name in ("weights", "activations")
-    )
+    trace = class_trace(model, image[None])
+    weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
     children, _ = model.class_capsules.get_build_config()["input_shape"]
     iterations, classes, _ = weights.shape
     places = weights.reshape(iterations, classes, *children[1:4]).sum(-1)

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.plotting.traces import class_trace
+
 
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     """Draws how near the votes for a class capsule are, iteration by iteration.
@@ -18,10 +21,13 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     Args:
         model: a network with `trace`, such as `models.MatrixCapsNet`.
         images: images `(n, height, width, channels)`.
-        labels: integers `(n,)`.
+        labels: integers or one-hot labels.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: the model has no trace, or images and labels do not fit to it.
 
     Example:
 
@@ -37,13 +43,18 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         figure 2.
     """
-    images, labels = np.asarray(images, "float32"), np.asarray(labels)
-    trace = model.trace(images)["class_capsules"]
+    trace = class_trace(model, np.asarray(images, "float32"))
     weights, distances, activations = (
-        keras.ops.convert_to_numpy(trace[name])
-        for name in ("weights", "distances", "activations")
+        trace[name] for name in ("weights", "distances", "activations")
     )  # the iterations, the images and the classes first
-    there = labels[:, None] == np.arange(weights.shape[2])
+    _, count, classes, _ = weights.shape
+    check_labels(labels, classes, several=False)
+    there = keras.ops.convert_to_numpy(class_indicators(labels, classes)) == 1
+    if len(there) != count:
+        raise ValueError(
+            "Argument `labels` must hold a label for each image. Received: "
+            f"{len(there)} labels for {count} images"
+        )
     bins = np.linspace(0.0, np.quantile(distances, 0.98), 51)
 
     iterations = len(weights)

@@ -16,7 +16,7 @@ def scores(outputs: Any) -> Any:
 def input_gradient(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, loss: Callable
 ) -> np.ndarray:
-    """The gradient of the loss, summed over the images, with respect to their pixels.
+    """The gradient of the loss of all images with respect to their pixels.
 
     Args:
         model: a network that returns scores, alone or in a dict as `scores`.

@@ -28,10 +28,11 @@ class EMRouting(Routing):
     decide it, and the defaults are chosen for children whose poses have elements
     of size 1, as `PoseNormalization` makes them:
 
-    - *How hard children are assigned.* With the product of 16 densities two
-      iterations leave a parent 3 of its 72 children before anything is learned;
-      variances collapse, gradients grow tenfold and training stalls. With their
-      geometric mean, `agreement="mean"`, assignments begin soft.
+    - *How hard children are assigned.* With the product of 16 densities and a
+      minimum variance of 5e-4 the third M-step has a tenth of the children that
+      the first has, before anything is learned; variances collapse and training
+      stalls. With the geometric mean, `agreement="mean"`, and a minimum variance
+      near that of the votes, assignments begin soft.
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
@@ -64,7 +65,8 @@ class EMRouting(Routing):
     Call arguments:
         poses: poses of the children.
         kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children, from 0 to 1.
+        activations: activations of the children, from 0 to 1; what lies outside
+            counts as the nearest of the two.
         fields: the `ops.ReceptiveFields` of the layer, if the children of one
             image are spread over several rows of the batch.
 
@@ -116,6 +118,7 @@ class EMRouting(Routing):
         if inverse_temperature is not None:
             arguments.positive("inverse_temperature", inverse_temperature)
         self.inverse_temperature = inverse_temperature
+        self._relative_mass = cost == "paper" and inverse_temperature is None
         self.min_variance = arguments.positive("min_variance", min_variance)
         # The standardized cost has no minimum; this keeps a variance of 0 finite.
         self._variance_floor = min_variance if cost == "paper" else 1e-8
@@ -124,7 +127,7 @@ class EMRouting(Routing):
         )
         self.cost = arguments.one_of("cost", cost, ("paper", "standardized"))
         self.agreement = arguments.one_of("agreement", agreement, ("product", "mean"))
-        self.stop_gradient = stop_gradient
+        self.stop_gradient = arguments.flag("stop_gradient", stop_gradient)
         if cost == "standardized" and inverse_temperature is not None:
             raise ValueError(
                 "Argument `inverse_temperature` must be None with "
@@ -175,7 +178,9 @@ class EMRouting(Routing):
         if not self.built:
             self.build(poses.shape, kernel.shape)
         steps = list(self._iterations(poses, kernel, activations, fields))
-        return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
+        trace = {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
+        trace["distances"] = ops.sqrt(ops.sum(trace.pop("squares"), axis=-1))
+        return trace
 
     def compute_output_shape(
         self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
@@ -199,46 +204,50 @@ class EMRouting(Routing):
         """Yields what each M-step finds."""
         if activations is None:
             raise ValueError("Argument `activations` is missing: EM routing needs it.")
-        if self.competition == "patch":
-            fields = None
         v = at_least_float32(votes(poses, kernel))
         _, parents, children, rows, columns = v.shape
         # A pose is flattened: (batch, parents, children, P·R)
         v = ops.reshape(v, (-1, parents, children, rows * columns))
-        a = ops.expand_dims(at_least_float32(activations), 1)
+        a = ops.clip(at_least_float32(activations), 0.0, 1.0)
+        a = ops.expand_dims(a, 1)
 
         uniform = self._uniform_assignments(parents, children, fields)
         r = self._at_positions(ops.ones_like(v[..., 0]), uniform[:, None, :])
         # What a parent gets if every child is half active and chooses at random.
         unit_mass = 0.5 * uniform.sum(axis=-1)[:, None]
+        # Where a parent gets nothing, this bounds the gradient.
+        least = 1e-3 * unit_mass if self._relative_mass else 0.0 * unit_mass + 1e-7
+        least = self._at_positions(ops.ones_like(r[..., 0]), least)
         for t in range(self.iterations):
             weights = r * a  # (batch, parents, children)
-            mass = ops.sum(weights, axis=-1) + 1e-7
+            mass = ops.sum(weights, axis=-1) + least
             # As matrix products: (1, children) · (children, P·R) for each parent.
             shares = ops.expand_dims(weights / mass[..., None], 2)
             means = ops.matmul(shares, v)  # (batch, parents, 1, P·R)
             squares = ops.square(v - means)
             variances = ops.squeeze(ops.matmul(shares, squares), 2)
             variances = variances + self._variance_floor
-            if self.inverse_temperature is None:
+            if self._relative_mass:
                 mass = self._at_positions(mass, 1.0 / unit_mass)
             logits = self._logits(self._costs(variances, mass), t)
             yield {
                 "assignments": r,
                 "weights": weights,
-                "distances": ops.sqrt(ops.sum(squares, axis=-1)),
+                "squares": squares,
                 "means": ops.squeeze(means, 2),
                 "variances": variances,
                 "activations": ops.sigmoid(logits),
             }
             if t + 1 < self.iterations:
-                r = compete(self._evidence(squares, variances, logits), fields)
+                evidence = self._evidence(squares, variances, logits)
+                r = compete(evidence, fields if self.competition == "image" else None)
                 r = ops.stop_gradient(r) if self.stop_gradient else r
 
     def _uniform_assignments(self, parents, children, fields):
         if fields is None:
             return np.full((1, children), 1.0 / parents)
-        return ~fields.padded / (parents * fields.sharing)  # (positions, children)
+        sharing = fields.sharing if self.competition == "image" else 1
+        return ~fields.padded / (parents * sharing)  # (positions, children)
 
     def _at_positions(self, x, factors):
         """Multiplies the rows of each position by the factors of that position."""

@@ -49,3 +49,6 @@ class Routing(keras.layers.Layer):
 
     def build(self, poses_shape, kernel_shape):
         """A routing that learns something adds its weights here."""
+
+    def get_build_config(self):
+        """None: the layer that owns the kernel builds it, also when it is loaded."""

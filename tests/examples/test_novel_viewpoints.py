@@ -65,6 +65,10 @@ def test_a_whole_run(tmp_path):
         for epoch in histories["capsules"]
     ]
     assert capsules["mismatch"] == pytest.approx(min(mismatches))
+    # With few test images the sample is all of them.
+    for name, network in metrics.items():
+        (epoch,) = (e for e in histories[name] if e["epoch"] == network["epoch"])
+        assert epoch["novel_error"] == pytest.approx(network["novel_error"])
     for error, paper in (("novel", (17.8, 12.3)), ("familiar", (4.3, 4.3))):
         ours = [100 * network[f"{error}_error"] for network in (cnn, capsules)]
         row = f"{ours[0]:10.1f}{paper[0]:8.1f}{ours[1]:12.1f}{paper[1]:8.1f}"

@@ -1,8 +1,16 @@
 import keras
 import numpy as np
 import pytest
+from helpers import POLICIES, finite, gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_capsules import layers, routing
+
+LAYERS = {
+    "conv": lambda policy: layers.ConvCapsule(3, 3, padding="same", dtype=policy),
+    "em": lambda policy: layers.EMRoutingCapsule(3, dtype=policy),
+}
 
 
 def test_trace_is_that_of_the_routing():
@@ -42,6 +50,61 @@ def test_layers_take_tuples_through_sequential():
     )
     poses, activations = model(np.random.rand(3, 14, 13, 2).astype("float32"))
     assert tuple(poses.shape) == (3, 5, 4, 4) and tuple(activations.shape) == (3, 5)
+
+
+def test_trace_builds_the_layer():
+    poses, activations = np.ones((2, 5, 5, 3, 4, 4)), np.ones((2, 5, 5, 3))
+    layer = layers.EMRoutingCapsule(4)
+    inputs = [x.astype("float32") for x in (poses, activations)]
+    assert tuple(layer.trace(inputs)["means"].shape) == (3, 2, 4, 16)
+
+
+@pytest.mark.parametrize("name", ["conv", "em"])
+@pytest.mark.parametrize(
+    "activations", [(2, 5, 5, 4), (2, 5, 4, 3), (2, 75), (1, 5, 5, 3), (2, 5, 5, 3, 1)]
+)
+def test_activations_that_do_not_fit_to_the_poses(name, activations):
+    with pytest.raises(ValueError, match="activations of shape"):
+        LAYERS[name]("float32")((np.ones((2, 5, 5, 3, 4, 4)), np.ones(activations)))
+
+
+def test_activations_that_are_missing():
+    poses = np.ones((2, 5, 5, 3, 4, 4), "float32")
+    with pytest.raises(ValueError, match="does not say how active"):
+        layers.ConvCapsule(4, 3)(poses)
+    with pytest.raises(ValueError, match="activations of shape"):
+        layers.ConvCapsule(4, 3)((poses, poses[..., 0, 0], poses[..., 0, 0]))
+
+
+def test_a_routing_that_learns_belongs_to_one_layer():
+    route = routing.EMRouting()
+    shapes = ((None, 5, 5, 3, 4, 4), (None, 5, 5, 3))
+    layers.ConvCapsule(4, 3, routing=route).build(shapes)
+    with pytest.raises(ValueError, match="`routing`"):
+        layers.ConvCapsule(4, 3, routing=route).build(shapes)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", LAYERS)
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    activity=st.sampled_from([0.0, 1e-6, 1.0, None]),
+    grid=st.sampled_from([(1, 1), (3, 2)]),
+    scale=st.sampled_from([0.0, 1.0]),
+)
+def test_never_nan(policy, name, activity, grid, scale):
+    rng = np.random.default_rng(0)
+    poses = scale * rng.normal(size=(2, *grid, 2, 4, 4)).astype("float32")
+    activations = rng.random((2, *grid, 2)).astype("float32")
+    if activity is not None:
+        activations = 0.0 * activations + np.float32(activity)
+    layer = LAYERS[name](policy)
+    total = lambda *x: sum(  # noqa: E731
+        keras.ops.sum(keras.ops.cast(y, "float32")) for y in layer(x)
+    )
+    assert finite(*layer((poses, activations)), *layer((1e4 * poses, activations)))
+    half = [keras.ops.cast(x, layer.compute_dtype) for x in (poses, activations)]
+    assert finite(*gradients(total, *half))
 
 
 def test_em_routing_of_digit_capsules_and_back():

@@ -57,8 +57,10 @@ def test_competition_over_the_image_moves_assignments():
     assert float(keras.ops.max(keras.ops.abs(image - patch))) > 0.1
 
 
-def test_competition_is_the_same_where_patches_do_not_overlap():
-    layer, inputs = layers.ConvCapsule(2, (2, 3), (2, 3)), children((2, 6, 6, 3))
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_competition_is_the_same_where_patches_do_not_overlap(padding):
+    layer = layers.ConvCapsule(2, (2, 3), (2, 3), padding)
+    inputs = children((2, 5, 7, 3))
     image = layer(inputs)
     layer.routing.competition = "patch"
     for a, b in zip(image, layer(inputs), strict=True):
@@ -89,7 +91,7 @@ def test_padded_children_are_inactive():
         np.pad(poses, (*border, (0, 0), (0, 0)), constant_values=9.0),
         np.pad(activations, border),
     )
-    # The measure of mass and the competition of the border differ, no more.
+    # The measure of mass and the competition of a border differ, no more.
     paper = {"inverse_temperature": 0.01, "competition": "patch"}
     same = layers.ConvCapsule(4, 3, padding="same", routing=routing.EMRouting(**paper))
     valid = layers.ConvCapsule(4, 3, routing=routing.EMRouting(**paper))

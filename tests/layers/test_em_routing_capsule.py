@@ -72,6 +72,11 @@ def test_half_precision():
     assert finite(*outputs)
 
 
+def test_coordinate_addition_is_a_flag():
+    with pytest.raises(ValueError, match="coordinate_addition"):
+        layers.EMRoutingCapsule(3, "dynamic")
+
+
 def test_unknown_size():
     with pytest.raises(ValueError, match="every size known"):
         layers.EMRoutingCapsule(3).build(((2, None, 4, 5, 4, 4), (2, None, 4, 5)))

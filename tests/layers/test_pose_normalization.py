@@ -28,6 +28,12 @@ def test_activations_pass():
     assert layer.compute_output_shape(shapes) == shapes
 
 
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, "small", None])
+def test_bad_epsilon(epsilon):
+    with pytest.raises(ValueError, match="epsilon"):
+        layers.PoseNormalization(epsilon)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e30, np.inf])
 def test_never_nan(policy, value):

@@ -63,6 +63,12 @@ def test_fit_learns_to_tell_images_apart():
     assert model.evaluate(images, labels, verbose=0)[1] > 0.9
 
 
+def test_it_is_a_layer_of_other_models():
+    images = keras.Input(IMAGE_SHAPE)
+    scores = small()(images, training=False)["scores"]
+    assert keras.Model(images, scores).output_shape == (None, 3)
+
+
 def test_units_are_dropped_in_training_only():
     model = small(dropout=0.5)
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")

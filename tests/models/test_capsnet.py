@@ -97,6 +97,23 @@ def test_decode_draws_the_labels_or_the_longest_capsule():
         close(other, model.decode(outputs["poses"]))
 
 
+def test_em_routing(tmp_path):
+    model = small_capsnet(routing="em")
+    images, labels = random_images(6)
+    model.fit(images, labels, verbose=0)
+    outputs = model.predict(images, verbose=0)
+    assert outputs["scores"].shape == (6, 3) and outputs["poses"].shape == (6, 3, 6)
+    close(
+        model.reconstruct(images),
+        model.decode(outputs["poses"], outputs["scores"].argmax(-1)),
+    )
+    with pytest.raises(ValueError, match="`labels`"):
+        model.decode(outputs["poses"])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    close(again(images)["scores"], outputs["scores"])
+
+
 def test_several_objects_are_drawn_alone_and_joined_by_their_maximum():
     model = small_capsnet(objects=2)
     images, _ = random_images(4)

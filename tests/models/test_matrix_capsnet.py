@@ -54,6 +54,24 @@ def test_it_starts_alive(config, size):
         assert activations.std() > 0.01
 
 
+def test_assignments_begin_soft():
+    """The children that a capsule has, in effect, before anything is learned."""
+    images, _ = standardized(1, (28, 28, 1))
+    left = {}
+    for name, route in {
+        "default": routing.EMRouting(),
+        "paper": routing.EMRouting(3, 0.01, 5e-4, agreement="product"),
+    }.items():
+        keras.utils.set_random_seed(0)
+        model = models.MatrixCapsNet((28, 28, 1), 10, "small", routing=route)
+        weights = model.trace(images)["conv_capsules_1"]["weights"]
+        weights = keras.ops.convert_to_numpy(weights)
+        shares = weights / weights.sum(-1, keepdims=True)
+        first, _, last = np.median(1.0 / (shares**2).sum(-1), axis=(1, 2))
+        left[name] = last / first
+    assert left["default"] > 0.9 and left["paper"] < 0.15
+
+
 @pytest.mark.parametrize(
     ("config", "size"), [("small", 28), ("small", 64), ("paper", 28)]
 )
@@ -130,6 +148,8 @@ def test_trace_ends_with_the_scores():
     trace = model.trace(images)
     assert list(trace) == ["conv_capsules_1", "conv_capsules_2", "class_capsules"]
     close(trace["class_capsules"]["activations"][-1], model(images)["scores"])
+    with pytest.raises(ValueError, match="images"):
+        model.trace(images[:, 1:])
 
 
 def test_decoder():
@@ -147,6 +167,8 @@ def test_decoder():
     )
     with pytest.raises(ValueError, match="has no decoder"):
         small_matrix_capsnet().reconstruct(images)
+    with pytest.raises(TypeError, match="objects"):
+        small_matrix_capsnet(objects=2)
 
 
 def test_saved_and_loaded_in_a_new_process(tmp_path):

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from helpers import random_images, small_matrix_capsnet
 
 from keras_capsules import plotting
@@ -24,3 +25,10 @@ def test_the_area_is_what_a_capsule_gets():
             area = sum(bar.get_height() for bar in bars)
             np.testing.assert_allclose(area, row[chosen].mean(), rtol=1e-4)
             assert f"activation {activations[chosen].mean():.2f}" in text
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 3], ["a"] * 3, [0, 1], [[0, 1, 1]] * 3])
+def test_bad_labels(labels):
+    images, _ = random_images(3, (19, 20, 1))
+    with pytest.raises(ValueError, match="`labels`"):
+        plotting.vote_distances(small_matrix_capsnet((19, 20, 1)), images, labels)

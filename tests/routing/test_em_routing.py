@@ -77,9 +77,12 @@ def test_reference_matches_golden():
         np.testing.assert_allclose(array, case[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("relative_mass", [False, True])
 @pytest.mark.parametrize("agreement", ["product", "mean"])
 @pytest.mark.parametrize("overlap", [False, True])
-def test_gradient_matches_finite_differences(agreement, overlap, problem):
+def test_gradient_matches_finite_differences(
+    agreement, overlap, relative_mass, problem
+):
     """Of poses and activations, by all that enters, with and without competition."""
     rng = np.random.default_rng(1)
     # Two images of two fields, which have two of their six children in common.
@@ -89,17 +92,16 @@ def test_gradient_matches_finite_differences(agreement, overlap, problem):
     poses, kernel, activations = (problem[0][:, :4], problem[1][:4], problem[2][:, :4])
     child = fields.children + 100 * np.arange(2)[:, None, None]
     arrays = [poses, kernel, activations, rng.normal(size=3), rng.normal(size=3)]
-    settings_ = {
-        "inverse_temperature": 0.5,
-        "min_variance": 0.1,
-        "agreement": agreement,
-    }
+    settings_ = {"min_variance": 0.1, "agreement": agreement}
+    temperature = None if relative_mass else 0.5
     weights = [rng.normal(size=(4, 3, 4, 4)), rng.normal(size=(4, 3))]
-    route = routing.EMRouting(3, **settings_)
+    route = routing.EMRouting(3, temperature, **settings_)
     route.build(poses.shape, kernel.shape)
 
-    def weighed(poses, kernel, activations):
-        parents, active = route(poses, kernel, activations, fields=fields)
+    def weighed(poses, kernel, activations, beta_u, beta_a):
+        betas = [(route.beta_u, beta_u), (route.beta_a, beta_a)]
+        with keras.StatelessScope(betas):
+            parents, active = route(poses, kernel, activations, fields=fields)
         parts = (parents, active)
         return sum(
             keras.ops.sum(keras.ops.multiply(x, w.astype("float32")))
@@ -108,18 +110,20 @@ def test_gradient_matches_finite_differences(agreement, overlap, problem):
 
     def expected(*arrays):
         *found, _ = reference.em_routing(
-            *arrays, 3, **settings_, child=child.reshape(4, 4)
+            *arrays,
+            3,
+            temperature or 7.0,
+            **settings_,
+            child=child.reshape(4, 4),
+            relative_mass=relative_mass,
         )
         return sum(np.sum(x * w) for x, w in zip(found, weights, strict=True))
 
-    route.beta_u.assign(arrays[3])
-    route.beta_a.assign(arrays[4])
-    found = gradients(weighed, *float32(*arrays[:3]))
-    directions = [rng.normal(size=array.shape) for array in arrays[:3]]
+    found = gradients(weighed, *float32(*arrays))
+    directions = [rng.normal(size=array.shape) for array in arrays]
     actual = sum(np.sum(g * d) for g, d in zip(found, directions, strict=True))
-    directions += [np.zeros(3), np.zeros(3)]
     assert actual == pytest.approx(slope(expected, arrays, directions), rel=2e-3)
-    close(weighed(*float32(*arrays[:3])), expected(*arrays), rtol=1e-3)
+    close(weighed(*float32(*arrays)), expected(*arrays), rtol=1e-3)
 
 
 def test_stop_gradient_takes_assignments_as_constants(problem):
@@ -128,7 +132,7 @@ def test_stop_gradient_takes_assignments_as_constants(problem):
     weights, direction = rng.normal(size=(4, 3, 4, 4)), rng.normal(size=poses.shape)
     slopes = {}
     for stop in (False, True):
-        route = routing.EMRouting(3, stop_gradient=stop)
+        route = routing.EMRouting(3, 0.5, stop_gradient=stop)
         (found,) = gradients(
             lambda x, route=route: route(x, *float32(kernel, activations))[0],
             *float32(poses),
@@ -194,6 +198,17 @@ def test_agreeing_votes_activate(problem):
     _, agreeing = route(*same, activations)
     _, disagreeing = route(2.0 * poses, kernel, activations)
     assert float(keras.ops.min(agreeing)) > float(keras.ops.max(disagreeing))
+
+
+def test_activations_outside_0_and_1_count_as_the_nearest(problem):
+    poses, kernel, activations = float32(*problem)
+    wild = 4.0 * activations - 2.0
+    for a, b in zip(
+        routing.EMRouting()(poses, kernel, wild),
+        routing.EMRouting()(poses, kernel, wild.clip(0.0, 1.0)),
+        strict=True,
+    ):
+        close(a, b)
 
 
 def test_inactive_children_change_nothing(problem):
@@ -279,6 +294,7 @@ def test_trace_ends_with_the_output(problem):
         ("competition", "none"),
         ("cost", "articles"),
         ("agreement", "sum"),
+        ("stop_gradient", "no"),
     ],
 )
 def test_bad_arguments(argument, value):
