@@ -22,7 +22,8 @@ class PoseNormalization(keras.layers.Layer):
 
     Args:
         epsilon: mean square below which poses fade instead of being amplified, so
-            that an image of one grey leaves gradients finite in half precision.
+            that images of one grey, and images without an active capsule, leave
+            gradients finite in half precision.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
@@ -47,7 +48,7 @@ class PoseNormalization(keras.layers.Layer):
     1.0
     """
 
-    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
+    def __init__(self, epsilon: float = 1e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = arguments.positive("epsilon", epsilon)
 

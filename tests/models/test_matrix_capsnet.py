@@ -123,6 +123,20 @@ def test_never_nan(policy, iterations):
         assert finite(*gradients(total, images))
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("bias", [-12.0, -15.0, -100.0])
+def test_never_nan_without_active_capsules(policy, bias):
+    model = small_matrix_capsnet(dtype=policy)
+    activation_channels = np.arange(2 * 17) % 17 == 16
+    model.primary.conv.bias.assign(bias * activation_channels)
+    images, labels = standardized(2)
+    loss = losses.SpreadLoss()
+    assert finite(
+        *gradients(lambda x: loss(labels, model(x)["scores"]), images),
+        *model(images).values(),
+    )
+
+
 def test_a_grid_of_one_and_one_class():
     images, _ = standardized(2, (19, 19, 2))
     model = models.MatrixCapsNet((19, 19, 2), 1, (4, 1, 1, 1))
