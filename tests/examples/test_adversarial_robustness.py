@@ -3,11 +3,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
 from helpers import small_capsnet
 
 from keras_capsules import models
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "adversarial_robustness.py"
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="the attacks are tested on each backend, the script once",
+)
 
 
 def run(folder, *options):

@@ -11,6 +11,9 @@ from keras_capsules import models
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_matrix_capsnet.py"
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="XLA compiles the network for a minute"
+)
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ("--epochs", "1", "--iterations", "2", "--output", "run")
