@@ -25,18 +25,21 @@ DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
-    return number
+def at_least(minimum):
+    """The type of a flag that is an integer of at least `minimum`."""
+
+    def integer(text):
+        number = int(text)
+        if number < minimum:
+            raise argparse.ArgumentTypeError(
+                f"expected at least {minimum}, received {text}"
+            )
+        return number
+
+    return integer
 
 
-def natural(text):
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0, received {text}")
-    return number
+positive, natural = at_least(1), at_least(0)
 
 
 def load(dataset, data_dir, seed=0):

@@ -42,3 +42,10 @@ def test_shape_checks_rank_and_static_sizes():
         arguments.shape("x", (None, 3, 3), "(batch, n)", 2)
     with pytest.raises(ValueError, match="known sizes"):
         arguments.shape("x", (None, None), "(batch, n)", 2, static=(1,))
+
+
+def test_flag():
+    assert arguments.flag("stop_gradient", False) is False
+    for value in ("no", 1, None):
+        with pytest.raises(ValueError, match="`stop_gradient` must be True or False"):
+            arguments.flag("stop_gradient", value)

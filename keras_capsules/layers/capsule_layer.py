@@ -46,7 +46,8 @@ class CapsuleLayer(keras.layers.Layer):
         layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of its range or the poses do not fit.
+        ValueError: an argument is out of its range, the poses or the activations
+            do not fit, or the routing already learns for another layer.
 
     Example:
 
@@ -171,7 +172,7 @@ class CapsuleLayer(keras.layers.Layer):
         expected = (*self.kernel.shape[:-3], self.kernel.shape[-2])
         if (*self.kernel_axes(shape), pose[-1]) != expected:
             raise ValueError(
-                f"Poses of shape {tuple(shape)} are incompatible with the layer "
+                f"Poses of shape {shape} are incompatible with the layer "
                 f"{self.name}, whose kernel has shape {tuple(self.kernel.shape)}."
             )
         if poses is not inputs:

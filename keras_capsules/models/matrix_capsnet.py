@@ -91,7 +91,9 @@ class MatrixCapsNet(CapsuleNetwork):
         reconstruction_weight: float = 0.392,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_shape, classes, reconstruction_weight, 1, **kwargs)
+        super().__init__(
+            input_shape, classes, reconstruction_weight, objects=1, **kwargs
+        )
         if isinstance(config, str):
             config = _CONFIGS[arguments.one_of("config", config, _CONFIGS)]
         a, b, c, d = config = arguments.positive_integers("config", config, 4)

@@ -55,17 +55,17 @@ class ReceptiveFields:
         windows = windows[:: strides[0], :: strides[1]]
         self.grid = windows.shape[:2]
         self.positions = windows.reshape(-1, kernel_size[0] * kernel_size[1])
-        self.types = types
+        self._types = types
         self.count = (places + 1) * types
 
     @cached_property
     def children(self) -> np.ndarray:
-        children = self.positions[:, :, None] * self.types + np.arange(self.types)
+        children = self.positions[:, :, None] * self._types + np.arange(self._types)
         return children.reshape(len(self.positions), -1)
 
     @cached_property
     def padded(self) -> np.ndarray:
-        return self.children >= self.count - self.types
+        return self.children >= self.count - self._types
 
     @cached_property
     def sharing(self) -> np.ndarray:

@@ -58,7 +58,7 @@ def check_labels(
         several: whether a row of the matrix may stand for several classes.
 
     Raises:
-        ValueError: the labels have another shape, integers outside
+        ValueError: the labels have another shape or are text, integers outside
             `[0, classes)`, indicators outside `[0, 1]`, or several classes in a
             row where only one is wanted.
 

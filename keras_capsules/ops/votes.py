@@ -21,7 +21,8 @@ def votes(poses: Any, kernel: Any) -> Any:
         ValueError: the shapes do not fit together.
 
     Returns:
-        Votes `(batch, parents, children, P, R)` in the dtype of the arguments.
+        Votes `(batch, parents, children, P, R)` in the dtype of the arguments;
+        in float16 they end at ±60,000.
         Parents come before children because a routing sums over the children
         of one parent: they lie next to each other.
 

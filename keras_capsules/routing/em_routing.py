@@ -36,7 +36,9 @@ class EMRouting(Routing):
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
-      it, so that one step of an optimizer moves every layer alike.
+      it, so that one step of an optimizer moves every layer alike. A thousandth
+      of it is added to every mass: without active children a parent still has
+      a mean, 0, and a gradient that half precision can hold.
     - *Where costs begin.* Routing leaves votes of variance 1 a variance of about
       0.85 around their parents. β_u starts where such a parent costs nothing, so
       that every layer begins half active.
@@ -216,7 +218,9 @@ class EMRouting(Routing):
         # What a parent gets if every child is half active and chooses at random.
         unit_mass = 0.5 * uniform.sum(axis=-1)[:, None]
         # Where a parent gets nothing, this bounds the gradient.
-        least = 1e-3 * unit_mass if self._relative_mass else 0.0 * unit_mass + 1e-7
+        least = (
+            1e-3 * unit_mass if self._relative_mass else np.full_like(unit_mass, 1e-7)
+        )
         least = self._at_positions(ops.ones_like(r[..., 0]), least)
         for t in range(self.iterations):
             weights = r * a  # (batch, parents, children)

@@ -43,6 +43,11 @@ def test_label_outside_the_classes(labels):
         check_labels(np.array(labels), 3)
 
 
+def test_labels_that_are_text():
+    with pytest.raises(ValueError, match="`labels` holds labels of type"):
+        check_labels(np.array(["cat", "dog"]), 3)
+
+
 def test_check_labels_accepts_lists_and_symbols():
     check_labels([0, 2], 3)
     check_labels(keras.KerasTensor((None, 3)), 3)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.panels import charts, panels, show
 
 
 def test_grey_colour_and_other_channels():
@@ -11,3 +11,9 @@ def test_grey_colour_and_other_channels():
         show(axis, rng.random((4, 5, channels)))
         shape = axis.images[0].get_array().shape
         assert shape == ((4, 5, 3) if channels == 3 else (4, 5))
+
+
+def test_a_row_of_charts():
+    figure, axes = charts(3, height=4)
+    assert axes.shape == (3,) and list(figure.axes) == list(axes)
+    assert tuple(figure.get_size_inches()) == (15, 4)
