@@ -48,8 +48,8 @@ class DynamicRouting(Routing):
         `(batch, parents, P, R)`, at least float32.
 
     Raises:
-        ValueError: `iterations` is below 1, `loop` is unknown, or the shapes do
-            not fit together.
+        ValueError: an argument is out of its range, or the shapes do not fit
+            together.
 
     Example:
 
@@ -76,7 +76,7 @@ class DynamicRouting(Routing):
         super().__init__(**kwargs)
         self.iterations = arguments.positive_integer("iterations", iterations)
         self.loop = arguments.one_of("loop", loop, ("while", "unroll"))
-        self.stop_gradient = stop_gradient
+        self.stop_gradient = arguments.flag("stop_gradient", stop_gradient)
 
     def call(self, poses, kernel, activations=None, fields=None):
         u = self._votes(poses, kernel)

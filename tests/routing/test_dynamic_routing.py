@@ -154,6 +154,8 @@ def test_bad_arguments():
         routing.DynamicRouting(iterations=0)
     with pytest.raises(ValueError, match="`loop`"):
         routing.DynamicRouting(loop="for")
+    with pytest.raises(ValueError, match="`stop_gradient`"):
+        routing.DynamicRouting(stop_gradient="no")
 
 
 def test_shapes_that_do_not_fit():
