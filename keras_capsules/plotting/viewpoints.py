@@ -1,6 +1,9 @@
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from keras_capsules.plotting.panels import charts
+
+_TICKS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
 
 
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
@@ -63,5 +66,11 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
             ylabel="error on novel viewpoints, %",
             title=f"novel {novel}",
         )
+        # Logarithmic but for the last per cent, so that an error of 0 has a place.
+        axis.set_xscale("symlog", linthresh=1.0)
+        axis.set_yscale("symlog", linthresh=1.0)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(FixedLocator(_TICKS))
+            side.set_major_formatter("{x:g}")
         axis.legend()
     return figure

@@ -30,6 +30,14 @@ def test_a_panel_for_each_split_and_a_line_for_each_model():
     assert len(axes[1].lines) == 2
 
 
+def test_an_error_of_zero_has_a_place():
+    epochs = [EPOCHS[0], {**EPOCHS[1], "familiar_error": 0.0}]
+    figure = plotting.viewpoint_errors({"azimuth": epochs})
+    axis = figure.axes[0]
+    place = axis.transAxes.inverted().transform(axis.transData.transform((0.0, 40.0)))
+    assert (place > 0.0).all() and (place < 1.0).all()
+
+
 @pytest.mark.parametrize("viewpoints", [{}, {"azimuth": []}])
 def test_nothing_to_draw(viewpoints):
     with pytest.raises(ValueError, match="`viewpoints` must hold epochs"):
