@@ -32,10 +32,9 @@ def test_a_panel_for_each_split_and_a_line_for_each_model():
 
 def test_an_error_of_zero_has_a_place():
     epochs = [EPOCHS[0], {**EPOCHS[1], "familiar_error": 0.0}]
-    figure = plotting.viewpoint_errors({"azimuth": epochs})
-    axis = figure.axes[0]
-    place = axis.transAxes.inverted().transform(axis.transData.transform((0.0, 40.0)))
-    assert (place > 0.0).all() and (place < 1.0).all()
+    axis = plotting.viewpoint_errors({"azimuth": epochs}).axes[0]
+    left, right = axis.get_xlim()
+    assert left < 0.0 < right
 
 
 @pytest.mark.parametrize("viewpoints", [{}, {"azimuth": []}])
