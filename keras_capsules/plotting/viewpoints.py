@@ -11,7 +11,8 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
 
     A network that is trained goes from the upper right to the lower left, a point
     for each epoch. Of two networks that are equally good on familiar viewpoints,
-    the lower one generalises better. The epochs that are compared are marked.
+    the lower one generalises better. The epochs that are compared are marked. The
+    axes are in per cent, logarithmic above 1.
 
     Args:
         viewpoints: under the name of what is novel, a dict for each epoch of each
