@@ -34,10 +34,13 @@ def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
         section 4 and appendix 1.
     """
     scores = ops.convert_to_tensor(scores)
-    evidence = ops.logsumexp(scores, axis=1, keepdims=True)
-    if fields is not None:
+    highest = ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
+    assignments = ops.exp(scores - highest)
+    # Of the parents at one position, (batch·positions, 1, children)
+    evidence = ops.log(ops.sum(assignments, axis=1, keepdims=True)) + highest
+    if fields is not None and len(fields.positions) > 1:
         evidence = _over_fields(evidence, fields)
-    return ops.exp(scores - evidence)
+    return assignments * ops.exp(highest - evidence)
 
 
 def _over_fields(evidence, fields):

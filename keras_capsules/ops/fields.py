@@ -58,6 +58,11 @@ class ReceptiveFields:
         self._types = types
         self.count = (places + 1) * types
 
+    @classmethod
+    def whole(cls, children: int) -> "ReceptiveFields":
+        """The one field of parents that have no position: it holds all children."""
+        return cls((1, 1), (1, 1), (1, 1), "valid", types=children)
+
     @cached_property
     def children(self) -> np.ndarray:
         children = self.positions[:, :, None] * self._types + np.arange(self._types)

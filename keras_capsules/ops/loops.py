@@ -1,4 +1,4 @@
-"""The one place that knows how each backend differentiates a loop."""
+"""The one place that knows how each backend runs a loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     and therefore with a gradient.
 
     Args:
-        step: function from a state to the next, of the same shape and dtype.
-        state: tensor.
+        step: function from a state to the next, of the same shapes and dtypes.
+        state: tensor, or a tuple of tensors.
         times: how often, an integer.
 
     Returns:
@@ -38,3 +38,92 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
         maximum_iterations=times,
     )
     return state
+
+
+def over_blocks(
+    function: Callable,
+    rows: tuple,
+    size: int,
+    totals: tuple,
+    dtypes: tuple,
+    together: int = 1,
+) -> tuple[tuple, tuple]:
+    """Applies a function to one block of rows after the other.
+
+    The blocks are of one size, near the one that is asked for; zeros fill up the
+    last of them. What a block needs is free again before the next one begins.
+
+    Args:
+        function: function of the rows of a block, a tuple. It returns two tuples:
+            what is summed over the blocks, and rows of its own.
+        rows: tensors whose first axis is cut into blocks.
+        size: how many groups of rows a block has at most.
+        totals: tensors of the shapes and dtypes of what is summed.
+        dtypes: the dtypes of the rows that the function returns.
+        together: how many rows make a group, which is never cut.
+
+    Returns:
+        The sums over the blocks, and the rows the function returned for all.
+
+    Example:
+
+    >>> import keras
+    >>> x, zero = keras.ops.arange(5.0), keras.ops.zeros(())
+    >>> function = lambda rows: ((keras.ops.sum(rows[0]),), (2.0 * rows[0],))
+    >>> (total,), (double,) = over_blocks(function, (x,), 2, (zero,), ("float32",))
+    >>> float(total), [int(y) for y in double]
+    (10.0, [0, 2, 4, 6, 8])
+    """
+    count = ops.shape(rows[0])[0] // together
+    blocks = -(-count // size)
+    if isinstance(blocks, int):
+        if blocks <= 1:
+            return function(rows)
+    else:
+        blocks = ops.maximum(blocks, 1)
+    size = -(-count // blocks) * together
+    count = count * together
+    rows = tuple(_cut(x, blocks, size, count) for x in rows)
+    scan = _scan_tensorflow if keras.backend.backend() == "tensorflow" else _scan
+    totals, outputs = scan(function, rows, blocks, totals, dtypes)
+    outputs = (ops.reshape(y, (-1, *y.shape[2:])) for y in outputs)
+    return totals, tuple(y[:count] for y in outputs)
+
+
+def _cut(x, blocks, size, count):
+    """(count, …) as (blocks, size, …), filled up with zeros."""
+    missing = blocks * size - count
+    if not isinstance(missing, int) or missing:
+        x = ops.concatenate([x, ops.zeros((missing, *x.shape[1:]), x.dtype)])
+    return ops.reshape(x, (blocks, size, *x.shape[1:]))
+
+
+def _scan(function, rows, blocks, totals, dtypes):
+    def step(totals, rows):
+        summands, outputs = function(rows)
+        return tuple(a + b for a, b in zip(totals, summands, strict=True)), outputs
+
+    return ops.scan(step, tuple(map(ops.zeros_like, totals)), rows)
+
+
+def _scan_tensorflow(function, rows, blocks, totals, dtypes):
+    import tensorflow as tf
+
+    def step(index, totals, outputs):
+        summands, values = function(tuple(x[index] for x in rows))
+        totals = tuple(a + b for a, b in zip(totals, summands, strict=True))
+        written = zip(outputs, values, strict=True)
+        return index + 1, totals, tuple(y.write(index, value) for y, value in written)
+
+    _, totals, outputs = tf.while_loop(
+        lambda index, *_: index < blocks,
+        step,
+        (
+            0,
+            tuple(map(tf.zeros_like, totals)),
+            tuple(tf.TensorArray(dtype, blocks) for dtype in dtypes),
+        ),
+        # Blocks that ran at the same time would hold their votes at the same time.
+        parallel_iterations=1,
+    )
+    return totals, tuple(y.stack() for y in outputs)

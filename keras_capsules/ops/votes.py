@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
+from keras_capsules.ops.norms import at_least_float32
 
 
 def votes(poses: Any, kernel: Any) -> Any:
@@ -39,23 +40,173 @@ def votes(poses: Any, kernel: Any) -> Any:
         equation 2, right; Hinton, Sabour and Frosst, Matrix capsules with EM
         routing (2018), section 2.
     """
+    poses, matrices = ops.convert_to_tensor(poses), by_child(poses, kernel)
+    return _votes(poses, matrices, kernel.shape[1])
+
+
+def by_child(poses: Any, kernel: Any) -> Any:
+    """A kernel as one matrix for each child, which makes its votes for all parents.
+
+    Args:
+        poses: poses of the children, `(batch, children, P, Q)`.
+        kernel: transformation matrices, `(children, parents, Q, R)`.
+
+    Returns:
+        `(children, Q, parents·R)`.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+
+    Example:
+
+    >>> import keras
+    >>> poses = keras.ops.ones((2, 6, 1, 8))
+    >>> tuple(by_child(poses, keras.ops.ones((6, 10, 8, 16))).shape)
+    (6, 8, 160)
+    """
     of_poses, of_kernel = "(batch, children, P, Q)", "(children, parents, Q, R)"
     poses_shape = arguments.shape("poses", poses, of_poses, 4)
     kernel_shape = arguments.shape("kernel", kernel, of_kernel, 4)
     children, parents, q, r = kernel_shape
-    p = poses_shape[2]
     if (poses_shape[1], poses_shape[3]) != (children, q):
         raise ValueError(
             f"`poses` {of_poses} and `kernel` {of_kernel} must agree in children and "
             f"in Q. Received: poses {poses_shape}, kernel {kernel_shape}"
         )
-    # One matrix product for each child, over the whole batch and all parents.
-    poses = ops.transpose(poses, (1, 0, 2, 3))
-    poses = ops.reshape(poses, (children, -1, q))  # (children, batch·P, Q)
     kernel = ops.transpose(kernel, (0, 2, 1, 3))
-    kernel = ops.reshape(kernel, (children, q, parents * r))
-    v = ops.matmul(poses, kernel)  # (children, batch·P, parents·R)
+    return ops.reshape(kernel, (children, q, parents * r))
+
+
+class Votes:
+    """The votes of a block of images, as long as they are worked on.
+
+    Children and parents only need sums over them. Votes are measured from the
+    center of all that a parent gets, else their squares would swamp a variance.
+
+    Args:
+        poses: poses of the children, `(batch, children, P, Q)`.
+        matrices: the kernel `by_child`, `(children, Q, parents·R)`.
+        parents: the number of parents.
+        activations: how much each child counts for the center,
+            `(batch, children)`, at least float32. Without it there are no squares and no center.
+
+    Attributes:
+        center: a mean of all votes a parent gets, `(batch, parents, P·R)`, or None.
+        powers: `[V]`, or `[V − center, (V − center)²]`, each
+            `(batch, parents, children, P·R)`, at least float32.
+
+    Example:
+
+    >>> import keras
+    >>> poses, kernel = keras.ops.ones((2, 6, 1, 8)), keras.ops.ones((6, 10, 8, 16))
+    >>> votes = Votes(poses, by_child(poses, kernel), parents=10)
+    >>> [tuple(m.shape) for m in votes.moments(keras.ops.ones((2, 10, 6)))]
+    [(2, 10, 1), (2, 10, 16)]
+    """
+
+    def __init__(
+        self, poses: Any, matrices: Any, parents: int, activations: Any = None
+    ) -> None:
+        self._poses, self._matrices = poses, matrices
+        v = at_least_float32(_votes(poses, matrices, parents))
+        self._shape = tuple(v.shape[1:])
+        _, children, rows, columns = self._shape
+        # A pose is flattened: (batch, parents, children, P·R)
+        v = ops.reshape(v, (-1, parents, children, rows * columns))
+        self.center, self.powers = None, [v]
+        if activations is not None:
+            self.center = self._center(activations)
+            v = v - ops.expand_dims(self.center, 2)
+            self.powers = [v, ops.square(v)]
+
+    def moments(self, weights: Any) -> tuple:
+        """`Σ_i w_ij V^k_ij` for each power k, from 0.
+
+        Args:
+            weights: `(batch, parents, children)`.
+
+        Returns:
+            A tensor `(batch, parents, 1)` and others `(batch, parents, P·R)`.
+        """
+        return (
+            ops.sum(weights, axis=-1, keepdims=True),
+            *(ops.einsum("nji,njih->njh", weights, v) for v in self.powers),
+        )
+
+    def no_scores(self) -> Any:
+        """Zeros, `(batch, parents, children)`."""
+        return ops.zeros_like(self.powers[0][..., 0])
+
+    def scores(self, coefficients: tuple) -> Any:
+        """`Σ_h Σ_k c_jhk V^k_ijh`, polynomials that parents state.
+
+        Args:
+            coefficients: for each power a tensor, in the shapes of the moments; or
+                those of several polynomials, `(batch, parents, polynomials, …)`.
+
+        Returns:
+            `(batch, parents, children)` or `(batch, parents, polynomials, children)`.
+        """
+        scores, *others = coefficients
+        several = "t" if len(scores.shape) == 4 else ""
+        for c, v in zip(others, self.powers, strict=True):
+            form = f"nj{several}h,njih->nj{several}i"
+            scores = scores + ops.einsum(form, c, v)
+        return scores
+
+    def gradient(self, weights: Any, moments: tuple) -> tuple[Any, Any]:
+        """What `Σ_t moments(w_t) · g_t` gives to the poses and to the matrices.
+
+        It is linear in the votes, so one matrix product gathers every iteration's
+        part of a vote's gradient.
+
+        Args:
+            weights: `(batch, parents, t, children)`.
+            moments: gradients of the moments but the first,
+                `(batch, parents, t, P·R)`.
+
+        Returns:
+            The gradients of the poses and of the matrices, in their shapes.
+        """
+        # d V^k / dV = k V^(k−1)
+        dv = ops.einsum("njti,njth->njih", weights, moments[0])
+        if len(moments) == 2:
+            slope = ops.einsum("njti,njth->njih", weights, 2.0 * moments[1])
+            dv = dv + slope * self.powers[0]
+        poses, matrices = self._poses, self._matrices
+        dv = ops.reshape(ops.cast(dv, poses.dtype), (-1, *self._shape))
+        dv = ops.transpose(dv, (2, 0, 3, 1, 4))
+        dv = ops.reshape(dv, (*matrices.shape[:1], -1, *matrices.shape[2:]))
+        to_poses = ops.matmul(dv, ops.swapaxes(matrices, 1, 2))
+        to_poses = ops.reshape(to_poses, (poses.shape[1], -1, *poses.shape[2:]))
+        to_matrices = ops.matmul(ops.swapaxes(_rows_by_child(poses), 1, 2), dv)
+        return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
+
+    def _center(self, activations):
+        """The mean of the votes by activation, in one matrix product."""
+        parents, children, rows, columns = self._shape
+        shares = activations / (ops.sum(activations, axis=-1, keepdims=True) + 1e-7)
+        poses, matrices = map(at_least_float32, (self._poses, self._matrices))
+        poses = poses * shares[..., None, None]
+        poses = ops.transpose(poses, (0, 2, 1, 3))
+        poses = ops.reshape(poses, (-1, children * poses.shape[-1]))
+        matrices = ops.reshape(matrices, (-1, parents * columns))
+        center = ops.matmul(poses, matrices)  # (batch·P, parents·R)
+        center = ops.reshape(center, (-1, rows, parents, columns))
+        center = ops.transpose(center, (0, 2, 1, 3))
+        return ops.reshape(center, (-1, parents, rows * columns))
+
+
+def _votes(poses, matrices, parents):
+    children, _, columns = matrices.shape
+    v = ops.matmul(_rows_by_child(poses), matrices)  # (children, batch·P, parents·R)
     if keras.backend.standardize_dtype(v.dtype) == "float16":
         v = ops.clip(v, -6e4, 6e4)  # an infinite vote would have no mean
-    v = ops.reshape(v, (children, -1, p, parents, r))
+    v = ops.reshape(v, (children, -1, poses.shape[2], parents, columns // parents))
     return ops.transpose(v, (1, 3, 0, 2, 4))
+
+
+def _rows_by_child(poses):
+    """(batch, children, P, Q) as (children, batch·P, Q)."""
+    _, children, _, q = poses.shape
+    return ops.reshape(ops.transpose(poses, (1, 0, 2, 3)), (children, -1, q))

@@ -6,6 +6,7 @@ import keras
 
 from keras_capsules.routing.dynamic_routing import DynamicRouting
 from keras_capsules.routing.em_routing import EMRouting
+from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.routing import Routing
 
 _NAMES = {"dynamic": DynamicRouting, "em": EMRouting}
@@ -42,4 +43,4 @@ def get(identifier: Any) -> Routing:
     return routing
 
 
-__all__ = ["DynamicRouting", "EMRouting", "Routing", "get"]
+__all__ = ["DynamicRouting", "EMRouting", "MomentRouting", "Routing", "get"]

@@ -4,12 +4,12 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import at_least_float32, fixed_loop, squash, votes
-from keras_capsules.routing.routing import Routing
+from keras_capsules.ops import Votes, by_child, squash
+from keras_capsules.routing.moment_routing import MomentRouting
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class DynamicRouting(Routing):
+class DynamicRouting(MomentRouting):
     """Routing by agreement between the votes and the pose of a parent.
 
     Each child splits itself over the parents by a softmax of its logits, each
@@ -66,39 +66,35 @@ class DynamicRouting(Routing):
         procedure 1 and equations 1 to 3.
     """
 
+    remembers = True
+
     def __init__(
         self,
         iterations: int = 3,
         loop: str = "while",
         stop_gradient: bool = False,
+        block: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.iterations = arguments.positive_integer("iterations", iterations)
+        super().__init__(iterations, stop_gradient, block, **kwargs)
         self.loop = arguments.one_of("loop", loop, ("while", "unroll"))
-        self.stop_gradient = arguments.flag("stop_gradient", stop_gradient)
 
     def call(self, poses, kernel, activations=None, fields=None):
-        u = self._votes(poses, kernel)
-        # The votes that the logits see, and the logits themselves.
-        u_b = ops.stop_gradient(u) if self.stop_gradient else u
-        b = self._initial_logits(u)
-
-        def update(b):
-            return b + self._agreement(u_b, self._parents(u_b, self._couplings(b)))
-
-        if self.loop == "while":
-            b = fixed_loop(update, b, self.iterations - 1)
-        else:
-            for _ in range(self.iterations - 1):
-                b = update(b)
-        v = self._parents(u, self._couplings(b))  # (batch, parents, P·R)
+        v = self.route(poses, kernel, (), (), fields)
         return self._as_matrices(v, poses, kernel)
+
+    def assign(self, scores, children, fields):
+        return ops.softmax(scores, axis=1)  # (batch, parents, children)
+
+    def estimate(self, moments, t, center, learned, fields):
+        total, s = moments
+        v = squash(s)
+        return v, (ops.zeros_like(total), v)
 
     def trace(
         self, poses: Any, kernel: Any, activations: Any = None, fields: Any = None
     ) -> dict:
-        """What happens in each iteration, to look at.
+        """What happens in each iteration, to look at; it holds all votes.
 
         Args:
             poses: as for calling the routing.
@@ -111,14 +107,13 @@ class DynamicRouting(Routing):
             `(iterations, batch, children, parents)`, which sum to 1 over the
             parents, and `poses` `(iterations, batch, parents, P, R)`.
         """
-        u = self._votes(poses, kernel)
-        b = self._initial_logits(u)
-        couplings, parents = [], []
-        for _ in range(self.iterations):
-            c = self._couplings(b)
-            v = self._parents(u, c)
-            b = b + self._agreement(u, v)
-            couplings.append(c)
+        votes = Votes(poses, by_child(poses, kernel), kernel.shape[1])
+        logits, couplings, parents = votes.no_scores(), [], []
+        for t in range(self.iterations):
+            c = self.assign(logits, (), fields)
+            v, stated = self.estimate(votes.moments(c), t, None, (), fields)
+            logits = logits + votes.scores(stated)
+            couplings.append(ops.transpose(c, (0, 2, 1)))
             parents.append(self._as_matrices(v, poses, kernel))
         return {"couplings": ops.stack(couplings), "poses": ops.stack(parents)}
 
@@ -130,33 +125,8 @@ class DynamicRouting(Routing):
     def get_config(self):
         return {
             **super().get_config(),
-            "iterations": self.iterations,
             "loop": self.loop,
-            "stop_gradient": self.stop_gradient,
         }
-
-    def _votes(self, poses, kernel):
-        u = at_least_float32(votes(poses, kernel))
-        _, parents, children, rows, columns = u.shape
-        # A pose is flattened: (batch, parents, children, P·R)
-        return ops.reshape(u, (-1, parents, children, rows * columns))
-
-    def _initial_logits(self, u):
-        return ops.zeros_like(ops.transpose(u[..., 0], (0, 2, 1)))
-
-    def _couplings(self, b):
-        return ops.softmax(b, axis=-1)  # (batch, children, parents)
-
-    def _parents(self, u, c):
-        # As matrix products: (1, children) · (children, P·R) for each parent.
-        c = ops.expand_dims(ops.transpose(c, (0, 2, 1)), 2)
-        s = ops.matmul(c, u)  # (batch, parents, 1, P·R)
-        return squash(ops.squeeze(s, 2))
-
-    def _agreement(self, u, v):
-        # (children, P·R) · (P·R, 1) for each parent.
-        agreement = ops.squeeze(ops.matmul(u, ops.expand_dims(v, 3)), 3)
-        return ops.transpose(agreement, (0, 2, 1))  # (batch, children, parents)
 
     def _as_matrices(self, v, poses, kernel):
         return ops.reshape(v, (-1, kernel.shape[1], poses.shape[2], kernel.shape[3]))

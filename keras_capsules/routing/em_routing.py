@@ -6,12 +6,18 @@ import numpy as np
 from keras import initializers, ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import ReceptiveFields, at_least_float32, compete, votes
-from keras_capsules.routing.routing import Routing
+from keras_capsules.ops import (
+    ReceptiveFields,
+    Votes,
+    at_least_float32,
+    by_child,
+    compete,
+)
+from keras_capsules.routing.moment_routing import MomentRouting
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class EMRouting(Routing):
+class EMRouting(MomentRouting):
     """Routing by expectation and maximisation: a parent is a Gaussian of votes.
 
     The M-step fits the Gaussian of each parent to the votes it gets, the E-step
@@ -103,6 +109,7 @@ class EMRouting(Routing):
     """
 
     computes_activations = True
+    degree = 2
 
     def __init__(
         self,
@@ -113,10 +120,10 @@ class EMRouting(Routing):
         cost: str = "paper",
         agreement: str = "mean",
         stop_gradient: bool = False,
+        block: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.iterations = arguments.positive_integer("iterations", iterations)
+        super().__init__(iterations, stop_gradient, block, **kwargs)
         if inverse_temperature is not None:
             arguments.positive("inverse_temperature", inverse_temperature)
         self.inverse_temperature = inverse_temperature
@@ -129,7 +136,6 @@ class EMRouting(Routing):
         )
         self.cost = arguments.one_of("cost", cost, ("paper", "standardized"))
         self.agreement = arguments.one_of("agreement", agreement, ("product", "mean"))
-        self.stop_gradient = arguments.flag("stop_gradient", stop_gradient)
         if cost == "standardized" and inverse_temperature is not None:
             raise ValueError(
                 "Argument `inverse_temperature` must be None with "
@@ -149,10 +155,25 @@ class EMRouting(Routing):
         )
 
     def call(self, poses, kernel, activations=None, fields=None):
-        for step in self._iterations(poses, kernel, activations, fields):
-            means, activations = step["means"], step["activations"]
+        a, learned, fields = self._problem(kernel, activations, fields)
+        parents = self.route(poses, kernel, (a,), learned, fields)
         shape = (-1, kernel.shape[1], poses.shape[2], kernel.shape[3])
-        return ops.reshape(means, shape), activations
+        return ops.reshape(parents[..., :-1], shape), parents[..., -1]
+
+    def assign(self, scores, children, fields):
+        (a,) = children
+        return self._assignments(scores, fields) * ops.expand_dims(a, 1)
+
+    def estimate(self, moments, t, center, learned, fields):
+        means, variances, logits = self._gaussians(moments, t, center, learned, fields)
+        activations = ops.sigmoid(logits)
+        # ln a_j + ln N(V_ij; μ_j, σ²_j) as a polynomial of V_ij − center.
+        exponent = 1.0 if self.agreement == "product" else 1.0 / means.shape[-1]
+        precisions, shift = exponent / variances, means - center
+        spread = ops.square(shift) * precisions + exponent * ops.log(variances)
+        constant = ops.log_sigmoid(logits) - 0.5 * ops.sum(spread, -1, keepdims=True)
+        coefficients = constant, shift * precisions, -0.5 * precisions
+        return ops.concatenate([means, activations], axis=-1), coefficients
 
     def trace(
         self,
@@ -161,7 +182,7 @@ class EMRouting(Routing):
         activations: Any = None,
         fields: ReceptiveFields | None = None,
     ) -> dict:
-        """What happens in each iteration, to look at.
+        """What happens in each iteration, to look at; it holds all votes.
 
         Args:
             poses: as for calling the routing.
@@ -179,10 +200,27 @@ class EMRouting(Routing):
         """
         if not self.built:
             self.build(poses.shape, kernel.shape)
-        steps = list(self._iterations(poses, kernel, activations, fields))
-        trace = {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
-        trace["distances"] = ops.sqrt(ops.sum(trace.pop("squares"), axis=-1))
-        return trace
+        a, learned, fields = self._problem(kernel, activations, fields)
+        votes = Votes(poses, by_child(poses, kernel), kernel.shape[1], a)
+        scores, steps = votes.no_scores(), []
+        for t in range(self.iterations):
+            weights = self.assign(scores, (a,), fields)
+            at = votes.moments(weights), t, votes.center, learned, fields
+            means, variances, logits = self._gaussians(*at)
+            from_means = votes.powers[0] - ops.expand_dims(means - votes.center, 2)
+            steps.append(
+                {
+                    "assignments": self._assignments(scores, fields),
+                    "weights": weights,
+                    "distances": ops.sqrt(ops.sum(ops.square(from_means), axis=-1)),
+                    "means": means,
+                    "variances": variances,
+                    "activations": ops.squeeze(ops.sigmoid(logits), -1),
+                }
+            )
+            _, coefficients = self.estimate(*at)
+            scores = votes.scores(coefficients)
+        return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
 
     def compute_output_shape(
         self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
@@ -193,95 +231,63 @@ class EMRouting(Routing):
     def get_config(self):
         return {
             **super().get_config(),
-            "iterations": self.iterations,
             "inverse_temperature": self.inverse_temperature,
             "min_variance": self.min_variance,
             "competition": self.competition,
             "cost": self.cost,
             "agreement": self.agreement,
-            "stop_gradient": self.stop_gradient,
         }
 
-    def _iterations(self, poses, kernel, activations, fields):
-        """Yields what each M-step finds."""
+    def _problem(self, kernel, activations, fields):
+        """The activations, what is learned, and the fields."""
         if activations is None:
             raise ValueError("Argument `activations` is missing: EM routing needs it.")
-        v = at_least_float32(votes(poses, kernel))
-        _, parents, children, rows, columns = v.shape
-        # A pose is flattened: (batch, parents, children, P·R)
-        v = ops.reshape(v, (-1, parents, children, rows * columns))
-        a = ops.clip(at_least_float32(activations), 0.0, 1.0)
-        a = ops.expand_dims(a, 1)
+        activations = ops.clip(at_least_float32(activations), 0.0, 1.0)
+        betas = (self.beta_u, self.beta_a)
+        learned = tuple(
+            ops.cast(ops.expand_dims(beta, -1), activations.dtype) for beta in betas
+        )  # (parents, 1)
+        return activations, learned, fields or ReceptiveFields.whole(kernel.shape[0])
 
-        uniform = self._uniform_assignments(parents, children, fields)
-        r = self._at_positions(ops.ones_like(v[..., 0]), uniform[:, None, :])
+    def _assignments(self, scores, fields):
+        """The E-step: `R_ij ∝ exp(scores)`, (batch, parents, children)."""
+        r = compete(scores, fields if self.competition == "image" else None)
+        return ops.stop_gradient(r) if self.stop_gradient else r
+
+    def _gaussians(self, moments, t, center, learned, fields):
+        """The M-step: means and variances (batch, parents, P·R), logits (…, 1)."""
+        mass, first, second = moments
         # What a parent gets if every child is half active and chooses at random.
-        unit_mass = 0.5 * uniform.sum(axis=-1)[:, None]
-        # Where a parent gets nothing, this bounds the gradient.
-        least = (
-            1e-3 * unit_mass if self._relative_mass else np.full_like(unit_mass, 1e-7)
-        )
-        least = self._at_positions(ops.ones_like(r[..., 0]), least)
-        for t in range(self.iterations):
-            weights = r * a  # (batch, parents, children)
-            mass = ops.sum(weights, axis=-1) + least
-            # As matrix products: (1, children) · (children, P·R) for each parent.
-            shares = ops.expand_dims(weights / mass[..., None], 2)
-            means = ops.matmul(shares, v)  # (batch, parents, 1, P·R)
-            squares = ops.square(v - means)
-            variances = ops.squeeze(ops.matmul(shares, squares), 2)
-            variances = variances + self._variance_floor
-            if self._relative_mass:
-                mass = self._at_positions(mass, 1.0 / unit_mass)
-            logits = self._logits(self._costs(variances, mass), t)
-            yield {
-                "assignments": r,
-                "weights": weights,
-                "squares": squares,
-                "means": ops.squeeze(means, 2),
-                "variances": variances,
-                "activations": ops.sigmoid(logits),
-            }
-            if t + 1 < self.iterations:
-                evidence = self._evidence(squares, variances, logits)
-                r = compete(evidence, fields if self.competition == "image" else None)
-                r = ops.stop_gradient(r) if self.stop_gradient else r
-
-    def _uniform_assignments(self, parents, children, fields):
-        if fields is None:
-            return np.full((1, children), 1.0 / parents)
         sharing = fields.sharing if self.competition == "image" else 1
-        return ~fields.padded / (parents * sharing)  # (positions, children)
+        unit_mass = 0.5 * np.sum(~fields.padded / (mass.shape[1] * sharing), axis=-1)
+        # Where a parent gets nothing, this bounds the gradient.
+        least = 1e-3 * unit_mass if self._relative_mass else 1e-7 + 0.0 * unit_mass
+        least = _at_positions(ops.ones_like(mass), least)
+        total = mass + least
+        shift = (first - center * least) / total  # μ − center
+        variances = second - shift * (2.0 * first - shift * mass)
+        # A sum of squares but for rounding.
+        variances = ops.maximum(variances / total, 0.0) + self._variance_floor
+        if self._relative_mass:
+            total = _at_positions(total, 1.0 / unit_mass)
+        return center + shift, variances, self._logits(variances, total, t, learned)
 
-    def _at_positions(self, x, factors):
-        """Multiplies the rows of each position by the factors of that position."""
-        rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
-        rows = rows * ops.cast(ops.convert_to_tensor(factors), x.dtype)
-        return ops.reshape(rows, (-1, *x.shape[1:]))
-
-    def _costs(self, variances, mass):
-        """`Σ_h (β_u + ln σ_h) · mass`, (batch, parents)."""
-        beta_u = ops.cast(self.beta_u, mass.dtype) * variances.shape[-1]
-        return (beta_u + 0.5 * ops.sum(ops.log(variances), axis=-1)) * mass
-
-    def _logits(self, costs, t):
-        """What the sigmoid makes activations of, (batch, parents)."""
-        beta_a = ops.cast(self.beta_a, costs.dtype)
+    def _logits(self, variances, mass, t, learned):
+        """What the sigmoid makes activations of, (batch, parents, 1)."""
+        beta_u, beta_a = learned
+        logs = 0.5 * ops.sum(ops.log(variances), axis=-1, keepdims=True)
+        costs = (beta_u * variances.shape[-1] + logs) * mass
         if self.cost == "standardized":
             steepness = np.linspace(1.0, min(self.iterations, 3), self.iterations)[t]
-            excess = costs - ops.mean(costs, axis=-1, keepdims=True)
-            variance = ops.mean(ops.square(excess), axis=-1, keepdims=True)
+            excess = costs - ops.mean(costs, axis=1, keepdims=True)
+            variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
             return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
         inverse_temperature = self.inverse_temperature or 7.0
         return inverse_temperature * (1.0 - 0.95 ** (t + 1)) * (beta_a - costs)
 
-    def _evidence(self, squares, variances, logits):
-        """`ln(a_j N(V_ij; μ_j, σ²_j))` but for a constant."""
-        precisions = ops.expand_dims(1.0 / variances, 3)
-        density = -0.5 * (
-            ops.squeeze(ops.matmul(squares, precisions), 3)
-            + ops.sum(ops.log(variances), axis=-1, keepdims=True)
-        )  # (batch, parents, children)
-        if self.agreement == "mean":
-            density = density / variances.shape[-1]
-        return density + ops.expand_dims(ops.log_sigmoid(logits), 2)
+
+def _at_positions(x, factors):
+    """Multiplies the rows of each position by the factor of that position."""
+    rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
+    factors = ops.convert_to_tensor(factors[:, None, None], x.dtype)
+    return ops.reshape(rows * factors, (-1, *x.shape[1:]))

@@ -75,7 +75,7 @@ def test_served_without_our_code(tmp_path, network):
 @only_tensorflow
 @pytest.mark.parametrize(
     ("iterations", "loop", "loops"),
-    [(1, "while", 1), (3, "while", 1), (5, "while", 1), (3, "unroll", 0)],
+    [(1, "while", 2), (3, "while", 2), (5, "while", 2), (3, "unroll", 1)],
 )
 def test_loops_in_the_graph(tmp_path, iterations, loop, loops):
     model = small_capsnet(routing=routing.DynamicRouting(iterations, loop))

@@ -1,8 +1,9 @@
+import keras
 import numpy as np
 import pytest
-from helpers import close
+from helpers import close, slope
 
-from keras_capsules.ops import votes
+from keras_capsules.ops import Votes, by_child, votes
 
 
 @pytest.mark.parametrize("pose", [(1, 8, 16), (4, 4, 4), (2, 3, 5)])
@@ -15,3 +16,88 @@ def test_vote_is_pose_times_kernel(pose):
     for n, j, i in np.ndindex(3, 5, 6):
         expected[n, j, i] = poses[n, i] @ kernel[i, j]
     close(votes(poses, kernel), expected, atol=1e-5)
+
+
+@pytest.fixture(params=["vectors", "matrices with center"])
+def problem(request):
+    rng = np.random.default_rng(0)
+    p, q, r = (1, 8, 5) if request.param == "vectors" else (4, 4, 4)
+    poses, kernel = rng.normal(size=(3, 6, p, q)), rng.normal(size=(6, 5, q, r))
+    activations = None if request.param == "vectors" else rng.uniform(size=(3, 6))
+    whole = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, p * r)
+    return poses, kernel, activations, whole
+
+
+def block_of(poses, kernel, activations):
+    tensors = [
+        None if x is None else keras.ops.convert_to_tensor(x, "float32")
+        for x in (poses, kernel, activations)
+    ]
+    return Votes(tensors[0], by_child(*tensors[:2]), kernel.shape[1], tensors[2])
+
+
+def test_moments_and_scores_are_sums_over_votes(problem):
+    *arrays, whole = problem
+    rng = np.random.default_rng(1)
+    votes = block_of(*arrays)
+    if arrays[2] is None:
+        powers = [whole]
+    else:
+        shares = arrays[2] / arrays[2].sum(1, keepdims=True)
+        center = np.einsum("ni,njih->njh", shares, whole)
+        close(votes.center, center, atol=1e-5)
+        powers = [whole - center[:, :, None], (whole - center[:, :, None]) ** 2]
+    weights = rng.uniform(size=(3, 5, 6)).astype("float32")
+    zeroth, *others = votes.moments(weights)
+    close(zeroth, weights.sum(-1, keepdims=True))
+    for m, v in zip(others, powers, strict=True):
+        close(m, np.einsum("nji,njih->njh", weights, v), atol=1e-4)
+    c = [rng.normal(size=m.shape).astype("float32") for m in (zeroth, *others)]
+    expected = c[0] + sum(
+        np.einsum("njh,njih->nji", x, v) for x, v in zip(c[1:], powers, strict=True)
+    )
+    close(votes.scores(c), expected, rtol=1e-3, atol=1e-3)
+    two = votes.scores([np.stack([x, -x], axis=2) for x in c])
+    close(two, np.stack([expected, -expected], axis=2), rtol=1e-3, atol=1e-3)
+
+
+def test_gradient_of_moments(problem):
+    *arrays, _ = problem
+    rng = np.random.default_rng(1)
+    votes = block_of(*arrays)
+    moments = votes.moments(np.ones((3, 5, 6), "float32"))[1:]
+    weights = rng.uniform(size=(3, 5, 2, 6)).astype("float32")
+    slopes = [rng.normal(size=(3, 5, 2, m.shape[-1])) for m in moments]
+    found = votes.gradient(weights, [x.astype("float32") for x in slopes])
+
+    # The center is held where it is: the moments that parents see do not need it.
+    center = None if votes.center is None else keras.ops.convert_to_numpy(votes.center)
+
+    def total(poses, kernel):
+        v = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, -1)
+        powers = [v] if center is None else [v - center[:, :, None]]
+        powers += [powers[0] ** 2]
+        return sum(
+            np.sum(np.einsum("njti,njih->njth", weights, v) * x)
+            for v, x in zip(powers, slopes, strict=False)
+        )
+
+    directions = [rng.normal(size=x.shape) for x in arrays[:2]]
+    matrices = by_child(*(d.astype("float32") for d in directions))
+    for i, (gradient, direction) in enumerate(
+        zip(found, (directions[0], matrices), strict=True)
+    ):
+        along = [d * (i == k) for k, d in enumerate(directions)]
+        expected = slope(total, arrays[:2], along)
+        actual = np.sum(np.asarray(keras.ops.multiply(gradient, direction)))
+        assert actual == pytest.approx(expected, rel=1e-3)
+
+
+def test_half_precision_ends_where_the_kernel_product_ends():
+    rng = np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(3, 6, 4, 4)), rng.normal(size=(6, 5, 4, 4))
+    tensors = [keras.ops.convert_to_tensor(x, "bfloat16") for x in (poses, kernel)]
+    activations = keras.ops.ones((3, 6), "float32")
+    votes = Votes(tensors[0], by_child(*tensors), 5, activations)
+    for v in votes.powers:
+        assert keras.backend.standardize_dtype(v.dtype) == "float32"

@@ -1,0 +1,87 @@
+"""The routings as most code has them, in plain TensorFlow, to measure against."""
+
+import math
+
+import tensorflow as tf
+
+from keras_capsules.routing import DynamicRouting, EMRouting
+
+
+def tiled_dynamic_routing(poses, kernel, iterations):
+    """Dynamic routing with matrices tiled over the batch and poses over the parents.
+
+    Args:
+        poses: vector poses of the children, `(batch, children, D)`.
+        kernel: transformation matrices, `(children, parents, D, R)`.
+        iterations: how many times the parents are computed.
+
+    Returns:
+        The poses of the parents, `(batch, parents, R)`.
+
+    Reference:
+        Géron, Dynamic routing between capsules in TensorFlow (a notebook, 2017).
+    """
+    batch, (children, parents, _, _) = tf.shape(poses)[0], kernel.shape
+    w = tf.transpose(kernel, (0, 1, 3, 2))
+    w = tf.tile(w[None], (batch, 1, 1, 1, 1))  # (batch, children, parents, R, D)
+    u = tf.tile(poses[:, :, None, :, None], (1, 1, parents, 1, 1))
+    votes = tf.matmul(w, u)  # (batch, children, parents, R, 1)
+    logits = tf.zeros((batch, children, parents, 1, 1))
+    for t in range(iterations):
+        couplings = tf.nn.softmax(logits, axis=2)
+        s = tf.reduce_sum(couplings * votes, axis=1, keepdims=True)
+        squared = tf.reduce_sum(tf.square(s), axis=-2, keepdims=True)
+        v = squared / (1.0 + squared) * s / tf.sqrt(squared + 1e-7)
+        if t + 1 < iterations:
+            tiled = tf.tile(v, (1, children, 1, 1, 1))
+            logits += tf.matmul(votes, tiled, transpose_a=True)
+    return v[:, 0, :, :, 0]
+
+
+def textbook_em_routing(
+    poses, kernel, activations, beta_u, beta_a, iterations, min_variance, mean
+):
+    """EM routing of each patch on its own, every formula on whole votes.
+
+    Args:
+        poses: poses of the children, `(batch, children, 4, 4)`.
+        kernel: transformation matrices, `(children, parents, 4, 4)`.
+        activations: activations of the children, `(batch, children)`.
+        beta_u: `(parents,)`.
+        beta_a: `(parents,)`.
+        iterations: how many times the parents are computed.
+        min_variance: added to every variance.
+        mean: whether the agreement is the geometric mean of the densities.
+
+    Returns:
+        Poses `(batch, parents, 4, 4)` and activations `(batch, parents)` of the
+        parents.
+
+    Reference:
+        Hui, Understanding matrix capsules with EM routing (an article, 2017).
+    """
+    batch, (children, parents, _, _) = tf.shape(poses)[0], kernel.shape
+    w = tf.tile(kernel[None], (batch, 1, 1, 1, 1))
+    x = tf.tile(poses[:, :, None], (1, 1, parents, 1, 1))
+    votes = tf.reshape(tf.matmul(x, w), (-1, children, parents, 16))
+    a_i = activations[:, :, None, None]
+    r = tf.fill((batch, children, parents, 1), 1.0 / parents)
+    for t in range(iterations):
+        weights = r * a_i  # (batch, children, parents, 1)
+        mass = tf.reduce_sum(weights, axis=1, keepdims=True) + 1e-7
+        mu = tf.reduce_sum(weights * votes, axis=1, keepdims=True) / mass
+        deviations = tf.square(votes - mu)
+        variance = tf.reduce_sum(weights * deviations, axis=1, keepdims=True) / mass
+        sigma = tf.sqrt(variance + min_variance)
+        cost = (beta_u[:, None] + tf.math.log(sigma)) * mass
+        cost = tf.reduce_sum(cost, axis=-1, keepdims=True) / (0.5 * children / parents)
+        temperature = 7.0 * (1.0 - 0.95 ** (t + 1))
+        a_j = tf.sigmoid(temperature * (beta_a[:, None] - cost))
+        if t + 1 < iterations:
+            exponent = tf.square(votes - mu) / (2.0 * tf.square(sigma))
+            density = -tf.reduce_sum(exponent, axis=-1, keepdims=True)
+            density -= tf.reduce_sum(tf.math.log(sigma), axis=-1, keepdims=True)
+            density -= 8.0 * math.log(2.0 * math.pi)
+            density = density / 16.0 if mean else density
+            r = tf.nn.softmax(density + tf.math.log(a_j + 1e-7), axis=2)
+    return tf.reshape(mu, (-1, parents, 4, 4)), a_j[:, 0, :, 0]

@@ -1,0 +1,283 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import arguments
+from keras_capsules.ops import (
+    ReceptiveFields,
+    Votes,
+    at_least_float32,
+    by_child,
+    fixed_loop,
+    over_blocks,
+    vjp,
+)
+from keras_capsules.routing.routing import Routing
+
+# Components of votes that exist at a time: 16 MB in float32, which caches hold.
+_BLOCK = 2**22
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class MomentRouting(Routing):
+    """Base class of the routings that see votes through their moments only.
+
+    A parent needs sums over the votes it gets, `m_j = (Σ_i w_ij, Σ_i w_ij V_ij,
+    Σ_i w_ij V²_ij)`. It answers with the coefficients of a polynomial, and a child
+    scores the parent by it: `s_ij = Σ_h (c_j0 + c_j1 V_ij + c_j2 V²_ij)`. From its
+    scores the child chooses the weights of the next iteration. So a routing is two
+    functions, `assign` and `estimate`, of tensors that know nothing of votes.
+
+    That is why votes never need to be kept. Images are routed in blocks; the votes
+    of a block are made, serve all iterations, and are dropped. The gradient makes
+    them once more. Between the two only moments are kept, `(batch, parents, …)`.
+    The gradient of a vote is the sum of the outer products of weights with
+    gradients of moments and of gradients of scores with coefficients, over all
+    iterations: one matrix product.
+
+    Args:
+        iterations: how many times the parents are computed, at least 1.
+        stop_gradient: whether the choice of the children is taken as constant by
+            the gradient.
+        block: how many images are routed at a time. `None` chooses: the votes of
+            a block take 16 MB or as much as the kernel, and those of one image at
+            least.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Example:
+
+    >>> from keras_capsules import routing
+    >>> isinstance(routing.get("dynamic"), routing.MomentRouting)
+    True
+    """
+
+    # The degree of the polynomials and moments, 1 or 2.
+    degree = 1
+    # Whether a child adds up the scores of all iterations.
+    remembers = False
+    # Whether iterations are one loop in the graph or are written out.
+    loop = "unroll"
+
+    def __init__(
+        self,
+        iterations: int = 3,
+        stop_gradient: bool = False,
+        block: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.iterations = arguments.positive_integer("iterations", iterations)
+        self.stop_gradient = arguments.flag("stop_gradient", stop_gradient)
+        if block is not None:
+            arguments.positive_integer("block", block)
+        self.block = block
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "iterations": self.iterations,
+            "stop_gradient": self.stop_gradient,
+            "block": self.block,
+        }
+
+    # What a subclass says of itself.
+
+    def assign(self, scores: Any, children: tuple, fields: ReceptiveFields) -> Any:
+        """How much of each child each parent gets.
+
+        Args:
+            scores: how much speaks for a parent, `(batch, parents, children)`; zeros
+                in the first iteration.
+            children: what else counts of the children, tensors `(batch, children)`.
+            fields: the receptive fields of the layer.
+
+        Returns:
+            Weights of the shape of the scores.
+        """
+        raise NotImplementedError
+
+    def estimate(
+        self, moments: tuple, t: int, center: Any, learned: tuple, fields: Any
+    ) -> tuple[tuple, tuple]:
+        """What parents are, from the moments of the votes they get.
+
+        Args:
+            moments: as `ops.Votes.moments` returns them.
+            t: the iteration, from 0.
+            center: what votes are measured from, `(batch, parents, P·R)`, or None.
+            learned: what the routing learns.
+            fields: the receptive fields of the layer.
+
+        Returns:
+            What the routing returns of parents, a tuple of tensors
+            `(batch, parents, …)`, and the coefficients that `ops.Votes.scores` takes.
+        """
+        raise NotImplementedError
+
+    # The algorithm.
+
+    def route(
+        self, poses: Any, kernel: Any, children: tuple, learned: tuple, fields: Any
+    ) -> Any:
+        """Routes all images, a block of them at a time.
+
+        Args:
+            poses: poses of the children, `(batch, children, P, Q)`.
+            kernel: transformation matrices, `(children, parents, Q, R)`.
+            children: what else counts of the children, tensors `(batch, children)`.
+            learned: tensors that the routing learns.
+            fields: the receptive fields of the layer, or None.
+
+        Returns:
+            What `estimate` returns in the last iteration, side by side in one tensor.
+        """
+        matrices, parents = by_child(poses, kernel), kernel.shape[1]
+        positions = len(fields.positions) if fields else 1
+        images = self.block or _images(kernel.shape, poses.shape[2], positions)
+        dtype = keras.backend.standardize_dtype(at_least_float32(poses[:0]).dtype)
+        n = len(children)
+
+        def block_of_votes(poses, matrices, children):
+            center_by = children[0] if self.degree == 2 else None
+            return Votes(poses, matrices, parents, center_by)
+
+        @ops.custom_gradient
+        def routed(poses, matrices, *others):
+            children, learned = others[:n], others[n:]
+
+            def forward(rows):
+                block = block_of_votes(rows[0], matrices, rows[1:])
+                return (), self._forward(block, rows[1:], learned, fields)
+
+            _, (outputs, *history) = over_blocks(
+                forward,
+                (poses, *children),
+                images,
+                totals=(),
+                dtypes=(dtype,) * (2 + self.degree),
+                together=positions,
+            )
+
+            def gradient(*args, upstream=None):
+                def backward(rows):
+                    upstream, poses, *rows = rows
+                    children, history = rows[:n], rows[n:]
+                    block = block_of_votes(poses, matrices, children)
+                    return self._backward(
+                        upstream, history, block, children, learned, fields
+                    )
+
+                upstream = args[0] if upstream is None else upstream
+                (to_matrices, *to_learned), (to_poses, *to_children) = over_blocks(
+                    backward,
+                    (upstream, poses, *children, *history),
+                    images,
+                    totals=tuple(map(at_least_float32, (matrices, *learned))),
+                    dtypes=(dtype,) * (1 + n),
+                    together=positions,
+                )
+                found = (to_poses, to_matrices, *to_children, *to_learned)
+                arguments_ = zip(found, (poses, matrices, *others), strict=True)
+                return tuple(ops.cast(dx, x.dtype) for dx, x in arguments_)
+
+            return outputs, gradient
+
+        return routed(poses, matrices, *children, *learned)
+
+    def _forward(self, votes, children, learned, fields):
+        """Parents of a block, and the moments of each iteration, (batch, t, …)."""
+
+        def iterate(c, moments, t):
+            _, new = self.estimate(moments, t, votes.center, learned, fields)
+            c = self._stated(c, new)
+            weights = self.assign(votes.scores(c), children, fields)
+            return c, votes.moments(weights)
+
+        def shift(state):
+            c, past = state
+            c, new = iterate(c, tuple(m[:, -1] for m in past), None)
+            new = zip(past, new, strict=True)
+            return c, tuple(
+                ops.concatenate([m[:, 1:], x[:, None]], axis=1) for m, x in new
+            )
+
+        m = votes.moments(self.assign(votes.no_scores(), children, fields))
+        c = tuple(map(ops.zeros_like, m))
+        last = self.iterations - 1
+        if self.loop == "while":
+            past = tuple(ops.stack([x] * self.iterations, axis=1) for x in m)
+            _, history = fixed_loop(shift, (c, past), last)
+            m = tuple(x[:, -1] for x in history)
+        else:
+            past = [m]
+            for t in range(last):
+                c, m = iterate(c, m, t)
+                past.append(m)
+            history = (ops.stack(x, axis=1) for x in zip(*past, strict=True))
+        outputs, _ = self.estimate(m, last, votes.center, learned, fields)
+        return outputs, *history
+
+    def _backward(self, upstream, history, votes, children, learned, fields):
+        """Gradients of (matrices, *learned) and of (poses, *children)."""
+        last, powers = self.iterations - 1, len(history)
+        first = last if self.stop_gradient else 0
+
+        stated, pulls = [], []
+        for t in range(self.iterations):
+            part = 0 if t == last else 1
+
+            def parents(*x, t=t, part=part):
+                moments, learned = x[:powers], x[powers:]
+                return self.estimate(moments, t, votes.center, learned, fields)[part]
+
+            new, pull = vjp(parents, *(m[:, t] for m in history), *learned)
+            pulls.append(pull)
+            if t < last:
+                stated.append(self._stated(stated[-1], new) if t else new)
+        scores = [votes.no_scores()]
+        if last:
+            c = tuple(ops.stack(c, axis=2) for c in zip(*stated, strict=True))
+            scores += ops.unstack(votes.scores(c), axis=2)
+
+        dy, weights, slopes, to_children, to_learned = (upstream,), [], [], [], []
+        for t in range(last, first - 1, -1):
+            found = pulls[t](*dy)
+            dm, found = found[:powers], found[powers:]
+            to_learned.append(found)
+            w, pull = vjp(
+                lambda s, *children: self.assign(s, children, fields),
+                scores[t],
+                *children,
+            )
+            ds, *found = pull(votes.scores(dm))
+            to_children.append(found)
+            weights.append(w)
+            slopes.append(dm[1:])
+            if t > first:
+                dy = self._stated(dy if t < last else None, votes.moments(ds))
+                weights.append(ds)
+                slopes.append(stated[t - 1][1:])
+
+        to_poses, to_matrices = votes.gradient(
+            ops.stack(weights, axis=2),
+            tuple(ops.stack(c, axis=2) for c in zip(*slopes, strict=True)),
+        )
+        to_learned = (sum(x) for x in zip(*to_learned, strict=True))
+        to_children = (sum(x) for x in zip(*to_children, strict=True))
+        found = (to_matrices, *to_learned), (to_poses, *to_children)
+        return tuple(tuple(map(at_least_float32, x)) for x in found)
+
+    def _stated(self, before, new):
+        """The coefficients that scores are made of."""
+        if self.remembers and before is not None:
+            return tuple(a + b for a, b in zip(before, new, strict=True))
+        return tuple(new)
+
+
+def _images(kernel_shape, rows, positions):
+    """How many images have as many vote components as a block may."""
+    kernel = math.prod(kernel_shape)
+    of_an_image = positions * rows * kernel // kernel_shape[2]
+    return max(max(_BLOCK, kernel) // of_an_image, 1)

@@ -1,0 +1,128 @@
+import keras
+import numpy as np
+import pytest
+from helpers import close, gradients
+
+from keras_capsules import routing
+from keras_capsules.ops import ReceptiveFields
+
+# Five images, each of two fields that have two children in common.
+FIELDS = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", types=2)
+ROUTINGS = {
+    "dynamic while": lambda block: routing.DynamicRouting(3, block=block),
+    "dynamic unroll": lambda block: routing.DynamicRouting(3, "unroll", block=block),
+    "dynamic stopped": lambda block: routing.DynamicRouting(
+        3, stop_gradient=True, block=block
+    ),
+    "em": lambda block: routing.EMRouting(3, block=block),
+    "em once": lambda block: routing.EMRouting(1, block=block),
+    "em patch": lambda block: routing.EMRouting(3, competition="patch", block=block),
+    "em stopped": lambda block: routing.EMRouting(3, stop_gradient=True, block=block),
+}
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(10, 12, 4, 4)), rng.normal(size=(12, 3, 4, 4))
+    arrays = poses, 0.3 * kernel, rng.uniform(size=(10, 12))
+    return [array.astype("float32") for array in arrays]
+
+
+@pytest.mark.parametrize("name", ROUTINGS)
+def test_results_and_gradients_do_not_depend_on_the_block(name, problem):
+    weights = np.random.default_rng(1).normal(size=(10, 3, 4, 4))
+
+    def poses(route):
+        outputs = route(*problem, fields=FIELDS)
+        return outputs[0] if route.computes_activations else outputs
+
+    def slopes(route):
+        def poses(*arrays):
+            outputs = route(*arrays, fields=FIELDS)
+            return outputs[0] if route.computes_activations else outputs
+
+        arrays = problem if route.computes_activations else problem[:2]
+        return gradients(poses, *arrays, weights=weights)
+
+    expected = poses(ROUTINGS[name](5)), slopes(ROUTINGS[name](5))
+    for block in (1, 2, 3):  # the last one leaves a block that is not full
+        route = ROUTINGS[name](block)
+        close(poses(route), expected[0], atol=1e-5)
+        for a, b in zip(slopes(route), expected[1], strict=True):
+            close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_of_what_is_learned_add_up_over_blocks(problem):
+    def slopes(block):
+        route = routing.EMRouting(3, block=block)
+        route.build(problem[0].shape, problem[1].shape)
+
+        def activations(beta_u, beta_a):
+            betas = [(route.beta_u, beta_u), (route.beta_a, beta_a)]
+            with keras.StatelessScope(betas):
+                return route(*problem, fields=FIELDS)[1]
+
+        return gradients(activations, *np.full((2, 3), 0.1, "float32"))
+
+    for a, b in zip(slopes(1), slopes(5), strict=True):
+        close(a, b, rtol=1e-3)
+        assert np.abs(a).min() > 0.0
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="looks into TensorFlow's graph"
+)
+@pytest.mark.parametrize("name", ["dynamic while", "em"])
+def test_no_tensor_is_as_large_as_all_votes(name, problem):
+    import tensorflow as tf
+
+    def largest(block):
+        route = ROUTINGS[name](block)
+
+        @tf.function
+        def step(*arrays):
+            with tf.GradientTape() as tape:
+                tape.watch(arrays)
+                total = sum(
+                    tf.reduce_sum(x)
+                    for x in tf.nest.flatten(route(*arrays, fields=FIELDS))
+                )
+            return tape.gradient(total, arrays)
+
+        graph = step.get_concrete_function(*map(tf.constant, problem)).graph
+        graphs = [graph, *graph._functions.values()]
+        graphs = [graph, *(f.graph for f in graphs[1:] if hasattr(f, "graph"))]
+        sizes = [
+            x.shape.num_elements() or 0
+            for g in graphs
+            for op in g.get_operations()
+            for x in op.outputs
+            if x.shape.is_fully_defined()
+        ]
+        return max(sizes)
+
+    of_all = 10 * 12 * 3 * 16
+    assert largest(5) >= of_all
+    assert largest(1) < of_all / 2
+
+
+def test_a_block_is_chosen_by_its_votes_and_by_the_kernel():
+    images = routing.moment_routing._images
+    assert images((1152, 10, 8, 16), rows=1, positions=1) == 2**22 // (1152 * 10 * 16)
+    assert images((72, 16, 4, 4), rows=4, positions=36) == 2**22 // (36 * 72 * 256)
+    assert images((3872, 196, 8, 16), rows=1, positions=1) == 8  # as much as a kernel
+    assert images((288, 32, 4, 4), rows=4, positions=900) == 1
+
+
+def test_config_round_trip():
+    for name, make in ROUTINGS.items():
+        config = make(7).get_config()
+        assert config["block"] == 7, name
+        assert type(make(7)).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize("block", [0, 1.5, "all"])
+def test_bad_block(block):
+    with pytest.raises(ValueError, match="`block`"):
+        routing.DynamicRouting(block=block)
