@@ -2,9 +2,50 @@
 
 import math
 
+import keras
 import tensorflow as tf
 
-from keras_capsules.routing import DynamicRouting, EMRouting
+from keras_capsules.routing import EMRouting, Routing
+
+
+@keras.saving.register_keras_serializable(package="benchmarks")
+class TiledRouting(Routing):
+    """`tiled_dynamic_routing` for a layer of capsules."""
+
+    def __init__(self, iterations=3, **kwargs):
+        super().__init__(**kwargs)
+        self.iterations = iterations
+
+    def call(self, poses, kernel, activations=None, fields=None):
+        parents = tiled_dynamic_routing(poses[:, :, 0], kernel, self.iterations)
+        return parents[:, :, None]
+
+    def compute_output_shape(
+        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
+    ):
+        return (poses_shape[0], kernel_shape[1], 1, kernel_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "iterations": self.iterations}
+
+
+@keras.saving.register_keras_serializable(package="benchmarks")
+class TextbookEMRouting(EMRouting):
+    """`textbook_em_routing` for a layer of capsules, with what `EMRouting` learns."""
+
+    def call(self, poses, kernel, activations=None, fields=None):
+        return textbook_em_routing(
+            poses,
+            kernel,
+            activations,
+            self.beta_u,
+            self.beta_a,
+            self.iterations,
+            self.min_variance,
+            mean=self.agreement == "mean",
+        )
+
+
 
 
 def tiled_dynamic_routing(poses, kernel, iterations):
@@ -41,11 +82,13 @@ def tiled_dynamic_routing(poses, kernel, iterations):
 def textbook_em_routing(
     poses, kernel, activations, beta_u, beta_a, iterations, min_variance, mean
 ):
-    """EM routing of each patch on its own, every formula on whole votes.
+    """EM routing of each patch on its own, as the formulas stand, on whole votes.
+
+    Mass is measured as in `EMRouting`, so that networks train alike.
 
     Args:
-        poses: poses of the children, `(batch, children, 4, 4)`.
-        kernel: transformation matrices, `(children, parents, 4, 4)`.
+        poses: poses of the children, `(batch, children, 4, Q)`.
+        kernel: transformation matrices, `(children, parents, Q, 4)`.
         activations: activations of the children, `(batch, children)`.
         beta_u: `(parents,)`.
         beta_a: `(parents,)`.

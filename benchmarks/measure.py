@@ -1,0 +1,199 @@
+"""Time and memory of tasks, each in a fresh process."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKER = """
+import json, sys
+from benchmarks import measure
+sys.exit(measure.work(*json.loads(sys.argv[1])))
+"""
+
+
+def arguments(description: str, name: str) -> argparse.Namespace:
+    """The flags that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--only", default="", help="only tasks whose name holds this text"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "runs" / "benchmarks" / f"{name}.json",
+        help=f"default: runs/benchmarks/{name}.json",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what the file holds already"
+    )
+    return parser.parse_args()
+
+
+def run(function: Callable, tasks: list[dict], options: argparse.Namespace) -> list:
+    """Measures every task once a round, and writes the file after each.
+
+    Rounds go through all tasks in turn, so that what is compared was measured
+    within minutes of each other.
+    """
+    from keras.utils import Progbar
+
+    tasks = [t for t in tasks if options.only in " ".join(map(str, t.values()))]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    done = []
+    if options.resume and options.output.exists():
+        done = json.loads(options.output.read_text())["results"]
+    progress = Progbar(options.rounds * len(tasks), unit_name="task")
+    for turn in range(options.rounds):
+        for i, task in enumerate(tasks):
+            key = {**task, "round": turn}
+            if not any(key.items() <= result.items() for result in done):
+                done.append({**key, **fresh(function, task)})
+                content = {"machine": machine(), "results": done}
+                options.output.write_text(json.dumps(content, indent=1) + "\n")
+            progress.update(turn * len(tasks) + i + 1)
+    return done
+
+
+def fresh(function: Callable, task: dict) -> dict:
+    """What `function(**task)` returns in a process of its own."""
+    module = importlib.import_module(function.__module__)
+    name = module.__spec__.name if module.__name__ == "__main__" else module.__name__
+    call = json.dumps([name, function.__name__, task])
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    process = subprocess.run(
+        [sys.executable, "-c", WORKER, call],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if process.returncode == -signal.SIGKILL:
+        return {"error": "out of memory"}
+    if process.returncode:
+        return {"error": process.stderr.strip().splitlines()[-1]}
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def work(module: str, function: str, task: dict) -> None:
+    print(json.dumps(getattr(importlib.import_module(module), function)(**task)))
+
+
+def peak_memory() -> float:
+    """The most memory the process has held so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def median_ms(function: Callable, seconds: float = 6.0, times: int = 15) -> float:
+    """Median time of a call in milliseconds, after one that does not count."""
+    function()
+    taken, begin = [], time.perf_counter()
+    while len(taken) < times and time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        function()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(taken)
+
+
+def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callable]:
+    """The function, and its value with all gradients, compiled where that is usual."""
+    import keras
+
+    def total(*inputs):
+        outputs = keras.tree.flatten(function(*inputs))
+        return sum(keras.ops.sum(keras.ops.square(y)) for y in outputs)
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(autograph=False)
+        def forward(*inputs):
+            return function(*inputs)
+
+        @tf.function(autograph=False)
+        def step(*inputs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                value = total(*inputs)
+            return tape.gradient(value, inputs)
+
+        return lambda: forward(*inputs), lambda: step(*inputs)
+    if backend == "jax":
+        import jax
+
+        forward = jax.jit(function)
+        step = jax.jit(jax.grad(total, tuple(range(len(inputs)))))
+        wait = jax.block_until_ready
+        return lambda: wait(forward(*inputs)), lambda: wait(step(*inputs))
+    import torch
+
+    leaves = [x.detach().requires_grad_() for x in inputs]
+
+    def forward():
+        with torch.no_grad():
+            function(*inputs)
+
+    return forward, lambda: torch.autograd.grad(total(*leaves), leaves)
+
+
+def median(results: list, name: str, **task) -> float | None:
+    """The median over the rounds of what was measured of a task."""
+    found = [r.get(name) for r in results if task.items() <= r.items()]
+    found = [x for x in found if x is not None]
+    return statistics.median(found) if found else None
+
+
+def ratio(results: list, name: str, task: dict, reference: dict) -> float | None:
+    """The median over the rounds of reference / task."""
+    found = {}
+    for key, of in (("task", task), ("reference", reference)):
+        for result in results:
+            if of.items() <= result.items() and result.get(name):
+                found.setdefault(result["round"], {})[key] = result[name]
+    ratios = [x["reference"] / x["task"] for x in found.values() if len(x) == 2]
+    return statistics.median(ratios) if ratios else None
+
+
+def machine() -> dict:
+    """What the figures depend on."""
+    import keras
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        models = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]
+        name = models[0] if models else name
+    return {
+        "processor": name,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
+def show(header: list[str], rows: list[list]) -> None:
+    """Prints a table in Markdown."""
+    print()
+    for row in (header, ["---", *["---:"] * (len(header) - 1)], *rows):
+        print("| " + " | ".join("" if x is None else str(x) for x in row) + " |")
+    print()
+
+
+def number(x: float | None, form: str = ",.0f", unit: str = "") -> str:
+    return "–" if x is None else f"{x:{form}}{unit}"

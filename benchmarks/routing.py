@@ -1,0 +1,131 @@
+"""Routing alone: one forward pass, and one step with the gradients of all inputs.
+
+    python -m benchmarks.routing
+
+Each figure is the median of the rounds, in a fresh process each. `extra` is the
+most memory the process held more than before the first call. The reference is what
+most code does, in plain TensorFlow; with another KERAS_BACKEND it is left out.
+"""
+
+import sys
+
+import numpy as np
+
+from benchmarks import measure
+
+# batch, children, parents, Q, R of vector poses.
+VECTORS = {
+    "digit capsules, batch 64": (64, 1152, 10, 8, 16),
+    "digit capsules, batch 128": (128, 1152, 10, 8, 16),
+    "227×227 images, 196 classes, batch 128": (128, 3872, 196, 8, 16),
+}
+# batch, size of the grid, kernel size and stride, types below and above.
+MATRICES = {
+    "small, ConvCaps1, batch 8": (8, 14, 3, 2, 8, 16),
+    "small, ConvCaps2, batch 8": (8, 6, 3, 1, 16, 16),
+    "small, class capsules, batch 8": (8, 4, None, None, 16, 10),
+    "32 types, ConvCaps1, batch 8": (8, 14, 3, 2, 32, 32),
+    "32 types, ConvCaps2, batch 8": (8, 6, 3, 1, 32, 32),
+    "32 types, class capsules, batch 8": (8, 4, None, None, 32, 10),
+    "32 types, ConvCaps1, batch 64": (64, 14, 3, 2, 32, 32),
+}
+# The votes of these in the reference would take more than a machine has.
+TOO_LARGE = ("227×227 images, 196 classes, batch 128", "32 types, ConvCaps1, batch 64")
+
+
+def measure_routing(shape: str, routing: str) -> dict:
+    """Times and memory of one routing on one shape."""
+    from keras import ops
+
+    function, arrays = (_vectors if shape in VECTORS else _matrices)(shape, routing)
+    inputs = [ops.convert_to_tensor(x.astype("float32")) for x in arrays]
+    forward, step = measure.forward_and_step(function, inputs)
+    before = measure.peak_memory()
+    forward_ms = measure.median_ms(forward)
+    forward_mb = measure.peak_memory() - before
+    step_ms = measure.median_ms(step)
+    whole = measure.peak_memory()
+    return {
+        "forward_ms": forward_ms,
+        "forward_mb": forward_mb,
+        "step_ms": step_ms,
+        "step_mb": whole - before,
+        "process_mb": whole,
+    }
+
+
+def _vectors(shape, routing):
+    batch, children, parents, q, r = VECTORS[shape]
+    rng = np.random.default_rng(0)
+    poses = 0.3 * rng.standard_normal((batch, children, 1, q), "float32")
+    kernel = 0.1 * rng.standard_normal((children, parents, q, r), "float32")
+    if routing == "reference":
+        from benchmarks.references import TiledRouting
+
+        return TiledRouting(), (poses, kernel)
+    from keras_capsules.routing import DynamicRouting
+
+    return DynamicRouting(loop=routing), (poses, kernel)
+
+
+def _matrices(shape, routing):
+    from keras_capsules.ops import ReceptiveFields
+    from keras_capsules.routing import EMRouting
+
+    batch, size, window, stride, types, parents = MATRICES[shape]
+    fields, rows, children, q = None, batch, size * size * types, 5
+    if window:
+        fields = ReceptiveFields(
+            (size, size), (window, window), (stride, stride), "valid", types
+        )
+        rows, children, q = batch * len(fields.positions), window * window * types, 4
+    rng = np.random.default_rng(0)
+    poses = rng.standard_normal((rows, children, 4, q), "float32")
+    kernel = 0.5 * rng.standard_normal((children, parents, q, 4), "float32")
+    activations = rng.random((rows, children), "float32")
+    route = EMRouting()
+    if routing == "reference":
+        from benchmarks.references import TextbookEMRouting
+
+        route = TextbookEMRouting()
+    route.build(poses.shape, kernel.shape)
+    return lambda *x: route(*x, fields=fields), (poses, kernel, activations)
+
+
+def report(results: list) -> None:
+    rows = []
+    for shape in (*VECTORS, *MATRICES):
+        for routing in ("reference", "while", "unroll", "em"):
+            task = {"shape": shape, "routing": routing}
+            if not any(task.items() <= result.items() for result in results):
+                continue
+            reference = {"shape": shape, "routing": "reference"}
+            row = [shape, routing]
+            for name in ("forward_ms", "step_ms", "forward_mb", "step_mb"):
+                row.append(measure.number(measure.median(results, name, **task)))
+            whole = measure.median(results, "process_mb", **task)
+            row.append(measure.number(whole))
+            for name in ("step_ms", "step_mb"):
+                ratio = measure.ratio(results, name, task, reference)
+                row.append(measure.number(ratio, ".1f", "×"))
+            rows.append(row)
+    header = "shape, routing, forward ms, step ms, forward MB extra, step MB extra"
+    header += ", process MB, times faster, times leaner"
+    measure.show(header.split(", "), rows)
+
+
+def main() -> None:
+    import keras
+
+    options = measure.arguments(__doc__.splitlines()[0], "routing")
+    tasks = []
+    for shape in (*VECTORS, *MATRICES):
+        if keras.backend.backend() == "tensorflow" and shape not in TOO_LARGE:
+            tasks.append({"shape": shape, "routing": "reference"})
+        ours = ("while", "unroll") if shape in VECTORS else ("em",)
+        tasks += [{"shape": shape, "routing": routing} for routing in ours]
+    report(measure.run(measure_routing, tasks, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

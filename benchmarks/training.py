@@ -1,0 +1,100 @@
+"""`model.fit` on random images of MNIST's shape, with nothing but our routing changed.
+
+    python -m benchmarks.training
+
+Each figure is the median of the rounds, in a fresh process each; a round takes the
+fastest of four epochs of eight batches, after one epoch that does not count. The
+reference is the same network with the routing of `benchmarks.references`.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from benchmarks import measure
+
+BATCH, BATCHES, EPOCHS = 64, 8, 5
+TASKS = (
+    {"network": "CapsNet", "routing": "reference", "precision": "float32"},
+    {"network": "CapsNet", "routing": "ours", "precision": "float32"},
+    {"network": "CapsNet", "routing": "ours", "precision": "mixed_bfloat16"},
+    {"network": "MatrixCapsNet", "routing": "reference", "precision": "float32"},
+    {"network": "MatrixCapsNet", "routing": "ours", "precision": "float32"},
+    {"network": "MatrixCapsNet", "routing": "ours", "precision": "mixed_bfloat16"},
+)
+
+
+def measure_training(network: str, routing: str, precision: str) -> dict:
+    """Images per second and memory of one network."""
+    import keras
+
+    keras.config.set_dtype_policy(precision)
+    keras.utils.set_random_seed(0)
+    model = _network(network, routing == "reference")
+    times = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: times.append(time.perf_counter()),
+        on_epoch_end=lambda *_: times.append(time.perf_counter()),
+    )
+    rng = np.random.default_rng(0)
+    images = rng.random((BATCH * BATCHES, 28, 28, 1), "float32")
+    labels = rng.integers(0, 10, len(images))
+    before = measure.peak_memory()
+    model.fit(images, labels, BATCH, EPOCHS, verbose=0, callbacks=[clock])
+    epochs = [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)]
+    whole = measure.peak_memory()
+    return {
+        "images_per_second": len(images) / min(epochs[1:]),
+        "extra_mb": whole - before,
+        "process_mb": whole,
+    }
+
+
+def _network(name, reference):
+    from keras_capsules import losses, models
+
+    settings = {}
+    if reference:
+        from benchmarks import references
+
+        of = {"CapsNet": "TiledRouting", "MatrixCapsNet": "TextbookEMRouting"}
+        settings["routing"] = getattr(references, of[name])()
+    if name == "CapsNet":
+        model, loss = models.CapsNet((28, 28, 1), 10, **settings), losses.MarginLoss()
+    else:
+        settings["config"] = "small"
+        loss = losses.SpreadLoss()
+        model = models.MatrixCapsNet((28, 28, 1), 10, **settings)
+    model.compile("adam", loss)
+    return model
+
+
+def report(results: list) -> None:
+    rows = []
+    for task in TASKS:
+        reference = {**task, "routing": "reference", "precision": "float32"}
+        speed = measure.median(results, "images_per_second", **task)
+        if speed is None:
+            continue
+        slower = measure.ratio(results, "images_per_second", task, reference)
+        row = [*task.values(), measure.number(speed)]
+        for name in ("extra_mb", "process_mb"):
+            row.append(measure.number(measure.median(results, name, **task)))
+        faster = None if slower is None else 1.0 / slower
+        rows.append([*row, measure.number(faster, ".2f", "×")])
+    header = "network, routing, precision, images/s, MB extra, process MB, times faster"
+    measure.show(header.split(", "), rows)
+
+
+def main() -> None:
+    import keras
+
+    options = measure.arguments(__doc__.splitlines()[0], "training")
+    plain = keras.backend.backend() == "tensorflow"
+    tasks = [task for task in TASKS if plain or task["routing"] != "reference"]
+    report(measure.run(measure_training, tasks, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
