@@ -7,7 +7,9 @@ from keras import ops
 from keras_capsules.ops.fields import ReceptiveFields
 
 
-def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
+def compete(
+    scores: Any, fields: ReceptiveFields | None = None, amounts: Any = None
+) -> Any:
     """Softmax of each child over all parents that compete for it.
 
     Args:
@@ -18,8 +20,11 @@ def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
             fields only the parents of one position do, as if each field had a
             copy of the child of its own.
 
+        amounts: how much there is of each child, `(batch·positions, children)`;
+            1 by default.
+
     Returns:
-        Assignments of the shape of `scores` that sum to 1 for each child. The
+        Tensor of the shape of `scores`; it sums to its amount for each child. The
         maximum is taken out for each child before anything is exponentiated.
 
     Example:
@@ -40,7 +45,10 @@ def compete(scores: Any, fields: ReceptiveFields | None = None) -> Any:
     evidence = ops.log(ops.sum(assignments, axis=1, keepdims=True)) + highest
     if fields is not None and len(fields.positions) > 1:
         evidence = _over_fields(evidence, fields)
-    return assignments * ops.exp(highest - evidence)
+    shares = ops.exp(highest - evidence)
+    if amounts is not None:
+        shares = shares * ops.expand_dims(amounts, 1)
+    return assignments * shares
 
 
 def _over_fields(evidence, fields):

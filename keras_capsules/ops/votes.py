@@ -80,19 +80,19 @@ def by_child(poses: Any, kernel: Any) -> Any:
 class Votes:
     """The votes of a block of images, as long as they are worked on.
 
-    Children and parents only need sums over them. Votes are measured from the
-    center of all that a parent gets, else their squares would swamp a variance.
+    Children and parents only need sums over them. Squares are of the distance to
+    the center of all votes a parent gets, else they would swamp its variance.
 
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
         matrices: the kernel `by_child`, `(children, Q, parents·R)`.
         parents: the number of parents.
         activations: how much each child counts for the center,
-            `(batch, children)`, at least float32. Without it there are no squares and no center.
+            `(batch, children)`, at least float32. Without it there are no squares.
 
     Attributes:
         center: a mean of all votes a parent gets, `(batch, parents, P·R)`, or None.
-        powers: `[V]`, or `[V − center, (V − center)²]`, each
+        powers: `[V]` or `[V, (V − center)²]`, each
             `(batch, parents, children, P·R)`, at least float32.
 
     Example:
@@ -116,11 +116,11 @@ class Votes:
         self.center, self.powers = None, [v]
         if activations is not None:
             self.center = self._center(activations)
-            v = v - ops.expand_dims(self.center, 2)
-            self.powers = [v, ops.square(v)]
+            squares = ops.square(v - ops.expand_dims(self.center, 2))
+            self.powers = [v, squares]
 
     def moments(self, weights: Any) -> tuple:
-        """`Σ_i w_ij V^k_ij` for each power k, from 0.
+        """`Σ_i w_ij`, `Σ_i w_ij V_ij` and `Σ_i w_ij (V_ij − center_j)²`.
 
         Args:
             weights: `(batch, parents, children)`.
@@ -138,7 +138,7 @@ class Votes:
         return ops.zeros_like(self.powers[0][..., 0])
 
     def scores(self, coefficients: tuple) -> Any:
-        """`Σ_h Σ_k c_jhk V^k_ijh`, polynomials that parents state.
+        """`c_j0 + Σ_h (c_j1h V_ijh + c_j2h (V_ijh − center_jh)²)`, as parents state it.
 
         Args:
             coefficients: for each power a tensor, in the shapes of the moments; or
@@ -157,8 +157,8 @@ class Votes:
     def gradient(self, weights: Any, moments: tuple) -> tuple[Any, Any]:
         """What `Σ_t moments(w_t) · g_t` gives to the poses and to the matrices.
 
-        It is linear in the votes, so one matrix product gathers every iteration's
-        part of a vote's gradient.
+        It is linear in what the moments are of, so one matrix product gathers every
+        iteration's part of a vote's gradient.
 
         Args:
             weights: `(batch, parents, t, children)`.
@@ -168,11 +168,14 @@ class Votes:
         Returns:
             The gradients of the poses and of the matrices, in their shapes.
         """
-        # d V^k / dV = k V^(k−1)
-        dv = ops.einsum("njti,njth->njih", weights, moments[0])
+        slopes = moments[0]
         if len(moments) == 2:
-            slope = ops.einsum("njti,njth->njih", weights, 2.0 * moments[1])
-            dv = dv + slope * self.powers[0]
+            # d (V − center)² / dV = 2 (V − center)
+            steep = 2.0 * moments[1]
+            slopes = slopes - steep * ops.expand_dims(self.center, 2)
+        dv = ops.einsum("njti,njth->njih", weights, slopes)
+        if len(moments) == 2:
+            dv = dv + self.powers[0] * ops.einsum("njti,njth->njih", weights, steep)
         poses, matrices = self._poses, self._matrices
         dv = ops.reshape(ops.cast(dv, poses.dtype), (-1, *self._shape))
         dv = ops.transpose(dv, (2, 0, 3, 1, 4))

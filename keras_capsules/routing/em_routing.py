@@ -161,19 +161,24 @@ class EMRouting(MomentRouting):
         return ops.reshape(parents[..., :-1], shape), parents[..., -1]
 
     def assign(self, scores, children, fields):
-        (a,) = children
-        return self._assignments(scores, fields) * ops.expand_dims(a, 1)
+        # The E-step; the assignments of a child sum to its activation.
+        fields = fields if self.competition == "image" else None
+        scores = ops.stop_gradient(scores) if self.stop_gradient else scores
+        return compete(scores, fields, *children)
 
     def estimate(self, moments, t, center, learned, fields):
-        means, variances, logits = self._gaussians(moments, t, center, learned, fields)
-        activations = ops.sigmoid(logits)
-        # ln a_j + ln N(V_ij; μ_j, σ²_j) as a polynomial of V_ij − center.
-        exponent = 1.0 if self.agreement == "product" else 1.0 / means.shape[-1]
-        precisions, shift = exponent / variances, means - center
-        spread = ops.square(shift) * precisions + exponent * ops.log(variances)
-        constant = ops.log_sigmoid(logits) - 0.5 * ops.sum(spread, -1, keepdims=True)
+        means, precisions, logits = self._gaussians(moments, t, center, learned, fields)
+        parents = ops.concatenate([means, ops.sigmoid(logits)], axis=-1)
+        # ln a_j + ln N(V_ij; μ_j, σ²_j) as a polynomial: (V − μ)² is
+        # (V − center)² − 2 (μ − center) V + μ² − center².
+        shift = means - center
+        spread = shift * (means + center) * precisions
+        constant = 0.5 * ops.sum(ops.log(precisions) - spread, -1, keepdims=True)
         coefficients = constant, shift * precisions, -0.5 * precisions
-        return ops.concatenate([means, activations], axis=-1), coefficients
+        if self.agreement == "mean":
+            coefficients = (c / means.shape[-1] for c in coefficients)
+        constant, *others = coefficients
+        return parents, (constant + ops.log_sigmoid(logits), *others)
 
     def trace(
         self,
@@ -204,17 +209,18 @@ class EMRouting(MomentRouting):
         votes = Votes(poses, by_child(poses, kernel), kernel.shape[1], a)
         scores, steps = votes.no_scores(), []
         for t in range(self.iterations):
+            assignments = self.assign(scores, (ops.ones_like(a),), fields)
             weights = self.assign(scores, (a,), fields)
             at = votes.moments(weights), t, votes.center, learned, fields
-            means, variances, logits = self._gaussians(*at)
-            from_means = votes.powers[0] - ops.expand_dims(means - votes.center, 2)
+            means, precisions, logits = self._gaussians(*at)
+            from_means = votes.powers[0] - ops.expand_dims(means, 2)
             steps.append(
                 {
-                    "assignments": self._assignments(scores, fields),
+                    "assignments": assignments,
                     "weights": weights,
                     "distances": ops.sqrt(ops.sum(ops.square(from_means), axis=-1)),
                     "means": means,
-                    "variances": variances,
+                    "variances": 1.0 / precisions,
                     "activations": ops.squeeze(ops.sigmoid(logits), -1),
                 }
             )
@@ -249,13 +255,8 @@ class EMRouting(MomentRouting):
         )  # (parents, 1)
         return activations, learned, fields or ReceptiveFields.whole(kernel.shape[0])
 
-    def _assignments(self, scores, fields):
-        """The E-step: `R_ij ∝ exp(scores)`, (batch, parents, children)."""
-        r = compete(scores, fields if self.competition == "image" else None)
-        return ops.stop_gradient(r) if self.stop_gradient else r
-
     def _gaussians(self, moments, t, center, learned, fields):
-        """The M-step: means and variances (batch, parents, P·R), logits (…, 1)."""
+        """The M-step: μ and 1/σ² (batch, parents, P·R), logits (…, 1)."""
         mass, first, second = moments
         # What a parent gets if every child is half active and chooses at random.
         sharing = fields.sharing if self.competition == "image" else 1
@@ -264,19 +265,22 @@ class EMRouting(MomentRouting):
         least = 1e-3 * unit_mass if self._relative_mass else 1e-7 + 0.0 * unit_mass
         least = _at_positions(ops.ones_like(mass), least)
         total = mass + least
-        shift = (first - center * least) / total  # μ − center
-        variances = second - shift * (2.0 * first - shift * mass)
-        # A sum of squares but for rounding.
-        variances = ops.maximum(variances / total, 0.0) + self._variance_floor
+        unit, share = 1.0 / total, mass / total
+        means = first * unit
+        # Σ_i w_i (V_i − μ)²; a sum of squares but for rounding.
+        shift = means - center
+        excess = shift * (2.0 * (means - share * center) - share * shift)
+        variances = ops.relu(second * unit - excess)
+        precisions = 1.0 / (variances + self._variance_floor)
         if self._relative_mass:
             total = _at_positions(total, 1.0 / unit_mass)
-        return center + shift, variances, self._logits(variances, total, t, learned)
+        return means, precisions, self._logits(precisions, total, t, learned)
 
-    def _logits(self, variances, mass, t, learned):
+    def _logits(self, precisions, mass, t, learned):
         """What the sigmoid makes activations of, (batch, parents, 1)."""
         beta_u, beta_a = learned
-        logs = 0.5 * ops.sum(ops.log(variances), axis=-1, keepdims=True)
-        costs = (beta_u * variances.shape[-1] + logs) * mass
+        logs = -0.5 * ops.sum(ops.log(precisions), axis=-1, keepdims=True)
+        costs = (beta_u * precisions.shape[-1] + logs) * mass
         if self.cost == "standardized":
             steepness = np.linspace(1.0, min(self.iterations, 3), self.iterations)[t]
             excess = costs - ops.mean(costs, axis=1, keepdims=True)

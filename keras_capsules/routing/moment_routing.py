@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -156,7 +157,7 @@ class MomentRouting(Routing):
                 (poses, *children),
                 images,
                 totals=(),
-                dtypes=(dtype,) * (2 + self.degree),
+                dtypes=(dtype,) * (1 + self.iterations * (1 + self.degree)),
                 together=positions,
             )
 
@@ -187,7 +188,7 @@ class MomentRouting(Routing):
         return routed(poses, matrices, *children, *learned)
 
     def _forward(self, votes, children, learned, fields):
-        """Parents of a block, and the moments of each iteration, (batch, t, …)."""
+        """Parents of a block, and the moments of every iteration in a row."""
 
         def iterate(c, moments, t):
             _, new = self.estimate(moments, t, votes.center, learned, fields)
@@ -208,20 +209,19 @@ class MomentRouting(Routing):
         last = self.iterations - 1
         if self.loop == "while":
             past = tuple(ops.stack([x] * self.iterations, axis=1) for x in m)
-            _, history = fixed_loop(shift, (c, past), last)
-            m = tuple(x[:, -1] for x in history)
+            _, past = fixed_loop(shift, (c, past), last)
+            history = list(zip(*(ops.unstack(x, axis=1) for x in past), strict=True))
         else:
-            past = [m]
+            history = [m]
             for t in range(last):
                 c, m = iterate(c, m, t)
-                past.append(m)
-            history = (ops.stack(x, axis=1) for x in zip(*past, strict=True))
-        outputs, _ = self.estimate(m, last, votes.center, learned, fields)
-        return outputs, *history
+                history.append(m)
+        outputs, _ = self.estimate(history[-1], last, votes.center, learned, fields)
+        return outputs, *itertools.chain(*history)
 
     def _backward(self, upstream, history, votes, children, learned, fields):
         """Gradients of (matrices, *learned) and of (poses, *children)."""
-        last, powers = self.iterations - 1, len(history)
+        last, powers = self.iterations - 1, self.degree + 1
         first = last if self.stop_gradient else 0
 
         stated, pulls = [], []
@@ -232,48 +232,58 @@ class MomentRouting(Routing):
                 moments, learned = x[:powers], x[powers:]
                 return self.estimate(moments, t, votes.center, learned, fields)[part]
 
-            new, pull = vjp(parents, *(m[:, t] for m in history), *learned)
+            moments = history[t * powers : (t + 1) * powers]
+            new, pull = vjp(parents, *moments, *learned)
             pulls.append(pull)
             if t < last:
                 stated.append(self._stated(stated[-1], new) if t else new)
-        scores = [votes.no_scores()]
-        if last:
-            c = tuple(ops.stack(c, axis=2) for c in zip(*stated, strict=True))
-            scores += ops.unstack(votes.scores(c), axis=2)
 
-        dy, weights, slopes, to_children, to_learned = (upstream,), [], [], [], []
+        to_moments, to_learned = _cut(pulls[last](upstream), powers)
+        # The scores of all iterations and the first gradient of weights at once.
+        c = zip(*stated, to_moments, strict=True)
+        c = tuple(ops.stack(x, axis=2) for x in c)
+        *scores, to_weights = ops.unstack(votes.scores(c), axis=2)
+        scores = [votes.no_scores(), *scores]
+
+        weights, slopes, to_children, to_c = [], [], [], None
         for t in range(last, first - 1, -1):
-            found = pulls[t](*dy)
-            dm, found = found[:powers], found[powers:]
-            to_learned.append(found)
+            if t < last:
+                to_c = self._stated(to_c, votes.moments(to_scores))
+                weights.append(to_scores)
+                slopes.append(stated[t][1:])
+                to_moments, more = _cut(pulls[t](*to_c), powers)
+                to_learned = _add(to_learned, more)
+                to_weights = votes.scores(to_moments)
             w, pull = vjp(
                 lambda s, *children: self.assign(s, children, fields),
                 scores[t],
                 *children,
             )
-            ds, *found = pull(votes.scores(dm))
-            to_children.append(found)
             weights.append(w)
-            slopes.append(dm[1:])
-            if t > first:
-                dy = self._stated(dy if t < last else None, votes.moments(ds))
-                weights.append(ds)
-                slopes.append(stated[t - 1][1:])
+            slopes.append(to_moments[1:])
+            to_scores, *more = pull(to_weights)
+            to_children = _add(to_children, more) if to_children else more
 
         to_poses, to_matrices = votes.gradient(
             ops.stack(weights, axis=2),
-            tuple(ops.stack(c, axis=2) for c in zip(*slopes, strict=True)),
+            tuple(ops.stack(x, axis=2) for x in zip(*slopes, strict=True)),
         )
-        to_learned = (sum(x) for x in zip(*to_learned, strict=True))
-        to_children = (sum(x) for x in zip(*to_children, strict=True))
         found = (to_matrices, *to_learned), (to_poses, *to_children)
         return tuple(tuple(map(at_least_float32, x)) for x in found)
 
     def _stated(self, before, new):
         """The coefficients that scores are made of."""
         if self.remembers and before is not None:
-            return tuple(a + b for a, b in zip(before, new, strict=True))
+            return _add(before, new)
         return tuple(new)
+
+
+def _add(xs, ys):
+    return tuple(x + y for x, y in zip(xs, ys, strict=True))
+
+
+def _cut(xs, place):
+    return tuple(xs[:place]), tuple(xs[place:])
 
 
 def _images(kernel_shape, rows, positions):

@@ -46,7 +46,7 @@ def test_moments_and_scores_are_sums_over_votes(problem):
         shares = arrays[2] / arrays[2].sum(1, keepdims=True)
         center = np.einsum("ni,njih->njh", shares, whole)
         close(votes.center, center, atol=1e-5)
-        powers = [whole - center[:, :, None], (whole - center[:, :, None]) ** 2]
+        powers = [whole, (whole - center[:, :, None]) ** 2]
     weights = rng.uniform(size=(3, 5, 6)).astype("float32")
     zeroth, *others = votes.moments(weights)
     close(zeroth, weights.sum(-1, keepdims=True))
@@ -75,11 +75,10 @@ def test_gradient_of_moments(problem):
 
     def total(poses, kernel):
         v = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, -1)
-        powers = [v] if center is None else [v - center[:, :, None]]
-        powers += [powers[0] ** 2]
+        powers = [v] if center is None else [v, (v - center[:, :, None]) ** 2]
         return sum(
             np.sum(np.einsum("njti,njih->njth", weights, v) * x)
-            for v, x in zip(powers, slopes, strict=False)
+            for v, x in zip(powers, slopes, strict=True)
         )
 
     directions = [rng.normal(size=x.shape) for x in arrays[:2]]
