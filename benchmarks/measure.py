@@ -76,8 +76,7 @@ def fresh(function: Callable, task: dict) -> dict:
         [sys.executable, "-c", WORKER, call],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if process.returncode == -signal.SIGKILL:

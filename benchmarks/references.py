@@ -46,8 +46,6 @@ class TextbookEMRouting(EMRouting):
         )
 
 
-
-
 def tiled_dynamic_routing(poses, kernel, iterations):
     """Dynamic routing with matrices tiled over the batch and poses over the parents.
 

@@ -25,11 +25,13 @@ class DynamicRouting(MomentRouting):
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        loop: `"while"` puts one loop into the graph (`tf.while_loop` on
-            TensorFlow), whatever the number of iterations; `"unroll"` writes
-            every iteration out. The values and gradients are the same.
+        loop: `"while"` makes the iterations one loop in the graph
+            (`tf.while_loop` on TensorFlow), however many there are; `"unroll"`
+            writes every iteration out. The values and gradients are the same.
         stop_gradient: whether the logits are taken as constants by the
             gradient. Faster; by default it flows through every iteration.
+        block: how many images are routed at a time, see `MomentRouting`. It changes
+            speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -68,6 +68,8 @@ class EMRouting(MomentRouting):
             densities of its components, or their geometric `"mean"`.
         stop_gradient: whether assignments are taken as constants by the gradient.
             Faster; by default it flows through every iteration.
+        block: how many images are routed at a time, see `MomentRouting`. It changes
+            speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -17,8 +17,8 @@ from keras_capsules.ops import (
 )
 from keras_capsules.routing.routing import Routing
 
-# Components of votes that exist at a time: 16 MB in float32, which caches hold.
-_BLOCK = 2**22
+# Components of votes that exist at a time: 32 MB in float32.
+_BLOCK = 2**23
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -43,7 +43,7 @@ class MomentRouting(Routing):
         stop_gradient: whether the choice of the children is taken as constant by
             the gradient.
         block: how many images are routed at a time. `None` chooses: the votes of
-            a block take 16 MB or as much as the kernel, and those of one image at
+            a block take 32 MB or as much as the kernel, and those of one image at
             least.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
@@ -247,22 +247,22 @@ class MomentRouting(Routing):
 
         weights, slopes, to_children, to_c = [], [], [], None
         for t in range(last, first - 1, -1):
-            if t < last:
-                to_c = self._stated(to_c, votes.moments(to_scores))
-                weights.append(to_scores)
-                slopes.append(stated[t][1:])
-                to_moments, more = _cut(pulls[t](*to_c), powers)
-                to_learned = _add(to_learned, more)
-                to_weights = votes.scores(to_moments)
             w, pull = vjp(
                 lambda s, *children: self.assign(s, children, fields),
                 scores[t],
                 *children,
             )
-            weights.append(w)
-            slopes.append(to_moments[1:])
             to_scores, *more = pull(to_weights)
             to_children = _add(to_children, more) if to_children else more
+            weights.append(w)
+            slopes.append(to_moments[1:])
+            if t > first:
+                to_c = self._stated(to_c, votes.moments(to_scores))
+                weights.append(to_scores)
+                slopes.append(stated[t - 1][1:])
+                to_moments, more = _cut(pulls[t - 1](*to_c), powers)
+                to_learned = _add(to_learned, more)
+                to_weights = votes.scores(to_moments)
 
         to_poses, to_matrices = votes.gradient(
             ops.stack(weights, axis=2),

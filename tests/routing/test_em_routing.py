@@ -77,6 +77,24 @@ def test_reference_matches_golden():
         np.testing.assert_allclose(array, case[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("far", [0.0, 10.0, 100.0])
+def test_votes_far_from_zero_are_as_exact_as_float32_has_them(far):
+    """Variances do not drown in the squares of votes."""
+    rng = np.random.default_rng(0)
+    poses = far + 0.1 * rng.normal(size=(6, 40, 4, 4)).astype("float32")
+    kernel = np.broadcast_to(np.eye(4, dtype="float32"), (40, 3, 4, 4))
+    activations = rng.uniform(0.1, 0.9, size=(6, 40)).astype("float32")
+    betas = {"beta_u": 0.1 * rng.normal(size=3), "beta_a": 0.1 * rng.normal(size=3)}
+    route = routing.EMRouting(3, **PAPER)
+    built(route, {"poses": poses, "kernel": kernel, **betas})
+    exact = [x.astype("float64") for x in (poses, kernel, activations)]
+    *expected, _ = reference.em_routing(*exact, *betas.values(), 3, **PAPER)
+    means, active = route(poses, kernel, activations)
+    close(active, expected[1])
+    # A vote of 100 is known to 4e-6.
+    close(means, expected[0], rtol=0.0, atol=1e-6 * max(far, 1.0))
+
+
 @pytest.mark.parametrize("relative_mass", [False, True])
 @pytest.mark.parametrize("agreement", ["product", "mean"])
 @pytest.mark.parametrize("overlap", [False, True])

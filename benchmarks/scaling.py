@@ -1,0 +1,104 @@
+"""How time and memory of a step grow with each size, over two decades.
+
+    python -m benchmarks.scaling
+
+One size grows at a time, the others stay. An exponent is the slope of a line through
+the logarithms: 1 is growth in proportion. A picture goes beside the JSON file.
+"""
+
+import sys
+
+import numpy as np
+
+from benchmarks import measure
+
+STEPS = (1, 3, 10, 30, 100)
+# Where each sweep begins. Poses are vectors of size Q for children and R for parents.
+BEGIN = {
+    "dynamic": {"batch": 4, "children": 32, "parents": 4, "pose": 4, "iterations": 1},
+    "em": {"batch": 2, "children": 8, "parents": 4, "pose": 4, "iterations": 1},
+}
+# The sizes that stay while another one grows.
+FIXED = {
+    "dynamic": {"batch": 64, "children": 512, "parents": 10, "pose": 16},
+    "em": {"batch": 16, "children": 64, "parents": 16, "pose": 16},
+}
+
+
+def measure_sizes(routing: str, growing: str, **sizes: int) -> dict:
+    """Time and memory of one step on random children."""
+    from keras import ops
+
+    from keras_capsules.routing import DynamicRouting, EMRouting
+
+    batch, children, parents = (sizes[x] for x in ("batch", "children", "parents"))
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.standard_normal((batch, children, 1, 8), "float32"),
+        0.3 * rng.standard_normal((children, parents, 8, sizes["pose"]), "float32"),
+    ]
+    if routing == "dynamic":
+        route = DynamicRouting(sizes["iterations"])
+    else:
+        route = EMRouting(sizes["iterations"])
+        route.build(arrays[0].shape, arrays[1].shape)
+        arrays.append(rng.random((batch, children), "float32"))
+    inputs = [ops.convert_to_tensor(x) for x in arrays]
+    _, step = measure.forward_and_step(lambda *x: route(*x), inputs)
+    before = measure.peak_memory()
+    milliseconds = measure.median_ms(step, seconds=3.0)
+    return {"step_ms": milliseconds, "step_mb": measure.peak_memory() - before}
+
+
+def tasks() -> list[dict]:
+    found = []
+    for routing, begin in BEGIN.items():
+        for growing, start in begin.items():
+            for factor in STEPS:
+                if growing == "iterations" and factor > 30:
+                    continue
+                sizes = {**FIXED[routing], "iterations": 3}
+                sizes[growing] = start * factor
+                found.append({"routing": routing, "growing": growing, **sizes})
+    return found
+
+
+def exponents(results: list, routing: str, growing: str, name: str) -> tuple:
+    """Sizes, medians, and the slope of their logarithms."""
+    sizes, values = [], []
+    for task in tasks():
+        if (task["routing"], task["growing"]) == (routing, growing):
+            value = measure.median(results, name, **task)
+            if value is not None:
+                sizes.append(task[growing])
+                values.append(max(value, 1e-3))
+    return sizes, values, np.polyfit(np.log(sizes), np.log(values), 1)[0]
+
+
+def main() -> None:
+    from keras_capsules.plotting.panels import charts
+
+    options = measure.arguments(__doc__.splitlines()[0], "scaling")
+    results = measure.run(measure_sizes, tasks(), options)
+    rows = []
+    figure, axes = charts(4)
+    titles = [f"{x}, {y}" for x in BEGIN for y in ("ms a step", "MB extra")]
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title, xscale="log", yscale="log", xlabel="times the smallest")
+    for i, (routing, begin) in enumerate(BEGIN.items()):
+        for growing in begin:
+            row = [routing, growing]
+            for k, name in enumerate(("step_ms", "step_mb")):
+                sizes, values, slope = exponents(results, routing, growing, name)
+                factors = np.divide(sizes, sizes[0])
+                axes[2 * i + k].plot(factors, values, "o-", label=growing)
+                row += [f"{values[-1]:,.0f}", f"{slope:.2f}"]
+            rows.append([*row[:2], f"{sizes[0]:,} to {sizes[-1]:,}", *row[2:]])
+    axes[0].legend()
+    header = "routing, grows, sizes, ms at the end, exponent, MB extra at the end, "
+    measure.show((header + "exponent").split(", "), rows)
+    figure.savefig(options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import measure
+from benchmarks.routing import measure_routing
+from benchmarks.scaling import measure_sizes
+
+
+def test_a_task_runs_in_a_fresh_process():
+    sizes = {"batch": 2, "children": 3, "parents": 2, "pose": 4, "iterations": 2}
+    task = {"routing": "em", "growing": "batch", **sizes}
+    found = measure.fresh(measure_sizes, task)
+    assert found["step_ms"] > 0.0 and found["step_mb"] >= 0.0
+
+
+def test_a_task_that_fails_says_why():
+    found = measure.fresh(measure_routing, {"shape": "none", "routing": "em"})
+    assert "KeyError" in found["error"]
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        measure, "fresh", lambda f, task: calls.append(task) or {"x": 2}
+    )
+    tasks = [{"shape": "a"}, {"shape": "b"}]
+    path = tmp_path / "deep" / "results.json"
+    options = argparse.Namespace(rounds=2, only="", output=path, resume=True)
+    results = measure.run(None, tasks, options)
+    assert len(results) == len(calls) == 4
+    assert json.loads(path.read_text())["results"] == results
+    options.rounds = 3
+    assert len(measure.run(None, tasks, options)) == 6
+    assert len(calls) == 6
+    options.only, options.resume = "b", False
+    assert len(measure.run(None, tasks, options)) == 3
+
+
+def test_ratios_are_of_the_same_round():
+    results = [
+        {"shape": "a", "round": turn, "ms": slow * (1 + 3 * (name == "reference"))}
+        | {"routing": name}
+        for turn, slow in enumerate((1.0, 10.0, 2.0))
+        for name in ("ours", "reference")
+    ]
+    ours = {"shape": "a", "routing": "ours"}
+    reference = {"shape": "a", "routing": "reference"}
+    assert measure.ratio(results, "ms", ours, reference) == pytest.approx(4.0)
+    assert measure.median(results, "ms", **ours) == 2.0
+    assert measure.median(results, "ms", shape="b") is None
+    assert measure.ratio(results, "ms", {"shape": "b"}, reference) is None
+
+
+def test_forward_and_step_run():
+    import keras
+
+    calls = []
+
+    def double(x):
+        calls.append(1)
+        return 2.0 * x
+
+    x = keras.ops.convert_to_tensor(np.ones((3,), "float32"))
+    forward, step = measure.forward_and_step(double, [x])
+    forward()
+    (slope,) = step()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(slope), [8.0] * 3)
+
+
+def test_the_tables_of_the_command_line():
+    for name in ("routing", "training", "scaling"):
+        text = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", "--help"],
+            cwd=measure.ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "--rounds" in text
