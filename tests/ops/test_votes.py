@@ -28,11 +28,12 @@ def problem(request):
     return poses, kernel, activations, whole
 
 
+def tensor(x):
+    return keras.ops.convert_to_tensor(x, "float32")
+
+
 def block_of(poses, kernel, activations):
-    tensors = [
-        None if x is None else keras.ops.convert_to_tensor(x, "float32")
-        for x in (poses, kernel, activations)
-    ]
+    tensors = [None if x is None else tensor(x) for x in (poses, kernel, activations)]
     return Votes(tensors[0], by_child(*tensors[:2]), kernel.shape[1], tensors[2])
 
 
@@ -48,7 +49,7 @@ def test_moments_and_scores_are_sums_over_votes(problem):
         close(votes.center, center, atol=1e-5)
         powers = [whole, (whole - center[:, :, None]) ** 2]
     weights = rng.uniform(size=(3, 5, 6)).astype("float32")
-    zeroth, *others = votes.moments(weights)
+    zeroth, *others = votes.moments(tensor(weights))
     close(zeroth, weights.sum(-1, keepdims=True))
     for m, v in zip(others, powers, strict=True):
         close(m, np.einsum("nji,njih->njh", weights, v), atol=1e-4)
@@ -56,8 +57,8 @@ def test_moments_and_scores_are_sums_over_votes(problem):
     expected = c[0] + sum(
         np.einsum("njh,njih->nji", x, v) for x, v in zip(c[1:], powers, strict=True)
     )
-    close(votes.scores(c), expected, rtol=1e-3, atol=1e-3)
-    two = votes.scores([np.stack([x, -x], axis=2) for x in c])
+    close(votes.scores([tensor(x) for x in c]), expected, rtol=1e-3, atol=1e-3)
+    two = votes.scores([tensor(np.stack([x, -x], axis=2)) for x in c])
     close(two, np.stack([expected, -expected], axis=2), rtol=1e-3, atol=1e-3)
 
 
@@ -65,10 +66,10 @@ def test_gradient_of_moments(problem):
     *arrays, _ = problem
     rng = np.random.default_rng(1)
     votes = block_of(*arrays)
-    moments = votes.moments(np.ones((3, 5, 6), "float32"))[1:]
+    moments = votes.moments(tensor(np.ones((3, 5, 6))))[1:]
     weights = rng.uniform(size=(3, 5, 2, 6)).astype("float32")
     slopes = [rng.normal(size=(3, 5, 2, m.shape[-1])) for m in moments]
-    found = votes.gradient(weights, [x.astype("float32") for x in slopes])
+    found = votes.gradient(tensor(weights), [tensor(x) for x in slopes])
 
     # The center is held where it is: the moments that parents see do not need it.
     center = None if votes.center is None else keras.ops.convert_to_numpy(votes.center)
@@ -82,13 +83,13 @@ def test_gradient_of_moments(problem):
         )
 
     directions = [rng.normal(size=x.shape) for x in arrays[:2]]
-    matrices = by_child(*(d.astype("float32") for d in directions))
+    matrices = by_child(*(tensor(d) for d in directions))
     for i, (gradient, direction) in enumerate(
         zip(found, (directions[0], matrices), strict=True)
     ):
         along = [d * (i == k) for k, d in enumerate(directions)]
         expected = slope(total, arrays[:2], along)
-        actual = np.sum(np.asarray(keras.ops.multiply(gradient, direction)))
+        actual = float(keras.ops.sum(gradient * tensor(direction)))
         assert actual == pytest.approx(expected, rel=1e-3)
 
 
