@@ -82,7 +82,7 @@ def fresh(function: Callable, task: dict) -> dict:
     if process.returncode == -signal.SIGKILL:
         return {"error": "out of memory"}
     if process.returncode:
-        return {"error": process.stderr.strip().splitlines()[-1]}
+        raise RuntimeError(f"{function.__name__}({task}) failed:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])
 
 

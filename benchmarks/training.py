@@ -36,8 +36,10 @@ def measure_training(network: str, routing: str, precision: str) -> dict:
     model = _network(network, routing == "reference")
     times = []
     clock = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda *_: times.append(-time.perf_counter()),
-        on_train_batch_end=lambda *_: times.append(times.pop() + time.perf_counter()),
+        on_train_batch_begin=lambda *_, logs: times.append(-time.perf_counter()),
+        on_train_batch_end=lambda *_, logs: times.append(
+            times.pop() + time.perf_counter()
+        ),
     )
     rng = np.random.default_rng(0)
     images = rng.random((BATCH * (WARM_UP + COUNTED), 28, 28, 1), "float32")

@@ -123,9 +123,10 @@ class PrimaryCapsule(keras.layers.Layer):
         )
         if isinstance(self.pose_shape, int):
             return squash(features)
-        poses, activations = features[..., :-1], ops.sigmoid(features[..., -1])
+        poses, activations = ops.split(features, [self._channels - 1], axis=-1)
         grid = (-1, height, width, self.capsules)
-        return ops.reshape(poses, (*grid, *self.pose_shape)), activations
+        poses = ops.reshape(poses, (*grid, *self.pose_shape))
+        return poses, ops.sigmoid(ops.squeeze(activations, -1))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = self.conv.compute_output_shape(input_shape)

@@ -19,7 +19,6 @@ def compete(
             contains a child then competes for it, at every position. Without
             fields only the parents of one position do, as if each field had a
             copy of the child of its own.
-
         amounts: how much there is of each child, `(batch·positions, children)`;
             1 by default.
 

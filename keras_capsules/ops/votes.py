@@ -135,7 +135,8 @@ class Votes:
 
     def no_scores(self) -> Any:
         """Zeros, `(batch, parents, children)`."""
-        return ops.zeros_like(self.powers[0][..., 0])
+        v = self.powers[0]
+        return ops.zeros(ops.shape(v)[:3], v.dtype)
 
     def scores(self, coefficients: tuple) -> Any:
         """`c_j0 + Σ_h (c_j1h V_ijh + c_j2h (V_ijh − center_jh)²)`, as parents state it.

@@ -168,6 +168,11 @@ class EMRouting(MomentRouting):
         scores = ops.stop_gradient(scores) if self.stop_gradient else scores
         return compete(scores, fields, *children)
 
+    def begin(self, zeros, children, fields):
+        (a,) = children
+        shares = self._random_shares(zeros.shape[1], fields)
+        return zeros + ops.expand_dims(_at_positions(a, shares), 1)
+
     def estimate(self, moments, t, center, learned, fields):
         means, precisions, logits = self._gaussians(moments, t, center, learned, fields)
         parents = ops.concatenate([means, ops.sigmoid(logits)], axis=-1)
@@ -212,7 +217,7 @@ class EMRouting(MomentRouting):
         scores, steps = votes.no_scores(), []
         for t in range(self.iterations):
             assignments = self.assign(scores, (ops.ones_like(a),), fields)
-            weights = self.assign(scores, (a,), fields)
+            weights = assignments * ops.expand_dims(a, 1)
             at = votes.moments(weights), t, votes.center, learned, fields
             means, precisions, logits = self._gaussians(*at)
             from_means = votes.powers[0] - ops.expand_dims(means, 2)
@@ -261,22 +266,27 @@ class EMRouting(MomentRouting):
         """The M-step: μ and 1/σ² (batch, parents, P·R), logits (…, 1)."""
         mass, first, second = moments
         # What a parent gets if every child is half active and chooses at random.
-        sharing = fields.sharing if self.competition == "image" else 1
-        unit_mass = 0.5 * np.sum(~fields.padded / (mass.shape[1] * sharing), axis=-1)
+        shares = self._random_shares(mass.shape[1], fields)
+        unit_mass = 0.5 * np.sum(shares, axis=-1)[:, None, None]
         # Where a parent gets nothing, this bounds the gradient.
         least = 1e-3 * unit_mass if self._relative_mass else 1e-7 + 0.0 * unit_mass
         least = _at_positions(ops.ones_like(mass), least)
         total = mass + least
-        unit, share = 1.0 / total, mass / total
+        unit, lack = 1.0 / total, least / total
         means = first * unit
         # Σ_i w_i (V_i − μ)²; a sum of squares but for rounding.
         shift = means - center
-        excess = shift * (2.0 * (means - share * center) - share * shift)
+        excess = shift * (shift + lack * (means + center))
         variances = ops.relu(second * unit - excess)
         precisions = 1.0 / (variances + self._variance_floor)
         if self._relative_mass:
             total = _at_positions(total, 1.0 / unit_mass)
         return means, precisions, self._logits(precisions, total, t, learned)
+
+    def _random_shares(self, parents, fields):
+        """The share of each child that a parent gets, (positions, children)."""
+        sharing = fields.sharing if self.competition == "image" else 1
+        return ~fields.padded / (parents * sharing)
 
     def _logits(self, precisions, mass, t, learned):
         """What the sigmoid makes activations of, (batch, parents, 1)."""
@@ -293,7 +303,7 @@ class EMRouting(MomentRouting):
 
 
 def _at_positions(x, factors):
-    """Multiplies the rows of each position by the factor of that position."""
+    """Multiplies the rows of each position by the factors of that position."""
     rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
-    factors = ops.convert_to_tensor(factors[:, None, None], x.dtype)
+    factors = ops.convert_to_tensor(factors, x.dtype)
     return ops.reshape(rows * factors, (-1, *x.shape[1:]))

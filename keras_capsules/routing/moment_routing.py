@@ -17,19 +17,26 @@ from keras_capsules.ops import (
 )
 from keras_capsules.routing.routing import Routing
 
-# Components of votes that exist at a time: 32 MB in float32.
-_BLOCK = 2**23
+# Components of votes that exist at a time: 64 MB in float32.
+_BLOCK = 2**24
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class MomentRouting(Routing):
     """Base class of the routings that see votes through their moments only.
 
-    A parent needs sums over the votes it gets, `m_j = (Σ_i w_ij, Σ_i w_ij V_ij,
-    Σ_i w_ij V²_ij)`. It answers with the coefficients of a polynomial, and a child
-    scores the parent by it: `s_ij = Σ_h (c_j0 + c_j1 V_ij + c_j2 V²_ij)`. From its
-    scores the child chooses the weights of the next iteration. So a routing is two
-    functions, `assign` and `estimate`, of tensors that know nothing of votes.
+    A parent needs sums over the votes it gets:
+
+    - `m_j0 = Σ_i w_ij`, `m_j1 = Σ_i w_ij V_ij`, `m_j2 = Σ_i w_ij (V_ij − center_j)²`
+
+    It answers with the coefficients of a polynomial, and a child scores the parent
+    by it, summed over the components h of a vote:
+
+    - `s_ij = c_j0 + Σ_h (c_j1h V_ijh + c_j2h (V_ijh − center_jh)²)`
+
+    From its scores the child chooses the weights of the next iteration. So a
+    routing is two functions, `assign` and `estimate`, of tensors that know nothing
+    of votes.
 
     That is why votes never need to be kept. Images are routed in blocks; the votes
     of a block are made, serve all iterations, and are dropped. The gradient makes
@@ -43,15 +50,25 @@ class MomentRouting(Routing):
         stop_gradient: whether the choice of the children is taken as constant by
             the gradient.
         block: how many images are routed at a time. `None` chooses: the votes of
-            a block take 32 MB or as much as the kernel, and those of one image at
+            a block take 64 MB or as much as the kernel, and those of one image at
             least.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: an argument is out of its range.
 
     Example:
 
     >>> from keras_capsules import routing
     >>> isinstance(routing.get("dynamic"), routing.MomentRouting)
     True
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
+        procedure 1, and Hinton, Sabour and Frosst, Matrix capsules with EM routing
+        (2018), procedure 1: both alternate these two functions. Making votes again
+        instead of keeping them is what Dao et al., FlashAttention (2022), section 3,
+        does for the scores of attention.
     """
 
     # The degree of the polynomials and moments, 1 or 2.
@@ -89,30 +106,43 @@ class MomentRouting(Routing):
         """How much of each child each parent gets.
 
         Args:
-            scores: how much speaks for a parent, `(batch, parents, children)`; zeros
-                in the first iteration.
+            scores: how much speaks for a parent, `(batch, parents, children)`.
             children: what else counts of the children, tensors `(batch, children)`.
-            fields: the receptive fields of the layer.
+            fields: the receptive fields of the layer, or None.
 
         Returns:
             Weights of the shape of the scores.
         """
         raise NotImplementedError
 
+    def begin(self, zeros: Any, children: tuple, fields: ReceptiveFields) -> Any:
+        """`assign` in the first iteration, where nothing speaks for any parent yet.
+
+        Args:
+            zeros: scores that are all 0, `(batch, parents, children)`.
+            children: as for `assign`.
+            fields: as for `assign`.
+
+        Returns:
+            Weights of the shape of the scores.
+        """
+        return self.assign(zeros, children, fields)
+
     def estimate(
         self, moments: tuple, t: int, center: Any, learned: tuple, fields: Any
-    ) -> tuple[tuple, tuple]:
+    ) -> tuple[Any, tuple]:
         """What parents are, from the moments of the votes they get.
 
         Args:
             moments: as `ops.Votes.moments` returns them.
             t: the iteration, from 0.
-            center: what votes are measured from, `(batch, parents, P·R)`, or None.
+            center: where squares of votes are measured from,
+                `(batch, parents, P·R)`; None where there are none.
             learned: what the routing learns.
-            fields: the receptive fields of the layer.
+            fields: the receptive fields of the layer, or None.
 
         Returns:
-            What the routing returns of parents, a tuple of tensors
+            What the routing returns of parents, side by side in one tensor
             `(batch, parents, …)`, and the coefficients that `ops.Votes.scores` takes.
         """
         raise NotImplementedError
@@ -132,12 +162,15 @@ class MomentRouting(Routing):
             fields: the receptive fields of the layer, or None.
 
         Returns:
-            What `estimate` returns in the last iteration, side by side in one tensor.
+            The parents that `estimate` returns in the last iteration.
+
+        Raises:
+            ValueError: the shapes of `poses` and `kernel` do not fit together.
         """
         matrices, parents = by_child(poses, kernel), kernel.shape[1]
         positions = len(fields.positions) if fields else 1
         images = self.block or _images(kernel.shape, poses.shape[2], positions)
-        dtype = keras.backend.standardize_dtype(at_least_float32(poses[:0]).dtype)
+        dtype = keras.backend.result_type(poses.dtype, "float32")
         n = len(children)
 
         def block_of_votes(poses, matrices, children):
@@ -180,8 +213,8 @@ class MomentRouting(Routing):
                     together=positions,
                 )
                 found = (to_poses, to_matrices, *to_children, *to_learned)
-                arguments_ = zip(found, (poses, matrices, *others), strict=True)
-                return tuple(ops.cast(dx, x.dtype) for dx, x in arguments_)
+                pairs = zip(found, (poses, matrices, *others), strict=True)
+                return tuple(ops.cast(dx, x.dtype) for dx, x in pairs)
 
             return outputs, gradient
 
@@ -204,15 +237,15 @@ class MomentRouting(Routing):
                 ops.concatenate([m[:, 1:], x[:, None]], axis=1) for m, x in new
             )
 
-        m = votes.moments(self.assign(votes.no_scores(), children, fields))
-        c = tuple(map(ops.zeros_like, m))
+        m = votes.moments(self.begin(votes.no_scores(), children, fields))
         last = self.iterations - 1
         if self.loop == "while":
+            c = tuple(map(ops.zeros_like, m))
             past = tuple(ops.stack([x] * self.iterations, axis=1) for x in m)
             _, past = fixed_loop(shift, (c, past), last)
             history = list(zip(*(ops.unstack(x, axis=1) for x in past), strict=True))
         else:
-            history = [m]
+            c, history = None, [m]
             for t in range(last):
                 c, m = iterate(c, m, t)
                 history.append(m)
@@ -236,7 +269,7 @@ class MomentRouting(Routing):
             new, pull = vjp(parents, *moments, *learned)
             pulls.append(pull)
             if t < last:
-                stated.append(self._stated(stated[-1], new) if t else new)
+                stated.append(self._stated(stated[-1] if t else None, new))
 
         to_moments, to_learned = _cut(pulls[last](upstream), powers)
         # The scores of all iterations and the first gradient of weights at once.
@@ -247,11 +280,12 @@ class MomentRouting(Routing):
 
         weights, slopes, to_children, to_c = [], [], [], None
         for t in range(last, first - 1, -1):
-            w, pull = vjp(
-                lambda s, *children: self.assign(s, children, fields),
-                scores[t],
-                *children,
-            )
+            choose = self.assign if t else self.begin
+
+            def weigh(scores, *children, choose=choose):
+                return choose(scores, children, fields)
+
+            w, pull = vjp(weigh, scores[t], *children)
             to_scores, *more = pull(to_weights)
             to_children = _add(to_children, more) if to_children else more
             weights.append(w)
@@ -287,7 +321,11 @@ def _cut(xs, place):
 
 
 def _images(kernel_shape, rows, positions):
-    """How many images have as many vote components as a block may."""
+    """How many images have as many vote components as a block may.
+
+    A power of 2, as batches are: then no block has to be filled up.
+    """
     kernel = math.prod(kernel_shape)
     of_an_image = positions * rows * kernel // kernel_shape[2]
-    return max(max(_BLOCK, kernel) // of_an_image, 1)
+    images = max(max(_BLOCK, kernel) // of_an_image, 1)
+    return 2 ** (images.bit_length() - 1)
