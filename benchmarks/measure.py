@@ -51,7 +51,7 @@ def run(function: Callable, tasks: list[dict], options: argparse.Namespace) -> l
 
     tasks = [t for t in tasks if options.only in " ".join(map(str, t.values()))]
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    done = []
+    done, where = [], machine()
     if options.resume and options.output.exists():
         done = json.loads(options.output.read_text())["results"]
     progress = Progbar(options.rounds * len(tasks), unit_name="task")
@@ -60,7 +60,7 @@ def run(function: Callable, tasks: list[dict], options: argparse.Namespace) -> l
             key = {**task, "round": turn}
             if not any(key.items() <= result.items() for result in done):
                 done.append({**key, **fresh(function, task)})
-                content = {"machine": machine(), "results": done}
+                content = {"machine": where, "results": done}
                 options.output.write_text(json.dumps(content, indent=1) + "\n")
             progress.update(turn * len(tasks) + i + 1)
     return done

@@ -41,18 +41,18 @@ def votes(poses: Any, kernel: Any) -> Any:
         routing (2018), section 2.
     """
     poses, matrices = ops.convert_to_tensor(poses), by_child(poses, kernel)
-    return _votes(poses, matrices, kernel.shape[1])
+    return _votes(poses, matrices)
 
 
 def by_child(poses: Any, kernel: Any) -> Any:
-    """A kernel as one matrix for each child, which makes its votes for all parents.
+    """A kernel with all that a child needs side by side.
 
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
         kernel: transformation matrices, `(children, parents, Q, R)`.
 
     Returns:
-        `(children, Q, parents·R)`.
+        `(children, Q, parents, R)`.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -62,36 +62,36 @@ def by_child(poses: Any, kernel: Any) -> Any:
     >>> import keras
     >>> poses = keras.ops.ones((2, 6, 1, 8))
     >>> tuple(by_child(poses, keras.ops.ones((6, 10, 8, 16))).shape)
-    (6, 8, 160)
+    (6, 8, 10, 16)
     """
     of_poses, of_kernel = "(batch, children, P, Q)", "(children, parents, Q, R)"
     poses_shape = arguments.shape("poses", poses, of_poses, 4)
     kernel_shape = arguments.shape("kernel", kernel, of_kernel, 4)
-    children, parents, q, r = kernel_shape
+    children, _, q, _ = kernel_shape
     if (poses_shape[1], poses_shape[3]) != (children, q):
         raise ValueError(
             f"`poses` {of_poses} and `kernel` {of_kernel} must agree in children and "
             f"in Q. Received: poses {poses_shape}, kernel {kernel_shape}"
         )
-    kernel = ops.transpose(kernel, (0, 2, 1, 3))
-    return ops.reshape(kernel, (children, q, parents * r))
+    return ops.transpose(kernel, (0, 2, 1, 3))
 
 
 class Votes:
     """The votes of a block of images, as long as they are worked on.
 
     Children and parents only need sums over them. Squares are of the distance to
-    the center of all votes a parent gets, else they would swamp its variance.
+    the mean of the first iteration, else they would swamp the variance.
 
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
-        matrices: the kernel `by_child`, `(children, Q, parents·R)`.
-        parents: the number of parents.
-        activations: how much each child counts for the center,
-            `(batch, children)`, at least float32. Without it there are no squares.
+        matrices: the kernel `by_child`, `(children, Q, parents, R)`.
+        first: what every parent gets of each child in the first iteration,
+            `(batch, children)`, at least float32.
+        degree: 1, or 2 for moments with squares.
 
     Attributes:
-        center: a mean of all votes a parent gets, `(batch, parents, P·R)`, or None.
+        first: the same, `(batch, parents, children)`.
+        center: the mean of the votes by these weights, `(batch, parents, P·R)`.
         powers: `[V]` or `[V, (V − center)²]`, each
             `(batch, parents, children, P·R)`, at least float32.
 
@@ -99,25 +99,25 @@ class Votes:
 
     >>> import keras
     >>> poses, kernel = keras.ops.ones((2, 6, 1, 8)), keras.ops.ones((6, 10, 8, 16))
-    >>> votes = Votes(poses, by_child(poses, kernel), parents=10)
+    >>> votes = Votes(poses, by_child(poses, kernel), first=keras.ops.ones((2, 6)))
     >>> [tuple(m.shape) for m in votes.moments(keras.ops.ones((2, 10, 6)))]
     [(2, 10, 1), (2, 10, 16)]
     """
 
-    def __init__(
-        self, poses: Any, matrices: Any, parents: int, activations: Any = None
-    ) -> None:
+    def __init__(self, poses: Any, matrices: Any, first: Any, degree: int = 1) -> None:
         self._poses, self._matrices = poses, matrices
-        v = at_least_float32(_votes(poses, matrices, parents))
+        v = at_least_float32(_votes(poses, matrices))
         self._shape = tuple(v.shape[1:])
-        _, children, rows, columns = self._shape
+        parents, children, rows, columns = self._shape
         # A pose is flattened: (batch, parents, children, P·R)
         v = ops.reshape(v, (-1, parents, children, rows * columns))
-        self.center, self.powers = None, [v]
-        if activations is not None:
-            self.center = self._center(activations)
-            squares = ops.square(v - ops.expand_dims(self.center, 2))
-            self.powers = [v, squares]
+        total = self._total(first)
+        mass = ops.sum(first, axis=-1)[:, None, None]
+        self.first = ops.repeat(first[:, None], parents, axis=1)
+        self.center, self.powers = total / (mass + 1e-7), [v]
+        self._first_moments = ops.repeat(mass, parents, axis=1), total
+        if degree == 2:
+            self.powers.append(ops.square(v - ops.expand_dims(self.center, 2)))
 
     def moments(self, weights: Any) -> tuple:
         """`Σ_i w_ij`, `Σ_i w_ij V_ij` and `Σ_i w_ij (V_ij − center_j)²`.
@@ -130,13 +130,13 @@ class Votes:
         """
         return (
             ops.sum(weights, axis=-1, keepdims=True),
-            *(ops.einsum("nji,njih->njh", weights, v) for v in self.powers),
+            *(_weighted_sum(weights, v) for v in self.powers),
         )
 
-    def no_scores(self) -> Any:
-        """Zeros, `(batch, parents, children)`."""
-        v = self.powers[0]
-        return ops.zeros(ops.shape(v)[:3], v.dtype)
+    def first_moments(self) -> tuple:
+        """`moments(first)`, for less: its `Σ_i w_i V_ij` is a product of poses."""
+        squares = (_weighted_sum(self.first, v) for v in self.powers[1:])
+        return *self._first_moments, *squares
 
     def scores(self, coefficients: tuple) -> Any:
         """`c_j0 + Σ_h (c_j1h V_ijh + c_j2h (V_ijh − center_jh)²)`, as parents state it.
@@ -180,34 +180,45 @@ class Votes:
         poses, matrices = self._poses, self._matrices
         dv = ops.reshape(ops.cast(dv, poses.dtype), (-1, *self._shape))
         dv = ops.transpose(dv, (2, 0, 3, 1, 4))
-        dv = ops.reshape(dv, (*matrices.shape[:1], -1, *matrices.shape[2:]))
-        to_poses = ops.matmul(dv, ops.swapaxes(matrices, 1, 2))
+        flat = _for_all_parents(matrices)
+        dv = ops.reshape(dv, (poses.shape[1], -1, flat.shape[2]))
+        to_poses = ops.matmul(dv, ops.swapaxes(flat, 1, 2))
         to_poses = ops.reshape(to_poses, (poses.shape[1], -1, *poses.shape[2:]))
         to_matrices = ops.matmul(ops.swapaxes(_rows_by_child(poses), 1, 2), dv)
+        to_matrices = ops.reshape(to_matrices, matrices.shape)
         return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
 
-    def _center(self, activations):
-        """The mean of the votes by activation, in one matrix product."""
+    def _total(self, weights):
+        """`Σ_i w_i V_ij` of weights that are the same for all parents."""
         parents, children, rows, columns = self._shape
-        shares = activations / (ops.sum(activations, axis=-1, keepdims=True) + 1e-7)
         poses, matrices = map(at_least_float32, (self._poses, self._matrices))
-        poses = poses * shares[..., None, None]
+        poses = poses * weights[..., None, None]
         poses = ops.transpose(poses, (0, 2, 1, 3))
         poses = ops.reshape(poses, (-1, children * poses.shape[-1]))
         matrices = ops.reshape(matrices, (-1, parents * columns))
-        center = ops.matmul(poses, matrices)  # (batch·P, parents·R)
-        center = ops.reshape(center, (-1, rows, parents, columns))
-        center = ops.transpose(center, (0, 2, 1, 3))
-        return ops.reshape(center, (-1, parents, rows * columns))
+        total = ops.matmul(poses, matrices)  # (batch·P, parents·R)
+        total = ops.reshape(total, (-1, rows, parents, columns))
+        total = ops.transpose(total, (0, 2, 1, 3))
+        return ops.reshape(total, (-1, parents, rows * columns))
 
 
-def _votes(poses, matrices, parents):
-    children, _, columns = matrices.shape
-    v = ops.matmul(_rows_by_child(poses), matrices)  # (children, batch·P, parents·R)
+def _weighted_sum(weights, v):
+    return ops.einsum("nji,njih->njh", weights, v)
+
+
+def _votes(poses, matrices):
+    children, _, parents, columns = matrices.shape
+    # (children, batch·P, parents·R)
+    v = ops.matmul(_rows_by_child(poses), _for_all_parents(matrices))
     if keras.backend.standardize_dtype(v.dtype) == "float16":
         v = ops.clip(v, -6e4, 6e4)  # an infinite vote would have no mean
-    v = ops.reshape(v, (children, -1, poses.shape[2], parents, columns // parents))
+    v = ops.reshape(v, (children, -1, poses.shape[2], parents, columns))
     return ops.transpose(v, (1, 3, 0, 2, 4))
+
+
+def _for_all_parents(matrices):
+    """(children, Q, parents, R) as (children, Q, parents·R)."""
+    return ops.reshape(matrices, (*matrices.shape[:2], -1))
 
 
 def _rows_by_child(poses):

@@ -88,6 +88,9 @@ class DynamicRouting(MomentRouting):
     def assign(self, scores, children, fields):
         return ops.softmax(scores, axis=1)  # (batch, parents, children)
 
+    def begin(self, zeros, parents, children, fields):
+        return zeros + 1.0 / parents
+
     def estimate(self, moments, t, center, learned, fields):
         total, s = moments
         v = squash(s)
@@ -109,8 +112,10 @@ class DynamicRouting(MomentRouting):
             `(iterations, batch, children, parents)`, which sum to 1 over the
             parents, and `poses` `(iterations, batch, parents, P, R)`.
         """
-        votes = Votes(poses, by_child(poses, kernel), kernel.shape[1])
-        logits, couplings, parents = votes.no_scores(), [], []
+        zeros = ops.zeros_like(poses[:, :, 0, 0])
+        first = self.begin(zeros, kernel.shape[1], (), fields)
+        votes = Votes(poses, by_child(poses, kernel), first)
+        logits, couplings, parents = ops.zeros_like(votes.first), [], []
         for t in range(self.iterations):
             c = self.assign(logits, (), fields)
             v, stated = self.estimate(votes.moments(c), t, None, (), fields)

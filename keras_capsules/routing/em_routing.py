@@ -160,7 +160,8 @@ class EMRouting(MomentRouting):
         a, learned, fields = self._problem(kernel, activations, fields)
         parents = self.route(poses, kernel, (a,), learned, fields)
         shape = (-1, kernel.shape[1], poses.shape[2], kernel.shape[3])
-        return ops.reshape(parents[..., :-1], shape), parents[..., -1]
+        means, activations = ops.split(parents, [shape[2] * shape[3]], axis=-1)
+        return ops.reshape(means, shape), ops.squeeze(activations, -1)
 
     def assign(self, scores, children, fields):
         # The E-step; the assignments of a child sum to its activation.
@@ -168,10 +169,8 @@ class EMRouting(MomentRouting):
         scores = ops.stop_gradient(scores) if self.stop_gradient else scores
         return compete(scores, fields, *children)
 
-    def begin(self, zeros, children, fields):
-        (a,) = children
-        shares = self._random_shares(zeros.shape[1], fields)
-        return zeros + ops.expand_dims(_at_positions(a, shares), 1)
+    def begin(self, zeros, parents, children, fields):
+        return _at_positions(*children, self._random_shares(parents, fields))
 
     def estimate(self, moments, t, center, learned, fields):
         means, precisions, logits = self._gaussians(moments, t, center, learned, fields)
@@ -213,8 +212,9 @@ class EMRouting(MomentRouting):
         if not self.built:
             self.build(poses.shape, kernel.shape)
         a, learned, fields = self._problem(kernel, activations, fields)
-        votes = Votes(poses, by_child(poses, kernel), kernel.shape[1], a)
-        scores, steps = votes.no_scores(), []
+        first = self.begin(None, kernel.shape[1], (a,), fields)
+        votes = Votes(poses, by_child(poses, kernel), first, self.degree)
+        scores, steps = ops.zeros_like(votes.first), []
         for t in range(self.iterations):
             assignments = self.assign(scores, (ops.ones_like(a),), fields)
             weights = assignments * ops.expand_dims(a, 1)

@@ -29,6 +29,8 @@ class MomentRouting(Routing):
 
     - `m_j0 = Σ_i w_ij`, `m_j1 = Σ_i w_ij V_ij`, `m_j2 = Σ_i w_ij (V_ij − center_j)²`
 
+    where the center is the mean vote of the first iteration.
+
     It answers with the coefficients of a polynomial, and a child scores the parent
     by it, summed over the components h of a vote:
 
@@ -115,18 +117,21 @@ class MomentRouting(Routing):
         """
         raise NotImplementedError
 
-    def begin(self, zeros: Any, children: tuple, fields: ReceptiveFields) -> Any:
-        """`assign` in the first iteration, where nothing speaks for any parent yet.
+    def begin(
+        self, zeros: Any, parents: int, children: tuple, fields: ReceptiveFields
+    ) -> Any:
+        """`assign` where nothing speaks for any parent yet: all get the same.
 
         Args:
-            zeros: scores that are all 0, `(batch, parents, children)`.
+            zeros: `(batch, children)`.
+            parents: how many there are.
             children: as for `assign`.
             fields: as for `assign`.
 
         Returns:
-            Weights of the shape of the scores.
+            What every parent gets of each child, of the shape of the zeros.
         """
-        return self.assign(zeros, children, fields)
+        raise NotImplementedError
 
     def estimate(
         self, moments: tuple, t: int, center: Any, learned: tuple, fields: Any
@@ -136,8 +141,8 @@ class MomentRouting(Routing):
         Args:
             moments: as `ops.Votes.moments` returns them.
             t: the iteration, from 0.
-            center: where squares of votes are measured from,
-                `(batch, parents, P·R)`; None where there are none.
+            center: the mean vote of the first iteration, `(batch, parents, P·R)`;
+                squares are measured from there.
             learned: what the routing learns.
             fields: the receptive fields of the layer, or None.
 
@@ -167,23 +172,19 @@ class MomentRouting(Routing):
         Raises:
             ValueError: the shapes of `poses` and `kernel` do not fit together.
         """
-        matrices, parents = by_child(poses, kernel), kernel.shape[1]
+        matrices = by_child(poses, kernel)
         positions = len(fields.positions) if fields else 1
         images = self.block or _images(kernel.shape, poses.shape[2], positions)
-        dtype = keras.backend.result_type(poses.dtype, "float32")
+        dtype = _at_least_float32(poses)
         n = len(children)
-
-        def block_of_votes(poses, matrices, children):
-            center_by = children[0] if self.degree == 2 else None
-            return Votes(poses, matrices, parents, center_by)
 
         @ops.custom_gradient
         def routed(poses, matrices, *others):
             children, learned = others[:n], others[n:]
 
             def forward(rows):
-                block = block_of_votes(rows[0], matrices, rows[1:])
-                return (), self._forward(block, rows[1:], learned, fields)
+                poses, *children = rows
+                return (), self._forward(poses, matrices, children, learned, fields)
 
             _, (outputs, *history) = over_blocks(
                 forward,
@@ -198,9 +199,8 @@ class MomentRouting(Routing):
                 def backward(rows):
                     upstream, poses, *rows = rows
                     children, history = rows[:n], rows[n:]
-                    block = block_of_votes(poses, matrices, children)
                     return self._backward(
-                        upstream, history, block, children, learned, fields
+                        upstream, history, poses, matrices, children, learned, fields
                     )
 
                 upstream = args[0] if upstream is None else upstream
@@ -220,8 +220,10 @@ class MomentRouting(Routing):
 
         return routed(poses, matrices, *children, *learned)
 
-    def _forward(self, votes, children, learned, fields):
+    def _forward(self, poses, matrices, children, learned, fields):
         """Parents of a block, and the moments of every iteration in a row."""
+        first = self._begin(poses, matrices, children, fields)
+        votes = Votes(poses, matrices, first, self.degree)
 
         def iterate(c, moments, t):
             _, new = self.estimate(moments, t, votes.center, learned, fields)
@@ -237,7 +239,7 @@ class MomentRouting(Routing):
                 ops.concatenate([m[:, 1:], x[:, None]], axis=1) for m, x in new
             )
 
-        m = votes.moments(self.begin(votes.no_scores(), children, fields))
+        m = votes.first_moments()
         last = self.iterations - 1
         if self.loop == "while":
             c = tuple(map(ops.zeros_like, m))
@@ -252,8 +254,17 @@ class MomentRouting(Routing):
         outputs, _ = self.estimate(history[-1], last, votes.center, learned, fields)
         return outputs, *itertools.chain(*history)
 
-    def _backward(self, upstream, history, votes, children, learned, fields):
+    def _backward(self, upstream, history, poses, matrices, children, learned, fields):
         """Gradients of (matrices, *learned) and of (poses, *children)."""
+
+        def begin(poses, *children):
+            return self._begin(poses, matrices, children, fields)
+
+        def assign(scores, *children):
+            return self.assign(scores, children, fields)
+
+        at_first, pull_first = vjp(begin, poses, *children)
+        votes = Votes(poses, matrices, at_first, self.degree)
         last, powers = self.iterations - 1, self.degree + 1
         first = last if self.stop_gradient else 0
 
@@ -276,17 +287,15 @@ class MomentRouting(Routing):
         c = zip(*stated, to_moments, strict=True)
         c = tuple(ops.stack(x, axis=2) for x in c)
         *scores, to_weights = ops.unstack(votes.scores(c), axis=2)
-        scores = [votes.no_scores(), *scores]
 
         weights, slopes, to_children, to_c = [], [], [], None
         for t in range(last, first - 1, -1):
-            choose = self.assign if t else self.begin
-
-            def weigh(scores, *children, choose=choose):
-                return choose(scores, children, fields)
-
-            w, pull = vjp(weigh, scores[t], *children)
-            to_scores, *more = pull(to_weights)
+            if t:
+                w, pull = vjp(assign, scores[t - 1], *children)
+                to_scores, *more = pull(to_weights)
+            else:
+                w = votes.first
+                _, *more = pull_first(ops.sum(to_weights, axis=1))
             to_children = _add(to_children, more) if to_children else more
             weights.append(w)
             slopes.append(to_moments[1:])
@@ -305,6 +314,10 @@ class MomentRouting(Routing):
         found = (to_matrices, *to_learned), (to_poses, *to_children)
         return tuple(tuple(map(at_least_float32, x)) for x in found)
 
+    def _begin(self, poses, matrices, children, fields):
+        zeros = ops.zeros(ops.shape(poses)[:2], _at_least_float32(poses))
+        return self.begin(zeros, matrices.shape[2], children, fields)
+
     def _stated(self, before, new):
         """The coefficients that scores are made of."""
         if self.remembers and before is not None:
@@ -314,6 +327,10 @@ class MomentRouting(Routing):
 
 def _add(xs, ys):
     return tuple(x + y for x, y in zip(xs, ys, strict=True))
+
+
+def _at_least_float32(x):
+    return keras.backend.result_type(x.dtype, "float32")
 
 
 def _cut(xs, place):

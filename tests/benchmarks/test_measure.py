@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import measure
+from benchmarks import measure, training
 from benchmarks.routing import measure_routing
 from benchmarks.scaling import measure_sizes
 
@@ -19,8 +19,15 @@ def test_a_task_runs_in_a_fresh_process():
 
 
 def test_a_task_that_fails_says_why():
-    found = measure.fresh(measure_routing, {"shape": "none", "routing": "em"})
-    assert "KeyError" in found["error"]
+    with pytest.raises(RuntimeError, match="KeyError: 'none'"):
+        measure.fresh(measure_routing, {"shape": "none", "routing": "em"})
+
+
+def test_training_is_measured_by_batches(monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "COUNTED", 2)
+    found = training.measure_training("MatrixCapsNet", "ours", "float32")
+    assert found["images_per_second"] > 0.0
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):

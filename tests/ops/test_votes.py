@@ -18,36 +18,33 @@ def test_vote_is_pose_times_kernel(pose):
     close(votes(poses, kernel), expected, atol=1e-5)
 
 
-@pytest.fixture(params=["vectors", "matrices with center"])
+@pytest.fixture(params=["vectors", "matrices with squares"])
 def problem(request):
     rng = np.random.default_rng(0)
-    p, q, r = (1, 8, 5) if request.param == "vectors" else (4, 4, 4)
+    p, q, r, degree = (1, 8, 5, 1) if request.param == "vectors" else (4, 4, 4, 2)
     poses, kernel = rng.normal(size=(3, 6, p, q)), rng.normal(size=(6, 5, q, r))
-    activations = None if request.param == "vectors" else rng.uniform(size=(3, 6))
+    first = rng.uniform(size=(3, 6))
     whole = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, p * r)
-    return poses, kernel, activations, whole
+    return (poses, kernel, first, degree), whole
 
 
 def tensor(x):
     return keras.ops.convert_to_tensor(x, "float32")
 
 
-def block_of(poses, kernel, activations):
-    tensors = [None if x is None else tensor(x) for x in (poses, kernel, activations)]
-    return Votes(tensors[0], by_child(*tensors[:2]), kernel.shape[1], tensors[2])
+def block_of(poses, kernel, first, degree):
+    poses, kernel, first = map(tensor, (poses, kernel, first))
+    return Votes(poses, by_child(poses, kernel), first, degree)
 
 
 def test_moments_and_scores_are_sums_over_votes(problem):
-    *arrays, whole = problem
+    (*arrays, first, degree), whole = problem
     rng = np.random.default_rng(1)
-    votes = block_of(*arrays)
-    if arrays[2] is None:
-        powers = [whole]
-    else:
-        shares = arrays[2] / arrays[2].sum(1, keepdims=True)
-        center = np.einsum("ni,njih->njh", shares, whole)
-        close(votes.center, center, atol=1e-5)
-        powers = [whole, (whole - center[:, :, None]) ** 2]
+    votes = block_of(*arrays, first, degree)
+    shares = first / first.sum(1, keepdims=True)
+    center = np.einsum("ni,njih->njh", shares, whole)
+    close(votes.center, center, atol=1e-5)
+    powers = [whole, (whole - center[:, :, None]) ** 2][:degree]
     weights = rng.uniform(size=(3, 5, 6)).astype("float32")
     zeroth, *others = votes.moments(tensor(weights))
     close(zeroth, weights.sum(-1, keepdims=True))
@@ -62,33 +59,41 @@ def test_moments_and_scores_are_sums_over_votes(problem):
     close(two, np.stack([expected, -expected], axis=2), rtol=1e-3, atol=1e-3)
 
 
+def test_first_moments_are_those_of_the_first_weights(problem):
+    arguments, _ = problem
+    votes = block_of(*arguments)
+    pairs = zip(votes.first_moments(), votes.moments(votes.first), strict=True)
+    for found, expected in pairs:
+        close(found, expected, atol=1e-4)
+
+
 def test_gradient_of_moments(problem):
-    *arrays, _ = problem
+    (*arrays, first, degree), _ = problem
     rng = np.random.default_rng(1)
-    votes = block_of(*arrays)
+    votes = block_of(*arrays, first, degree)
     moments = votes.moments(tensor(np.ones((3, 5, 6))))[1:]
     weights = rng.uniform(size=(3, 5, 2, 6)).astype("float32")
     slopes = [rng.normal(size=(3, 5, 2, m.shape[-1])) for m in moments]
     found = votes.gradient(tensor(weights), [tensor(x) for x in slopes])
 
     # The center is held where it is: the moments that parents see do not need it.
-    center = None if votes.center is None else keras.ops.convert_to_numpy(votes.center)
+    center = keras.ops.convert_to_numpy(votes.center)
 
     def total(poses, kernel):
         v = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, -1)
-        powers = [v] if center is None else [v, (v - center[:, :, None]) ** 2]
+        powers = [v, (v - center[:, :, None]) ** 2][:degree]
         return sum(
             np.sum(np.einsum("njti,njih->njth", weights, v) * x)
             for v, x in zip(powers, slopes, strict=True)
         )
 
-    directions = [rng.normal(size=x.shape) for x in arrays[:2]]
+    directions = [rng.normal(size=x.shape) for x in arrays]
     matrices = by_child(*(tensor(d) for d in directions))
     for i, (gradient, direction) in enumerate(
         zip(found, (directions[0], matrices), strict=True)
     ):
         along = [d * (i == k) for k, d in enumerate(directions)]
-        expected = slope(total, arrays[:2], along)
+        expected = slope(total, arrays, along)
         actual = float(keras.ops.sum(gradient * tensor(direction)))
         assert actual == pytest.approx(expected, rel=1e-3)
 
@@ -97,7 +102,7 @@ def test_half_precision_ends_where_the_kernel_product_ends():
     rng = np.random.default_rng(0)
     poses, kernel = rng.normal(size=(3, 6, 4, 4)), rng.normal(size=(6, 5, 4, 4))
     tensors = [keras.ops.convert_to_tensor(x, "bfloat16") for x in (poses, kernel)]
-    activations = keras.ops.ones((3, 6), "float32")
-    votes = Votes(tensors[0], by_child(*tensors), 5, activations)
+    first = keras.ops.ones((3, 6), "float32")
+    votes = Votes(tensors[0], by_child(*tensors), first, degree=2)
     for v in votes.powers:
         assert keras.backend.standardize_dtype(v.dtype) == "float32"

@@ -107,6 +107,19 @@ def test_no_tensor_is_as_large_as_all_votes(name, problem):
     assert largest(1) < of_all / 2
 
 
+@pytest.mark.parametrize("name", ["dynamic while", "em", "em patch"])
+def test_the_first_iteration_is_a_choice_without_preferences(name):
+    route = ROUTINGS[name](None)
+    children = ()
+    if route.computes_activations:
+        rng = np.random.default_rng(0)
+        children = (keras.ops.convert_to_tensor(rng.uniform(size=(10, 12)), "float32"),)
+    zeros = keras.ops.zeros((10, 12))
+    first = keras.ops.convert_to_numpy(route.begin(zeros, 3, children, FIELDS))
+    expected = route.assign(keras.ops.zeros((10, 3, 12)), children, FIELDS)
+    close(np.repeat(first[:, None], 3, axis=1), expected, rtol=1e-6)
+
+
 def test_a_block_is_chosen_by_its_votes_and_by_the_kernel():
     images = routing.moment_routing._images
     assert images((1152, 10, 8, 16), rows=1, positions=1) == 64
