@@ -1,1 +1,1 @@
-"""How fast and how lean: `python -m benchmarks.routing`, `.training`, `.scaling`."""
+"""How fast and how lean: python -m benchmarks.routing, training, scaling, floor."""

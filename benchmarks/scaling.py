@@ -1,9 +1,10 @@
-"""How time and memory of a step grow with each size, over two decades.
+"""How time and memory of a step grow with each size.
 
     python -m benchmarks.scaling
 
-One size grows at a time, the others stay. An exponent is the slope of a line through
-the logarithms: 1 is growth in proportion. A picture goes beside the JSON file.
+One size grows at a time over two decades (iterations to 30), the others stay. An
+exponent is the slope of a line through the logarithms: 1 is growth in proportion. A
+picture goes beside the JSON file.
 """
 
 import sys
@@ -69,9 +70,11 @@ def exponents(results: list, routing: str, growing: str, name: str) -> tuple:
     for task in tasks():
         if (task["routing"], task["growing"]) == (routing, growing):
             value = measure.median(results, name, **task)
-            if value is not None:
+            if value:
                 sizes.append(task[growing])
-                values.append(max(value, 1e-3))
+                values.append(value)
+    if len(sizes) < 2:
+        return sizes, values, None
     return sizes, values, np.polyfit(np.log(sizes), np.log(values), 1)[0]
 
 
@@ -90,10 +93,13 @@ def main() -> None:
             row = [routing, growing]
             for k, name in enumerate(("step_ms", "step_mb")):
                 sizes, values, slope = exponents(results, routing, growing, name)
+                if slope is None:
+                    continue
                 factors = np.divide(sizes, sizes[0])
                 axes[2 * i + k].plot(factors, values, "o-", label=growing)
                 row += [f"{values[-1]:,.0f}", f"{slope:.2f}"]
-            rows.append([*row[:2], f"{sizes[0]:,} to {sizes[-1]:,}", *row[2:]])
+            if row[2:]:
+                rows.append([*row[:2], f"{sizes[0]:,} to {sizes[-1]:,}", *row[2:]])
     axes[0].legend()
     header = "routing, grows, sizes, ms at the end, exponent, MB extra at the end, "
     measure.show((header + "exponent").split(", "), rows)

@@ -134,7 +134,11 @@ class Votes:
         )
 
     def first_moments(self) -> tuple:
-        """`moments(first)`, for less: its `Σ_i w_i V_ij` is a product of poses."""
+        """`moments(first)`, for less: its `Σ_i w_i V_ij` is a product of poses.
+
+        The same but for the rounding of votes in half precision and their end in
+        float16.
+        """
         squares = (_weighted_sum(self.first, v) for v in self.powers[1:])
         return *self._first_moments, *squares
 
@@ -158,8 +162,8 @@ class Votes:
     def gradient(self, weights: Any, moments: tuple) -> tuple[Any, Any]:
         """What `Σ_t moments(w_t) · g_t` gives to the poses and to the matrices.
 
-        It is linear in what the moments are of, so one matrix product gathers every
-        iteration's part of a vote's gradient.
+        It is linear in what the moments are of, so one matrix product for each power
+        gathers every iteration's part of a vote's gradient.
 
         Args:
             weights: `(batch, parents, t, children)`.

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import Votes, by_child, squash
+from keras_capsules.ops import Votes, by_child, compete, squash
 from keras_capsules.routing.moment_routing import MomentRouting
 
 
@@ -27,7 +27,8 @@ class DynamicRouting(MomentRouting):
         iterations: how many times the parents are computed, at least 1.
         loop: `"while"` makes the iterations one loop in the graph
             (`tf.while_loop` on TensorFlow), however many there are; `"unroll"`
-            writes every iteration out. The values and gradients are the same.
+            writes every iteration out, as the gradient does with both. The values
+            and gradients are the same.
         stop_gradient: whether the logits are taken as constants by the
             gradient. Faster; by default it flows through every iteration.
         block: how many images are routed at a time, see `MomentRouting`. It changes
@@ -39,7 +40,8 @@ class DynamicRouting(MomentRouting):
         kernel: the transformation matrices that make votes of poses.
         activations: activations of the children. Not used: the length of a
             pose already says how present a child is.
-        fields: not used: each receptive field routes on its own.
+        fields: the `ops.ReceptiveFields` of the layer: they say which rows of the
+            batch are one image. Each field routes on its own.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`
@@ -86,7 +88,7 @@ class DynamicRouting(MomentRouting):
         return self._as_matrices(v, poses, kernel)
 
     def assign(self, scores, children, fields):
-        return ops.softmax(scores, axis=1)  # (batch, parents, children)
+        return compete(scores)  # (batch, parents, children)
 
     def begin(self, zeros, parents, children, fields):
         return zeros + 1.0 / parents
@@ -112,9 +114,8 @@ class DynamicRouting(MomentRouting):
             `(iterations, batch, children, parents)`, which sum to 1 over the
             parents, and `poses` `(iterations, batch, parents, P, R)`.
         """
-        zeros = ops.zeros_like(poses[:, :, 0, 0])
-        first = self.begin(zeros, kernel.shape[1], (), fields)
-        votes = Votes(poses, by_child(poses, kernel), first)
+        matrices = by_child(poses, kernel)
+        votes = Votes(poses, matrices, self._begin(poses, matrices, (), fields))
         logits, couplings, parents = ops.zeros_like(votes.first), [], []
         for t in range(self.iterations):
             c = self.assign(logits, (), fields)

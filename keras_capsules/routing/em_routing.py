@@ -179,12 +179,11 @@ class EMRouting(MomentRouting):
         # (V − center)² − 2 (μ − center) V + μ² − center².
         shift = means - center
         spread = shift * (means + center) * precisions
-        constant = 0.5 * ops.sum(ops.log(precisions) - spread, -1, keepdims=True)
-        coefficients = constant, shift * precisions, -0.5 * precisions
+        constant = ops.sum(ops.log(precisions) - spread, -1, keepdims=True)
         if self.agreement == "mean":
-            coefficients = (c / means.shape[-1] for c in coefficients)
-        constant, *others = coefficients
-        return parents, (constant + ops.log_sigmoid(logits), *others)
+            constant, precisions = (x / means.shape[-1] for x in (constant, precisions))
+        constant = 0.5 * constant + ops.log_sigmoid(logits)
+        return parents, (constant, shift * precisions, -0.5 * precisions)
 
     def trace(
         self,
@@ -212,8 +211,9 @@ class EMRouting(MomentRouting):
         if not self.built:
             self.build(poses.shape, kernel.shape)
         a, learned, fields = self._problem(kernel, activations, fields)
-        first = self.begin(None, kernel.shape[1], (a,), fields)
-        votes = Votes(poses, by_child(poses, kernel), first, self.degree)
+        matrices = by_child(poses, kernel)
+        first = self._begin(poses, matrices, (a,), fields)
+        votes = Votes(poses, matrices, first, self.degree)
         scores, steps = ops.zeros_like(votes.first), []
         for t in range(self.iterations):
             assignments = self.assign(scores, (ops.ones_like(a),), fields)

@@ -45,15 +45,15 @@ class MomentRouting(Routing):
     them once more. Between the two only moments are kept, `(batch, parents, …)`.
     The gradient of a vote is the sum of the outer products of weights with
     gradients of moments and of gradients of scores with coefficients, over all
-    iterations: one matrix product.
+    iterations: one matrix product for each power of the votes.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
         stop_gradient: whether the choice of the children is taken as constant by
             the gradient.
-        block: how many images are routed at a time. `None` chooses: the votes of
-            a block take 64 MB or as much as the kernel, and those of one image at
-            least.
+        block: how many images are routed at a time. `None` chooses a power of 2:
+            the votes of a block take 64 MB at most, unless the kernel or the votes
+            of one image are larger.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Raises:
@@ -77,7 +77,7 @@ class MomentRouting(Routing):
     degree = 1
     # Whether a child adds up the scores of all iterations.
     remembers = False
-    # Whether iterations are one loop in the graph or are written out.
+    # Whether the iterations of the forward pass are one loop or are written out.
     loop = "unroll"
 
     def __init__(
@@ -140,7 +140,7 @@ class MomentRouting(Routing):
 
         Args:
             moments: as `ops.Votes.moments` returns them.
-            t: the iteration, from 0.
+            t: the iteration, from 0; `None` inside a loop, whose passes are alike.
             center: the mean vote of the first iteration, `(batch, parents, P·R)`;
                 squares are measured from there.
             learned: what the routing learns.
@@ -170,12 +170,13 @@ class MomentRouting(Routing):
             The parents that `estimate` returns in the last iteration.
 
         Raises:
-            ValueError: the shapes of `poses` and `kernel` do not fit together.
+            ValueError: the shapes do not fit together.
         """
         matrices = by_child(poses, kernel)
+        _check(poses, children, fields)
         positions = len(fields.positions) if fields else 1
         images = self.block or _images(kernel.shape, poses.shape[2], positions)
-        dtype = _at_least_float32(poses)
+        dtype = _dtype(poses)
         n = len(children)
 
         @ops.custom_gradient
@@ -263,33 +264,33 @@ class MomentRouting(Routing):
         def assign(scores, *children):
             return self.assign(scores, children, fields)
 
-        at_first, pull_first = vjp(begin, poses, *children)
-        votes = Votes(poses, matrices, at_first, self.degree)
+        first, pull_first = vjp(begin, poses, *children)
+        votes = Votes(poses, matrices, first, self.degree)
         last, powers = self.iterations - 1, self.degree + 1
-        first = last if self.stop_gradient else 0
+        earliest = last if self.stop_gradient else 0
 
         stated, pulls = [], []
         for t in range(self.iterations):
             part = 0 if t == last else 1
 
-            def parents(*x, t=t, part=part):
+            def estimate(*x, t=t, part=part):
                 moments, learned = x[:powers], x[powers:]
                 return self.estimate(moments, t, votes.center, learned, fields)[part]
 
             moments = history[t * powers : (t + 1) * powers]
-            new, pull = vjp(parents, *moments, *learned)
+            new, pull = vjp(estimate, *moments, *learned)
             pulls.append(pull)
             if t < last:
                 stated.append(self._stated(stated[-1] if t else None, new))
 
-        to_moments, to_learned = _cut(pulls[last](upstream), powers)
+        to_moments, to_learned = _split(pulls[last](upstream), powers)
         # The scores of all iterations and the first gradient of weights at once.
         c = zip(*stated, to_moments, strict=True)
         c = tuple(ops.stack(x, axis=2) for x in c)
         *scores, to_weights = ops.unstack(votes.scores(c), axis=2)
 
         weights, slopes, to_children, to_c = [], [], [], None
-        for t in range(last, first - 1, -1):
+        for t in range(last, earliest - 1, -1):
             if t:
                 w, pull = vjp(assign, scores[t - 1], *children)
                 to_scores, *more = pull(to_weights)
@@ -299,11 +300,11 @@ class MomentRouting(Routing):
             to_children = _add(to_children, more) if to_children else more
             weights.append(w)
             slopes.append(to_moments[1:])
-            if t > first:
+            if t > earliest:
                 to_c = self._stated(to_c, votes.moments(to_scores))
                 weights.append(to_scores)
                 slopes.append(stated[t - 1][1:])
-                to_moments, more = _cut(pulls[t - 1](*to_c), powers)
+                to_moments, more = _split(pulls[t - 1](*to_c), powers)
                 to_learned = _add(to_learned, more)
                 to_weights = votes.scores(to_moments)
 
@@ -315,7 +316,7 @@ class MomentRouting(Routing):
         return tuple(tuple(map(at_least_float32, x)) for x in found)
 
     def _begin(self, poses, matrices, children, fields):
-        zeros = ops.zeros(ops.shape(poses)[:2], _at_least_float32(poses))
+        zeros = ops.zeros(ops.shape(poses)[:2], _dtype(poses))
         return self.begin(zeros, matrices.shape[2], children, fields)
 
     def _stated(self, before, new):
@@ -329,12 +330,32 @@ def _add(xs, ys):
     return tuple(x + y for x, y in zip(xs, ys, strict=True))
 
 
-def _at_least_float32(x):
-    return keras.backend.result_type(x.dtype, "float32")
-
-
-def _cut(xs, place):
+def _split(xs, place):
     return tuple(xs[:place]), tuple(xs[place:])
+
+
+def _dtype(poses):
+    """That of everything but the votes' product: at least float32."""
+    return keras.backend.result_type(poses.dtype, "float32")
+
+
+def _check(poses, children, fields):
+    batch, count = poses.shape[:2]
+    for x in children:
+        if len(x.shape) != 2 or x.shape[1] != count:
+            raise ValueError(
+                "Activations must have the shape (batch, children) of the poses, "
+                f"{(batch, count)}. Received: {tuple(x.shape)}"
+            )
+    if fields is None:
+        return
+    positions, places = fields.children.shape
+    if places != count or (isinstance(batch, int) and batch % positions):
+        raise ValueError(
+            f"Argument `fields` has {positions} fields of {places} children; poses "
+            "must have a row for each field of each image. Received: poses of shape "
+            f"{tuple(poses.shape)}"
+        )
 
 
 def _images(kernel_shape, rows, positions):

@@ -31,25 +31,29 @@ def problem():
 
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_results_and_gradients_do_not_depend_on_the_block(name, problem):
-    weights = np.random.default_rng(1).normal(size=(10, 3, 4, 4))
+    weights = np.random.default_rng(1).normal(size=(10, 3, 4, 5))
 
-    def poses(route):
-        outputs = route(*problem, fields=FIELDS)
-        return outputs[0] if route.computes_activations else outputs
+    def parents(route, *arrays):
+        outputs = route(*arrays, fields=FIELDS)
+        if not route.computes_activations:
+            return outputs
+        poses, activations = outputs
+        activations = keras.ops.repeat(activations[..., None, None], 4, axis=-2)
+        return keras.ops.concatenate([poses, activations], axis=-1)
 
     def slopes(route):
-        def poses(*arrays):
-            outputs = route(*arrays, fields=FIELDS)
-            return outputs[0] if route.computes_activations else outputs
-
         arrays = problem if route.computes_activations else problem[:2]
-        return gradients(poses, *arrays, weights=weights)
+        width = 4 + route.computes_activations
+        return gradients(
+            lambda *x: parents(route, *x), *arrays, weights=weights[..., :width]
+        )
 
-    expected = poses(ROUTINGS[name](5)), slopes(ROUTINGS[name](5))
-    for block in (1, 2, 3):  # the last one leaves a block that is not full
+    whole = ROUTINGS[name](5)
+    expected, expected_slopes = parents(whole, *problem), slopes(whole)
+    for block in (1, 2, 3):  # 2 and 3 leave a block that is not full
         route = ROUTINGS[name](block)
-        close(poses(route), expected[0], atol=1e-5)
-        for a, b in zip(slopes(route), expected[1], strict=True):
+        close(parents(route, *problem), expected, atol=1e-5)
+        for a, b in zip(slopes(route), expected_slopes, strict=True):
             close(a, b, rtol=1e-3, atol=1e-5)
 
 
@@ -137,6 +141,33 @@ def test_config_round_trip():
         config = make(7).get_config()
         assert config["block"] == 7, name
         assert type(make(7)).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize("name", ["dynamic while", "em"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_in_blocks_and_traces(name, dtype, problem):
+    poses, kernel, activations = (
+        keras.ops.convert_to_tensor(x, dtype) for x in problem
+    )
+    route = ROUTINGS[name](2)
+    parents = keras.tree.flatten(route(poses, kernel, activations, fields=FIELDS))[0]
+    (exact, *_) = keras.tree.flatten(ROUTINGS[name](5)(*problem, fields=FIELDS))
+    assert keras.backend.standardize_dtype(parents.dtype) == "float32"
+    close(parents, exact, rtol=0.0, atol=0.05)
+    seen = route.trace(poses, kernel, activations, FIELDS)
+    last = seen["poses" if name != "em" else "means"][-1]
+    close(keras.ops.reshape(last, parents.shape), parents, rtol=0.0, atol=2e-3)
+
+
+def test_shapes_that_do_not_fit(problem):
+    poses, kernel, activations = problem
+    with pytest.raises(ValueError, match="Activations must have the shape"):
+        routing.EMRouting()(poses, kernel, activations[:, :1])
+    for route in (routing.EMRouting(), routing.DynamicRouting()):
+        with pytest.raises(ValueError, match="`fields`"):
+            route(poses[:9], kernel, activations[:9], fields=FIELDS)
+        with pytest.raises(ValueError, match="`fields`"):
+            route(poses[:, :9], kernel[:9], activations[:, :9], fields=FIELDS)
 
 
 @pytest.mark.parametrize("block", [0, 1.5, "all"])

@@ -1,0 +1,142 @@
+"""What a step of EM routing is made of, and how far each part is from its floor.
+
+    python -m benchmarks.floor
+
+The first ConvCaps of the small configuration, 16 images a block. A stream is one
+reading or writing of a tensor as large as the votes; the floor of a part is its
+streams over the measured bandwidth, or its operations over the measured rate of
+matrix products, whichever is longer: the least for these operations if none is
+merged with another.
+"""
+
+import copy
+import sys
+
+import numpy as np
+
+from benchmarks import measure
+
+IMAGES, POSITIONS, CHILDREN, PARENTS, POSE = 16, 36, 72, 16, 16
+COMPONENTS = IMAGES * POSITIONS * CHILDREN * PARENTS * POSE
+# Streams, and operations for a component of the votes; what knows nothing of votes
+# has none.
+PARTS = {
+    "votes": (5, 16),
+    "moments": (2, 4),
+    "scores": (2, 4),
+    "gradient": (12, 38),
+    "assign": (0, 0),
+    "estimate": (0, 0),
+    # Votes twice, their gradient once; 5 pairs of moments, the first without means;
+    # 5 pairs of scores, one of three polynomials.
+    "forward": (5 + 5 + 4, 16 + 10 + 8),
+    "step": (10 + 9 + 10 + 12, 32 + 18 + 28 + 38),
+}
+
+
+def measure_part(part: str) -> dict:
+    """Nanoseconds a component, or what the machine can do."""
+    from keras import ops
+
+    if part == "bandwidth":
+        x = ops.ones((2**26,))
+        run, _ = measure.forward_and_step(lambda x: x + 1.0, [x])
+        return {"gb_per_second": 2 * 4 * 2**26 / measure.median_ms(run) / 1e6}
+    if part == "matrix product":
+        x = ops.ones((2048, 2048))
+        run, _ = measure.forward_and_step(ops.matmul, [x, x])
+        return {"gflops": 2 * 2048**3 / measure.median_ms(run) / 1e6}
+    # With one block the gradient would find the votes of the forward pass.
+    blocks = 2 if part in ("forward", "step") else 1
+    forward, step = measure.forward_and_step(*_part(part, blocks))
+    taken = measure.median_ms(step if part == "step" else forward)
+    return {"ns": 1e6 * taken / (COMPONENTS * blocks)}
+
+
+def _part(part, blocks):
+    """A function and its inputs."""
+    from keras_capsules.ops import ReceptiveFields, Votes, by_child
+    from keras_capsules.routing import EMRouting
+
+    fields = ReceptiveFields((14, 14), (3, 3), (2, 2), "valid", types=8)
+    rows = blocks * IMAGES * POSITIONS
+    poses = _normal(rows, CHILDREN, 4, 4)
+    kernel = 0.5 * _normal(CHILDREN, PARENTS, 4, 4)
+    activations = abs(_normal(rows, CHILDREN))
+    route = EMRouting(block=IMAGES)
+    route.build(poses.shape, kernel.shape)
+    if part in ("forward", "step"):
+        return lambda *x: route(*x, fields=fields), [poses, kernel, activations]
+    matrices = by_child(poses, kernel)
+    if part == "votes":
+        inputs = [poses, matrices, activations]
+        return lambda *x: Votes(*x, degree=2).powers, inputs
+    votes = Votes(poses, matrices, activations, degree=2)
+    weights = abs(_normal(rows, PARENTS, CHILDREN))
+    if part == "assign":
+        return lambda s, a: route.assign(s, (a,), fields), [weights, activations]
+    moments = votes.moments(weights)
+    if part == "estimate":
+        learned = _normal(PARENTS, 1), _normal(PARENTS, 1)
+
+        def estimate(*x):
+            parents, coefficients = route.estimate(x[:3], 1, x[3], learned, fields)
+            return parents, *coefficients
+
+        return estimate, [*moments, votes.center]
+    given = {
+        "moments": [weights],
+        "scores": list(moments),
+        "gradient": [
+            _normal(rows, PARENTS, 5, CHILDREN),
+            *(_normal(rows, PARENTS, 5, POSE) for _ in range(2)),
+        ],
+    }[part]
+
+    def work(v, squares, *x):
+        block = copy.copy(votes)
+        block.powers = [v, squares]
+        if part == "gradient":
+            return block.gradient(x[0], x[1:])
+        return block.scores(x) if part == "scores" else block.moments(*x)
+
+    return work, [*votes.powers, *given]
+
+
+def _normal(*shape):
+    from keras import ops
+
+    x = np.random.default_rng(0).standard_normal(shape, "float32")
+    return ops.convert_to_tensor(x)
+
+
+def report(results: list) -> None:
+    bandwidth = measure.median(results, "gb_per_second", part="bandwidth")
+    rate = measure.median(results, "gflops", part="matrix product")
+    measured = {part: measure.median(results, "ns", part=part) for part in PARTS}
+    rows = []
+    for part, (streams, operations) in PARTS.items():
+        floor = times = None
+        if streams and bandwidth and rate:
+            floor = max(4 * streams / bandwidth, operations / rate)
+            times = measured[part] and measured[part] / floor
+        row = [part, streams, measure.number(floor, ".2f")]
+        row.append(measure.number(measured[part], ".2f"))
+        rows.append([*row, measure.number(times, ".1f", "×")])
+    header = "part, streams, floor in ns a component, measured, times the floor"
+    measure.show(header.split(", "), rows)
+    speeds = (
+        measure.number(rate, unit=" GFLOPS"),
+        measure.number(bandwidth, unit=" GB/s"),
+    )
+    print("Measured: matrix products {}, bandwidth {}.".format(*speeds))
+
+
+def main() -> None:
+    options = measure.arguments(__doc__.splitlines()[0], "floor")
+    tasks = [{"part": part} for part in ("bandwidth", "matrix product", *PARTS)]
+    report(measure.run(measure_part, tasks, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
