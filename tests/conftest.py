@@ -1,8 +1,15 @@
 import os
+from pathlib import Path
 
 # JAX compiles every operation of every shape anew, and a test uses it once: what
-# the optimization of the code costs is never earned back.
+# the optimization of the code costs is never earned back. What one worker has
+# compiled the others find in the cache.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import pytest

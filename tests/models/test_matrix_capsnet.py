@@ -99,7 +99,7 @@ def test_it_learns_with_any_number_of_iterations(iterations):
     for image, label in zip(images, labels, strict=True):
         image[6 * label : 6 * label + 6] += 2.0
     model = small_matrix_capsnet(routing=routing.EMRouting(iterations))
-    schedule = callbacks.SpreadMarginSchedule(0.2, 0.1, 0.9)
+    schedule = callbacks.SpreadMarginSchedule(0.2, 0.4, 0.9)
     model.fit(images, labels, 8, epochs=12, verbose=0, callbacks=[schedule])
     assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
 

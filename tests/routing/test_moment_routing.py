@@ -8,6 +8,8 @@ from keras_capsules.ops import ReceptiveFields
 
 # Five images, each of two fields that have two children in common.
 FIELDS = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", types=2)
+# 2 and 3 leave a block that is not full. JAX compiles each anew.
+BLOCKS = (2,) if keras.backend.backend() == "jax" else (1, 2, 3)
 ROUTINGS = {
     "dynamic while": lambda block: routing.DynamicRouting(3, block=block),
     "dynamic unroll": lambda block: routing.DynamicRouting(3, "unroll", block=block),
@@ -50,7 +52,7 @@ def test_results_and_gradients_do_not_depend_on_the_block(name, problem):
 
     whole = ROUTINGS[name](5)
     expected, expected_slopes = parents(whole, *problem), slopes(whole)
-    for block in (1, 2, 3):  # 2 and 3 leave a block that is not full
+    for block in BLOCKS:
         route = ROUTINGS[name](block)
         close(parents(route, *problem), expected, atol=1e-5)
         for a, b in zip(slopes(route), expected_slopes, strict=True):
