@@ -64,8 +64,8 @@ def tasks() -> list[dict]:
     return found
 
 
-def exponents(results: list, routing: str, growing: str, name: str) -> tuple:
-    """Sizes, medians, and the slope of their logarithms."""
+def sweep(results: list, routing: str, growing: str, name: str) -> tuple[list, list]:
+    """The sizes that were measured, and the median at each."""
     sizes, values = [], []
     for task in tasks():
         if (task["routing"], task["growing"]) == (routing, growing):
@@ -73,9 +73,14 @@ def exponents(results: list, routing: str, growing: str, name: str) -> tuple:
             if value:
                 sizes.append(task[growing])
                 values.append(value)
+    return sizes, values
+
+
+def exponent(sizes: list, values: list) -> float | None:
+    """The slope of their logarithms."""
     if len(sizes) < 2:
-        return sizes, values, None
-    return sizes, values, np.polyfit(np.log(sizes), np.log(values), 1)[0]
+        return None
+    return np.polyfit(np.log(sizes), np.log(values), 1)[0]
 
 
 def main() -> None:
@@ -90,17 +95,20 @@ def main() -> None:
         axis.set(title=title, xscale="log", yscale="log", xlabel="times the smallest")
     for i, (routing, begin) in enumerate(BEGIN.items()):
         for growing in begin:
-            row = [routing, growing]
+            sizes, _ = sweep(results, routing, growing, "step_ms")
+            if not sizes:
+                continue
+            row = [routing, growing, f"{sizes[0]:,} to {sizes[-1]:,}"]
             for k, name in enumerate(("step_ms", "step_mb")):
-                sizes, values, slope = exponents(results, routing, growing, name)
-                if slope is None:
-                    continue
-                factors = np.divide(sizes, sizes[0])
+                sizes, values = sweep(results, routing, growing, name)
+                factors = np.divide(sizes, sizes[:1])
                 axes[2 * i + k].plot(factors, values, "o-", label=growing)
-                row += [f"{values[-1]:,.0f}", f"{slope:.2f}"]
-            if row[2:]:
-                rows.append([*row[:2], f"{sizes[0]:,} to {sizes[-1]:,}", *row[2:]])
-    axes[0].legend()
+                row.append(measure.number(values[-1] if values else None))
+                row.append(measure.number(exponent(sizes, values), ".2f"))
+            rows.append(row)
+    for axis in axes:
+        if axis.lines:
+            axis.legend()
     header = "routing, grows, sizes, ms at the end, exponent, MB extra at the end, "
     measure.show((header + "exponent").split(", "), rows)
     figure.savefig(options.output.with_suffix(".png"))

@@ -258,6 +258,8 @@ class MomentRouting(Routing):
     def _backward(self, upstream, history, poses, matrices, children, learned, fields):
         """Gradients of (matrices, *learned) and of (poses, *children)."""
 
+        # Of the poses it takes the shape only, but a routing may have no children's
+        # tensors, and what has a gradient needs an argument.
         def begin(poses, *children):
             return self._begin(poses, matrices, children, fields)
 
@@ -342,10 +344,11 @@ def _dtype(poses):
 def _check(poses, children, fields):
     batch, count = poses.shape[:2]
     for x in children:
-        if len(x.shape) != 2 or x.shape[1] != count:
+        shape = arguments.shape("activations", x, "(batch, children)", 2)
+        if shape[1] != count:
             raise ValueError(
                 "Activations must have the shape (batch, children) of the poses, "
-                f"{(batch, count)}. Received: {tuple(x.shape)}"
+                f"{(batch, count)}. Received: {shape}"
             )
     if fields is None:
         return

@@ -106,3 +106,14 @@ def test_half_precision_ends_where_the_kernel_product_ends():
     votes = Votes(tensors[0], by_child(*tensors), first, degree=2)
     for v in votes.powers:
         assert keras.backend.standardize_dtype(v.dtype) == "float32"
+
+
+def test_float16_votes_end_before_infinity():
+    poses = keras.ops.full((1, 2, 1, 8), 150.0, "float16")
+    kernel = keras.ops.full((2, 3, 8, 4), 150.0, "float16")
+    votes = Votes(poses, by_child(poses, kernel), keras.ops.ones((1, 2), "float32"))
+    close(votes.powers[0], np.full((1, 3, 2, 4), 6e4))
+    # The product of poses is in float32: it knows what the votes would have been.
+    mass, total = votes.first_moments()
+    close(mass, np.full((1, 3, 1), 2.0))
+    close(total, np.full((1, 3, 4), 2 * 8 * 150.0**2), rtol=1e-3)

@@ -113,16 +113,50 @@ def test_no_tensor_is_as_large_as_all_votes(name, problem):
     assert largest(1) < of_all / 2
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="compiles as TensorFlow does"
+)
+@pytest.mark.parametrize("name", ["dynamic while", "dynamic unroll", "em"])
+@pytest.mark.parametrize("batch", [10, None])
+def test_blocks_compile_with_xla(name, batch, problem):
+    import tensorflow as tf
+
+    def slopes(block, jit_compile):
+        route = ROUTINGS[name](block)
+        route.build(problem[0].shape, problem[1].shape)
+        shapes = (batch, 12, 4, 4), problem[1].shape, (batch, 12)
+        signature = [tf.TensorSpec(shape) for shape in shapes]
+
+        @tf.function(input_signature=signature, jit_compile=jit_compile)
+        def step(*arrays):
+            with tf.GradientTape() as tape:
+                tape.watch(arrays)
+                parents = tf.nest.flatten(route(*arrays, fields=FIELDS))
+                total = sum(tf.reduce_sum(x**2) for x in parents)
+            return tape.gradient(total, arrays, unconnected_gradients="zero")
+
+        return step(*problem)
+
+    pairs = zip(slopes(2, True), slopes(5, False), strict=True)
+    for found, expected in pairs:
+        close(found, expected, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["dynamic while", "em", "em patch"])
-def test_the_first_iteration_is_a_choice_without_preferences(name):
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_the_first_iteration_is_a_choice_without_preferences(name, padding):
     route = ROUTINGS[name](None)
+    fields = ReceptiveFields((2, 4), (2, 3), (1, 1), padding, types=2)
+    positions = len(fields.positions)
     children = ()
     if route.computes_activations:
-        rng = np.random.default_rng(0)
-        children = (keras.ops.convert_to_tensor(rng.uniform(size=(10, 12)), "float32"),)
-    zeros = keras.ops.zeros((10, 12))
-    first = keras.ops.convert_to_numpy(route.begin(zeros, 3, children, FIELDS))
-    expected = route.assign(keras.ops.zeros((10, 3, 12)), children, FIELDS)
+        activations = np.random.default_rng(0).uniform(size=(2, positions, 12))
+        activations = np.where(fields.padded, 0.0, activations).reshape(-1, 12)
+        children = (keras.ops.convert_to_tensor(activations, "float32"),)
+    zeros = keras.ops.zeros((2 * positions, 12))
+    first = keras.ops.convert_to_numpy(route.begin(zeros, 3, children, fields))
+    scores = keras.ops.zeros((2 * positions, 3, 12))
+    expected = route.assign(scores, children, fields)
     close(np.repeat(first[:, None], 3, axis=1), expected, rtol=1e-6)
 
 
@@ -165,6 +199,8 @@ def test_shapes_that_do_not_fit(problem):
     poses, kernel, activations = problem
     with pytest.raises(ValueError, match="Activations must have the shape"):
         routing.EMRouting()(poses, kernel, activations[:, :1])
+    with pytest.raises(ValueError, match="`activations` must have shape"):
+        routing.EMRouting()(poses, kernel, activations[..., None])
     for route in (routing.EMRouting(), routing.DynamicRouting()):
         with pytest.raises(ValueError, match="`fields`"):
             route(poses[:9], kernel, activations[:9], fields=FIELDS)
