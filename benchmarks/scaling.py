@@ -17,12 +17,12 @@ STEPS = (1, 3, 10, 30, 100)
 # Where each sweep begins. Poses are vectors of size Q for children and R for parents.
 BEGIN = {
     "dynamic": {"batch": 4, "children": 32, "parents": 4, "pose": 4, "iterations": 1},
-    "em": {"batch": 2, "children": 8, "parents": 4, "pose": 4, "iterations": 1},
+    "em": {"batch": 4, "children": 8, "parents": 4, "pose": 4, "iterations": 1},
 }
 # The sizes that stay while another one grows.
 FIXED = {
     "dynamic": {"batch": 64, "children": 512, "parents": 10, "pose": 16},
-    "em": {"batch": 16, "children": 64, "parents": 16, "pose": 16},
+    "em": {"batch": 64, "children": 128, "parents": 16, "pose": 16},
 }
 
 
