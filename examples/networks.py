@@ -1,12 +1,35 @@
-"""The networks of the second paper, compiled as every example trains them."""
+"""The networks of both papers, compiled as every example trains them."""
 
 import keras
 
-from keras_capsules import callbacks, losses, models, routing
+from keras_capsules import callbacks, losses, metrics, models, routing
+
+
+def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
+    """The network of the first paper.
+
+    Args:
+        image_shape: shape of an image.
+        classes: number of classes.
+        steps: batches in the whole training.
+        learning_rate: of the first step.
+        **settings: as for `models.CapsNet`; by default the sizes of the paper.
+    """
+    model = models.CapsNet(image_shape, classes, **settings)
+    learning_rate = keras.optimizers.schedules.ExponentialDecay(
+        learning_rate, decay_steps=steps, decay_rate=0.05
+    )
+    several = model.objects > 1
+    model.compile(
+        keras.optimizers.Adam(learning_rate),
+        loss=losses.MarginLoss(),
+        metrics=[metrics.ExactMatch(name="accuracy") if several else "accuracy"],
+    )
+    return model
 
 
 def matrix_capsnet(image_shape, classes, config, iterations, steps):
-    """A network of matrix capsules, and the callback that raises its margin.
+    """The network of the second paper, and the callback that raises its margin.
 
     The margin grows over the first half of the training, whatever its length.
 

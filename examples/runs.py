@@ -137,29 +137,38 @@ class Run:
             sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
         if resume and not self.history:
             print(f"{output} holds no run to go on with: this one starts afresh.")
-        if not self.history:
+        if not self.history and callbacks.is_first_process():
             settings_file.write_text(json.dumps(settings))
         # A run that goes on must not see the order and the shifts of its first
         # epoch again.
         self.seed = settings["seed"] + len(self.history)
         keras.utils.set_random_seed(self.seed)
 
-    def batches(self, load):
+    def batches(self, load, parts=1):
         """Batches of each split that `load` returns.
 
         The first split is the one to train on: it is shuffled, and centred digits
         are shifted by up to 2 pixels.
+
+        Args:
+            load: function that loads the splits.
+            parts: a number that divides the batch size; so few images are left out
+                that it divides every batch to train on and to validate.
         """
         limit, size = self.settings["limit"], self.settings["batch_size"]
         try:
-            train, *others = (part.take(limit or -1) for part in load())
+            train, validation, *tests = (part.take(limit or -1) for part in load())
         except FileNotFoundError as error:
             sys.exit(str(error))
+        train, validation = (
+            part.take(len(part) // parts * parts) for part in (train, validation)
+        )
         self.images = len(train)
         train = train.shuffle(10_000, self.seed)
         if self.settings["dataset"] in DIGITS:
             train = datasets.random_shift(train, 2, self.seed)
-        return train.batch(size).prefetch(2), *(part.batch(size) for part in others)
+        others = (part.batch(size) for part in (validation, *tests))
+        return train.batch(size).prefetch(2), *others
 
     def fit(self, model, train, validation, epochs, others=(), **best):
         """Trains a compiled model, or goes on with the one in the folder.

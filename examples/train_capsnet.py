@@ -8,11 +8,11 @@ saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
-import keras
 import numpy as np
+from networks import capsnet
 from runs import DIGITS, arguments, begin, load, positive
 
-from keras_capsules import losses, metrics, models, plotting, routing
+from keras_capsules import plotting, routing
 
 parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
@@ -22,28 +22,17 @@ args = parser.parse_args()
 
 run = begin(args, "capsnet")
 
-# Data: images from 0 to 1.
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
 )
-image_shape = tuple(train.element_spec[0].shape[1:])
-
-# Model: the sizes of the paper are the defaults.
 objects = 2 if args.dataset == "multi_mnist" else 1
-model = models.CapsNet(
-    image_shape,
+model = capsnet(
+    image_shape=tuple(train.element_spec[0].shape[1:]),
     classes=10,
+    steps=args.epochs * len(train),
     routing=routing.DynamicRouting(args.iterations, args.loop),
-    decoder_units=None if args.no_reconstruction else (512, 1024),
     objects=objects,
-)
-learning_rate = keras.optimizers.schedules.ExponentialDecay(
-    0.001, decay_steps=args.epochs * len(train), decay_rate=0.05
-)
-model.compile(
-    keras.optimizers.Adam(learning_rate),
-    loss=losses.MarginLoss(),
-    metrics=["accuracy" if objects == 1 else metrics.ExactMatch(name="accuracy")],
+    **({"decoder_units": None} if args.no_reconstruction else {}),
 )
 run.fit(model, train, validation, args.epochs)
 

@@ -24,6 +24,9 @@ class Checkpoint(keras.callbacks.Callback):
     - `last.keras`: the model, its optimizer and the history so far;
     - `best.keras`: the model of the best epoch.
 
+    Of a training in several processes (`keras.distribution`) only the first writes;
+    all of them can `load`, from a directory that they share.
+
     Args:
         directory: where the files go; made if it is missing.
         monitor: the quantity of `logs` that marks the best epoch.
@@ -124,8 +127,9 @@ class Checkpoint(keras.callbacks.Callback):
                 "lost. Pass its `history`, as `Checkpoint.load` returns it, to go on, "
                 f"or choose another directory. Received: directory={self.directory}"
             )
-        for path in self.directory.glob("unfinished-*"):
-            path.unlink()
+        if is_first_process():
+            for path in self.directory.glob("unfinished-*"):
+                path.unlink()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -140,11 +144,12 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "seconds": seconds}
         row |= {name: float(value) for name, value in logs.items()}
         history = [*self.history, row]
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if row is min(history, key=self._rank):
-            self._save("best.keras", history)
-        # Last, for it is what says that the epoch is over.
-        self._save("last.keras", history)
+        if is_first_process():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if row is min(history, key=self._rank):
+                self._save("best.keras", history)
+            # Last, for it is what says that the epoch is over.
+            self._save("last.keras", history)
         self.history = history
 
     def _rank(self, row):
@@ -168,10 +173,36 @@ class Checkpoint(keras.callbacks.Callback):
     def _save(self, name, history):
         path = self.directory / name
         unfinished = path.with_name(f"unfinished-{name}")
-        self.model.save(unfinished)
+        # Keras saves with the help of variables that the other processes don't make.
+        distribution = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            self.model.save(unfinished)
+        finally:
+            keras.distribution.set_distribution(distribution)
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr(_HISTORY, json.dumps(history))
         os.replace(unfinished, path)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of a training.
+
+    Returns:
+        False in all processes but the first that `keras.distribution` joins, which
+        it does on JAX; true elsewhere.
+
+    Example:
+
+    >>> from keras_capsules import callbacks
+    >>> callbacks.is_first_process()
+    True
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return jax.process_index() == 0
 
 
 def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) -> None:

@@ -1,0 +1,114 @@
+"""Trains a network in several processes, on one machine or on many, with JAX.
+
+    python examples/train_distributed.py --coordinator localhost:4000 \\
+        --processes 2 --process 0 &
+    python examples/train_distributed.py --coordinator localhost:4000 \\
+        --processes 2 --process 1
+    srun python examples/train_distributed.py --network matrix_capsnet
+
+Each process is given its part of every batch and uses all accelerators that it sees;
+after each batch all have the same weights. Slurm, Open MPI and TPU pods say themselves
+who takes part; elsewhere three flags do. All processes share the output folder. The
+first writes into it, what train_capsnet.py and train_matrix_capsnet.py do; the others
+are silent.
+
+When a process is lost the others stop. --resume, with as many processes as you like,
+goes on after the last finished epoch.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from watching import watched
+
+ADVICE = """When one process stops, all of them do.
+Start them again with --resume to go on after the last finished epoch."""
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
+def main():
+    import jax
+    import keras
+    import numpy as np
+    from jax.experimental import multihost_utils
+    from networks import capsnet, matrix_capsnet
+    from runs import DIGITS, TOYS, Run, arguments, load
+
+    from keras_capsules import plotting
+
+    parser = arguments(__doc__, "distributed_NETWORK", [*DIGITS, *TOYS])
+    add = parser.add_argument
+    add("--network", choices=["capsnet", "matrix_capsnet"], default="capsnet")
+    add("--coordinator", help="HOST:PORT where process 0 is reached")
+    add("--processes", type=int, help="how many take part")
+    add("--process", type=int, help="the number of this one, from 0")
+    args = parser.parse_args()
+    if keras.backend.backend() != "jax":
+        parser.error("several processes need JAX: set KERAS_BACKEND=jax")
+
+    # As keras.distribution.initialize does it, which gives a lost process 100 s.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        args.coordinator,
+        args.processes,
+        args.process,
+        heartbeat_timeout_seconds=15,
+        shutdown_timeout_seconds=3600,  # the first process tests and draws
+    )
+    process, processes = jax.process_index(), jax.process_count()
+    devices = jax.device_count()
+    if args.batch_size % devices:
+        parser.error(
+            f"--batch-size must be a multiple of the {devices} devices. "
+            f"Received: {args.batch_size}"
+        )
+    if process > 0:
+        sys.stdout = open(os.devnull, "w")
+    print(f"{processes} processes with {devices} devices")
+
+    name = f"distributed_{args.network}_{args.dataset.replace('/', '_')}"
+    names = ("network", "dataset", "limit", "batch_size", "seed")
+    settings = {name: getattr(args, name) for name in names}
+    run = Run(args.output or Path("runs") / name, settings, args.resume)
+    multihost_utils.assert_equal(
+        len(run.history), "All processes must share the folder --output."
+    )
+    keras.config.set_dtype_policy(args.precision)
+
+    # Each process gets its part of every batch.
+    train, validation, test = run.batches(
+        lambda: load(args.dataset, args.data_dir, run.seed), parts=devices
+    )
+    parts = (
+        batches.map(lambda x, y: (x[process::processes], y[process::processes]))
+        for batches in (train, validation)
+    )
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(auto_shard_dataset=False)
+    )
+    image_shape = tuple(train.element_spec[0].shape[1:])
+    classes = 10 if args.dataset in DIGITS else 5
+    steps = args.epochs * len(train)
+    if args.network == "capsnet":
+        model, others = capsnet(image_shape, classes, steps), []
+    else:
+        model, margin = matrix_capsnet(image_shape, classes, "small", 3, steps)
+        others = [margin]
+    run.fit(model, *parts, args.epochs, others, monitor="val_accuracy", mode="max")
+    if process > 0:
+        return
+
+    # Results of the best epoch, from the first process alone.
+    keras.distribution.set_distribution(None)
+    model, results = run.test(test)
+    pictures = {}
+    if args.network == "capsnet":
+        examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
+        pictures["reconstructions"] = plotting.reconstructions(model, examples, labels)
+    results |= {"processes": processes, "devices": devices}
+    run.report(model, results, pictures)
+
+
+watched(main, ADVICE)

@@ -1,0 +1,151 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_capsules.callbacks import Checkpoint
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# The script with a network that XLA compiles quickly; what each process has learned
+# is kept.
+PROGRAM = f"""
+import os, runpy, sys
+sys.path.insert(0, {str(EXAMPLES)!r})
+if "KERAS_CAPSULES_WATCHED" in os.environ:
+    import functools, jax, numpy as np
+    from keras_capsules import models
+    models.CapsNet = functools.partial(
+        models.CapsNet, filters=4, kernel_size=5, primary_capsules=2,
+        primary_pose_shape=4, class_pose_shape=6, decoder_units=(8,))
+    import runs
+    fit = runs.Run.fit
+    def fit_and_keep(self, model, *args, **kwargs):
+        fit(self, model, *args, **kwargs)
+        np.savez(f"weights_{{jax.process_index()}}.npz", *model.get_weights())
+    runs.Run.fit = fit_and_keep
+runpy.run_path({str(EXAMPLES / "train_distributed.py")!r}, run_name="__main__")
+"""
+SMALL = ("--limit", "40", "--batch-size", "16", "--output", "run")
+SECONDS = 240
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="several processes need JAX"
+)
+
+
+@contextmanager
+def free_port():
+    """A port that no other test is given, and that a server can use nevertheless."""
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind(("localhost", 0))
+        yield reservation.getsockname()[1]
+
+
+@contextmanager
+def started(folder, processes, *options):
+    """The processes of one training; none of them is left behind."""
+    with free_port() as port:
+        group = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-u", "-c", PROGRAM, *SMALL),
+                    *("--coordinator", f"localhost:{port}", "--process", str(process)),
+                    *("--processes", str(processes), *options),
+                ],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for process in range(processes)
+        ]
+        try:
+            yield group
+        finally:
+            for process in group:
+                process.kill()
+                process.communicate()
+
+
+def run(folder, processes, *options):
+    folder.mkdir(exist_ok=True)
+    with started(folder, processes, *options) as group:
+        results = [process.communicate(timeout=SECONDS) for process in group]
+        codes = [process.returncode for process in group]
+    assert codes == [0] * processes, results
+    return results
+
+
+def weights(folder, process):
+    with np.load(folder / f"weights_{process}.npz") as file:
+        return [file[name] for name in file]
+
+
+def child_of(process):
+    """The process that trains; the one that was started watches it."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    return int(found.stdout)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, 1, "--epochs", "2")
+    (output, _), (silent, _) = run(two, 2, "--epochs", "2")
+    assert "2 processes with 2 devices" in output and "Epoch 2/2" in output
+    assert "Epoch" not in silent
+
+    for a, b, c in zip(weights(two, 0), weights(two, 1), weights(one, 0), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, atol=1e-3)
+    for a, b in zip(
+        Checkpoint.history_of(one / "run"),
+        Checkpoint.history_of(two / "run"),
+        strict=True,
+    ):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+    metrics = json.loads((two / "run" / "metrics.json").read_text())
+    assert metrics["processes"] == metrics["devices"] == metrics["epochs"] == 2
+    assert {path.name for path in (two / "run").iterdir()} == {
+        *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
+        *("curves.png", "reconstructions.png"),
+    }
+
+
+def test_when_a_process_is_killed_the_other_stops_and_one_alone_resumes(tmp_path):
+    odd = ("--limit", "41")
+    with started(tmp_path, 2, "--epochs", "999", *odd) as group:
+        while "Epoch 3/999" not in (line := group[0].stdout.readline()):
+            assert line, group[0].communicate()
+        os.kill(child_of(group[1]), signal.SIGKILL)
+        for process, reason in zip(group, ("", " by SIGKILL"), strict=True):
+            _, errors = process.communicate(timeout=SECONDS)
+            assert process.returncode == 1
+            assert re.search(rf"^Stopped{reason}.*When one process stops", errors, re.M)
+            assert errors.endswith("go on after the last finished epoch.\n")
+    done = len(Checkpoint.history_of(tmp_path / "run"))
+    assert done >= 2
+    epochs = ("--epochs", str(done + 1))
+    ((output, _),) = run(tmp_path, 1, "--resume", *epochs, *odd)
+    assert f"Going on after epoch {done}." in output
+    assert len(Checkpoint.history_of(tmp_path / "run")) == done + 1
+
+
+def test_a_batch_that_can_not_be_divided(tmp_path):
+    with started(tmp_path, 2, "--batch-size", "15") as group:
+        for process in group:
+            _, errors = process.communicate(timeout=SECONDS)
+            assert process.returncode == 2
+            assert "--batch-size must be a multiple of the 2 devices" in errors
+    assert not list(tmp_path.iterdir())
