@@ -274,4 +274,4 @@ class Run:
         results |= {"files": f"{self.output}: {files}", "SavedModel": saved}
         for key, value in results.items():
             text = f"{value:.4f}" if isinstance(value, float) else value
-            print(f"{key:>18}  {text}")
+            print(f"{key:>21}  {text}")

@@ -62,6 +62,11 @@ class Classifier(keras.Model):
         self.classes = arguments.positive_integer("classes", classes)
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
 
+    def build_from_config(self, config):
+        # Keras Tuner asks for it of networks that were built when they were made.
+        if not self.built:
+            super().build_from_config(config)
+
     def compute_output_shape(self, input_shape):
         return {"scores": (input_shape[0], self.classes)}
 

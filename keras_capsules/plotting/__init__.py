@@ -6,6 +6,7 @@ from keras_capsules.plotting.curves import curves
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
+from keras_capsules.plotting.trials import trials
 from keras_capsules.plotting.viewpoints import viewpoint_errors
 from keras_capsules.plotting.vote_distances import vote_distances
 
@@ -16,6 +17,7 @@ __all__ = [
     "objects_apart",
     "pose_tweaks",
     "reconstructions",
+    "trials",
     "viewpoint_errors",
     "vote_distances",
 ]

@@ -25,17 +25,20 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
     return figure, axes
 
 
-def charts(columns: int, height: float = 3.5) -> tuple[Figure, np.ndarray]:
+def charts(
+    columns: int, height: float = 3.5, width: float = 5.0
+) -> tuple[Figure, np.ndarray]:
     """A figure of a row of empty charts.
 
     Args:
         columns: number of charts.
         height: of the figure, in inches.
+        width: of a chart, in inches.
 
     Returns:
         The figure and its axes, `(columns,)`.
     """
-    figure = Figure(figsize=(5 * columns, height), layout="constrained", dpi=120)
+    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=120)
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -1,0 +1,57 @@
+from matplotlib.figure import Figure
+
+from keras_capsules.plotting.panels import charts
+
+
+def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
+    """Draws the trials of a search against each setting that was searched over.
+
+    The more epochs a trial was trained for, the larger its dot. The best has a star.
+
+    Args:
+        found: a dict for each trial: its settings by their names, `epochs` and its
+            score, of which the highest is the best.
+        score: name of the score.
+
+    Returns:
+        The figure, with a panel for each setting.
+
+    Raises:
+        ValueError: there are no trials, or they have no settings or no score.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> found = [{"routing": "em", "iterations": 2, "epochs": 1, "val_accuracy": 0.8},
+    ...          {"routing": "dynamic", "iterations": 3, "epochs": 3,
+    ...           "val_accuracy": 0.9}]
+    >>> len(plotting.trials(found).axes)
+    2
+    """
+    settings = [name for name in (found or [{}])[0] if name not in ("epochs", score)]
+    if not settings or not all({score, "epochs"} <= trial.keys() for trial in found):
+        raise ValueError(
+            f"Argument `found` must hold trials with settings, epochs and {score}. "
+            f"Received: found={found!r}"
+        )
+    best = max(found, key=lambda trial: trial[score])
+    scores = [trial[score] for trial in found]
+    most = max(trial["epochs"] for trial in found)
+    sizes = [10 + 70 * trial["epochs"] / most for trial in found]
+    figure, axes = charts(len(settings), height=3.5, width=3)
+    for axis, setting in zip(axes, settings, strict=True):
+        values = [trial[setting] for trial in found]
+        if isinstance(values[0], float):
+            if min(values) > 0 and max(values) > 10 * min(values):
+                axis.set_xscale("log")
+        else:
+            choices = sorted(set(values))
+            axis.set_xticks(range(len(choices)), choices)
+            axis.set_xlim(-0.5, len(choices) - 0.5)
+            values = [choices.index(value) for value in values]
+        axis.scatter(values, scores, sizes, alpha=0.5, edgecolors="none")
+        place = values[found.index(best)]
+        axis.plot(place, best[score], "*", ms=14, color="tab:orange")
+        axis.set(xlabel=setting.replace("_", " "))
+    axes[0].set_ylabel(score.replace("_", " "))
+    return figure
