@@ -65,7 +65,7 @@ def main():
             f"Received: {args.batch_size}"
         )
     if process > 0:
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"{processes} processes with {devices} devices")
 
     name = f"distributed_{args.network}_{args.dataset.replace('/', '_')}"

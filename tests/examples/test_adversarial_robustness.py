@@ -1,30 +1,14 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import keras
-import pytest
+import scripts
 from helpers import small_capsnet
 
 from keras_capsules import models
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "adversarial_robustness.py"
-
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the attacks are tested on each backend, the script once",
-)
-
 
 def run(folder, *options):
     networks = ("--capsules", "capsules.keras", "--cnn", "cnn.keras")
-    return subprocess.run(
-        [sys.executable, SCRIPT, *networks, *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    return scripts.run(folder, "adversarial_robustness.py", *networks, *options)
 
 
 def test_a_whole_run(tmp_path):

@@ -1,16 +1,11 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import keras
 import pytest
+import scripts
 
 from keras_capsules.callbacks import Checkpoint
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAM = f"""
-import runpy, sys
+TOYS = """
 import numpy as np, tensorflow as tf
 from keras_capsules import datasets
 
@@ -25,25 +20,12 @@ def viewpoint_split(name, novel, data_dir, seed):
     ))
 
 datasets.viewpoint_split = viewpoint_split
-sys.path.insert(0, {str(EXAMPLES)!r})
-runpy.run_path({str(EXAMPLES / "novel_viewpoints.py")!r}, run_name="__main__")
 """
 
 
 def run(folder, *options):
     small = ("--novel", "elevation", "--batch-size", "8", "--output", "run")
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *small, *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-
-
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the networks are tested on each backend, the script once",
-)
+    return scripts.run(folder, "novel_viewpoints.py", *small, *options, before=TOYS)
 
 
 def test_a_whole_run(tmp_path):

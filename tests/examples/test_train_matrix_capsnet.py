@@ -1,28 +1,16 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import pytest
+import scripts
 
 from keras_capsules import models
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "train_matrix_capsnet.py"
 
-
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="XLA compiles the network for a minute"
-)
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ("--epochs", "1", "--iterations", "2", "--output", "run")
-    result = subprocess.run(
-        [sys.executable, SCRIPT, *small, *options],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    result = scripts.run(tmp_path, "train_matrix_capsnet.py", *small, *options)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {

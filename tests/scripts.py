@@ -1,0 +1,48 @@
+"""Runs the examples as a user does, with networks that every backend trains quickly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SECONDS = 300
+
+_PROGRAM = """
+import functools, runpy, sys
+sys.path.insert(0, {examples!r})
+from keras_capsules import models
+
+def matrix_capsnet(image_shape, classes, config, make=models.MatrixCapsNet, **kwargs):
+    return make(image_shape, classes, (6, 2, 3, 3), **kwargs)
+
+models.MatrixCapsNet = matrix_capsnet
+models.CapsNet = functools.partial(
+    models.CapsNet, filters=4, kernel_size=5, primary_capsules=2, primary_pose_shape=4,
+    class_pose_shape=6, decoder_units=(8,))
+models.BaselineCNN = functools.partial(models.BaselineCNN, filters=(4, 4), units=8)
+{before}
+runpy.run_path({examples!r} + {script!r}, run_name="__main__")
+"""
+
+
+def command(script, *options, before=""):
+    """What starts a script.
+
+    Args:
+        script: name of its file.
+        *options: what stands behind it.
+        before: lines that run before it.
+    """
+    examples = f"{Path(__file__).parents[1] / 'examples'}/"
+    program = _PROGRAM.format(examples=examples, script=script, before=before)
+    return [sys.executable, "-u", "-c", program, *options]
+
+
+def run(folder, script, *options, before=""):
+    """Runs a script in a folder to its end; what it printed, errors apart."""
+    return subprocess.run(
+        command(script, *options, before=before),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
