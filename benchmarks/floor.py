@@ -42,10 +42,12 @@ def measure_part(part: str) -> dict:
         x = ops.ones((2**26,))
         run, _ = measure.forward_and_step(lambda x: x + 1.0, [x])
         return {"gb_per_second": 2 * 4 * 2**26 / measure.median_ms(run) / 1e6}
-    if part == "matrix product":
-        x = ops.ones((2048, 2048))
+    if part.startswith("matrix product"):
+        size = 2048 if measure.device() == "cpu" else 8192
+        dtype = "bfloat16" if "bfloat16" in part else "float32"
+        x = ops.ones((size, size), dtype)
         run, _ = measure.forward_and_step(ops.matmul, [x, x])
-        return {"gflops": 2 * 2048**3 / measure.median_ms(run) / 1e6}
+        return {"gflops": 2 * size**3 / measure.median_ms(run) / 1e6}
     # With one block the gradient would find the votes of the forward pass.
     blocks = 2 if part in ("forward", "step") else 1
     forward, step = measure.forward_and_step(*_part(part, blocks))
@@ -111,6 +113,7 @@ def _normal(*shape):
 
 
 def report(results: list) -> None:
+    """Prints a table of the parts that were measured, of one backend."""
     bandwidth = measure.median(results, "gb_per_second", part="bandwidth")
     rate = measure.median(results, "gflops", part="matrix product")
     measured = {part: measure.median(results, "ns", part=part) for part in PARTS}

@@ -72,6 +72,8 @@ def fresh(function: Callable, task: dict) -> dict:
     name = module.__spec__.name if module.__name__ == "__main__" else module.__name__
     call = json.dumps([name, function.__name__, task])
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    if "backend" in task:
+        environment["KERAS_BACKEND"] = task["backend"]
     process = subprocess.run(
         [sys.executable, "-c", WORKER, call],
         cwd=ROOT,
@@ -98,6 +100,48 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 
+def device() -> str:
+    """The name of what Keras computes on, "cpu" for the processor."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        details = map(tf.config.experimental.get_device_details, devices)
+        return next((d.get("device_name", "gpu") for d in details), "cpu")
+    if backend == "jax":
+        import jax
+
+        return jax.local_devices()[0].device_kind
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def device_memory() -> float:
+    """The most memory that was used so far where Keras computes, in MB."""
+    import keras
+
+    if device() == "cpu":
+        return peak_memory()
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    elif backend == "jax":
+        import jax
+
+        peak = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
+    else:
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
+    return peak / 2**20
+
+
 def median_ms(function: Callable, seconds: float = 6.0, times: int = 15) -> float:
     """Median time of a call in milliseconds, after one that does not count."""
     function()
@@ -110,7 +154,10 @@ def median_ms(function: Callable, seconds: float = 6.0, times: int = 15) -> floa
 
 
 def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callable]:
-    """The function, and its value with all gradients, compiled where that is usual."""
+    """The function, and its value with all gradients, compiled where that is usual.
+
+    Both wait until the last number is there.
+    """
     import keras
 
     def total(*inputs):
@@ -132,7 +179,13 @@ def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callab
                 value = total(*inputs)
             return tape.gradient(value, inputs)
 
-        return lambda: forward(*inputs), lambda: step(*inputs)
+        def waited(function):
+            found = function(*inputs)
+            if device() != "cpu":
+                tf.test.experimental.sync_devices()
+            return found
+
+        return lambda: waited(forward), lambda: waited(step)
     if backend == "jax":
         import jax
 
@@ -144,11 +197,16 @@ def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callab
 
     leaves = [x.detach().requires_grad_() for x in inputs]
 
+    def waited(found):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return found
+
     def forward():
         with torch.no_grad():
-            function(*inputs)
+            waited(function(*inputs))
 
-    return forward, lambda: torch.autograd.grad(total(*leaves), leaves)
+    return forward, lambda: waited(torch.autograd.grad(total(*leaves), leaves))
 
 
 def median(results: list, name: str, **task) -> float | None:

@@ -78,7 +78,7 @@ name = os.environ.get("KERASTUNER_TUNER_ID", "chief")
 worker = "chief" not in name
 
 output = args.output or Path("runs") / f"tune_capsnet_{args.dataset}"
-if (output / "search").exists() and not (args.resume or worker):
+if (output / "search" / "oracle.json").exists() and not (args.resume or worker):
     print(
         f"{output} holds a search: add --resume, or choose another --output",
         file=sys.stderr,

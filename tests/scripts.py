@@ -1,7 +1,10 @@
 """Runs the examples as a user does, with networks that every backend trains quickly."""
 
+import os
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 300
@@ -46,3 +49,42 @@ def run(folder, script, *options, before=""):
         text=True,
         timeout=SECONDS,
     )
+
+
+@contextmanager
+def free_port():
+    """A port that nobody else is given, though a server can use it."""
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind(("localhost", 0))
+        yield reservation.getsockname()[1]
+
+
+@contextmanager
+def started(folder, *commands, environments=None):
+    """Processes that run at the same time; none of them is left behind.
+
+    Args:
+        folder: where they run.
+        *commands: what starts each of them.
+        environments: more environment variables of each of them.
+    """
+    group = [
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command, environment in zip(
+            commands, environments or [{}] * len(commands), strict=True
+        )
+    ]
+    try:
+        yield group
+    finally:
+        for process in group:
+            process.kill()
+            process.communicate()

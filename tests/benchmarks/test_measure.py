@@ -73,7 +73,9 @@ def test_forward_and_step_run():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(slope), [8.0] * 3)
 
 
-@pytest.mark.parametrize("name", ["routing", "training", "scaling", "floor"])
+@pytest.mark.parametrize(
+    "name", ["routing", "training", "scaling", "floor", "accelerator"]
+)
 def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     figures = ("forward_ms", "step_ms", "forward_mb", "step_mb", "process_mb")

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from contextlib import contextmanager
 
@@ -32,40 +31,21 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextmanager
-def free_port():
-    """A port that no other test is given, and that a server can use nevertheless."""
-    with socket.socket() as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reservation.bind(("localhost", 0))
-        yield reservation.getsockname()[1]
-
-
-@contextmanager
 def started(folder, processes, *options):
-    """The processes of one training; none of them is left behind."""
-    with free_port() as port:
-        group = [
-            subprocess.Popen(
-                scripts.command(
-                    "train_distributed.py",
-                    *SMALL,
-                    *("--coordinator", f"localhost:{port}", "--process", str(process)),
-                    *("--processes", str(processes), *options),
-                    before=KEEP,
-                ),
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+    """The processes of one training."""
+    with scripts.free_port() as port:
+        commands = (
+            scripts.command(
+                "train_distributed.py",
+                *SMALL,
+                *("--coordinator", f"localhost:{port}", "--process", str(process)),
+                *("--processes", str(processes), *options),
+                before=KEEP,
             )
             for process in range(processes)
-        ]
-        try:
+        )
+        with scripts.started(folder, *commands) as group:
             yield group
-        finally:
-            for process in group:
-                process.kill()
-                process.communicate()
 
 
 def run(folder, processes, *options):

@@ -1,0 +1,130 @@
+"""What a machine with a GPU makes of the package, on every backend that it has.
+
+    python -m benchmarks.accelerator
+
+Golden values on the device, a step of routing against its floor, and `model.fit` over
+batch sizes and precisions: images per second, peak memory, and what share of the
+measured rate of matrix products a step comes to. It needs neither TensorFlow nor data;
+without a GPU it measures the processor.
+"""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+from benchmarks import floor, measure, training
+
+BACKENDS = ("tensorflow", "jax", "torch")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+BATCHES = (64, 256, 1024)
+PARTS = ("bandwidth", "matrix product", "matrix product, bfloat16", *floor.PARTS)
+# Multiplications and additions for an image of 28×28 pixels, layer by layer.
+OPERATIONS = {
+    "CapsNet": 2
+    * (
+        20 * 20 * (9 * 9 * 1) * 256
+        + 6 * 6 * (9 * 9 * 256) * 256
+        + 1152 * 10 * (8 * 16)
+        + (160 * 512 + 512 * 1024 + 1024 * 784)
+    ),
+    "MatrixCapsNet": 2
+    * (
+        12 * 12 * (5 * 5 * 1) * 64
+        + 12 * 12 * 64 * (8 * 17)
+        + 5 * 5 * (3 * 3 * 8) * 16 * (4 * 4 * 4)
+        + 3 * 3 * (3 * 3 * 16) * 16 * (4 * 4 * 4)
+        + 3 * 3 * 16 * 10 * (4 * 5 * 4)
+    ),
+}
+# What a device rounds to half precision unasked is off: golden values are for float32.
+EXACT = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+
+
+def measure_golden() -> dict:
+    """How many of the tests that compare with golden values pass."""
+    folders = (f"tests/{name}" for name in ("ops", "routing", "layers", "losses"))
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "golden", *folders],
+        cwd=measure.ROOT,
+        env={**os.environ, **EXACT},
+        capture_output=True,
+        text=True,
+    )
+    passed = re.search(r"(\d+) passed", result.stdout)
+    if passed is None:
+        raise RuntimeError(result.stdout + result.stderr)
+    failed = re.search(r"(\d+) failed", result.stdout)
+    return {"passed": int(passed[1]), "failed": int(failed[1]) if failed else 0}
+
+
+def measure_backend(backend: str, what: str, **task) -> dict:
+    """One figure on one backend, which `measure.fresh` has made Keras's."""
+    functions = {
+        "golden": measure_golden,
+        "floor": floor.measure_part,
+        "training": training.measure_training,
+    }
+    return {"device": measure.device(), **functions[what](**task)}
+
+
+def report(results: list) -> None:
+    for backend in BACKENDS:
+        found = [result for result in results if result["backend"] == backend]
+        if not found:
+            continue
+        print(f"\n{backend} on {found[0].get('device')}")
+        for result in found:
+            if "passed" in result:
+                print("golden values: {passed} pass, {failed} fail".format(**result))
+        if any(result["what"] == "floor" for result in found):
+            floor.report(found)
+        rows = [_row(found, result) for result in found if result["what"] == "training"]
+        rows = [row for index, row in enumerate(rows) if row not in rows[:index]]
+        if rows:
+            header = "network, precision, batch, images/s, peak MB, matrix rate"
+            measure.show(header.split(", "), rows)
+
+
+def _row(found, result):
+    task = {name: result[name] for name in ("network", "precision", "batch")}
+    speed = measure.median(found, "images_per_second", **task)
+    memory = measure.median(found, "process_mb", **task)
+    low = "" if task["precision"] == "float32" else ", bfloat16"
+    rate = measure.median(found, "gflops", part=f"matrix product{low}")
+    share = None
+    if speed and rate:
+        share = 100.0 * 3.0 * OPERATIONS[task["network"]] * speed / (1e9 * rate)
+    figures = measure.number(speed), measure.number(memory)
+    return [*task.values(), *figures, measure.number(share, ".1f", " %")]
+
+
+def tasks(backends: list[str]) -> list[dict]:
+    found = []
+    for backend in backends:
+        found.append({"backend": backend, "what": "golden"})
+        found += [{"backend": backend, "what": "floor", "part": x} for x in PARTS]
+        found += [
+            {
+                **{"backend": backend, "what": "training", "routing": "ours"},
+                **{"network": network, "precision": precision, "batch": batch},
+            }
+            for network in OPERATIONS
+            for precision in PRECISIONS
+            for batch in BATCHES
+        ]
+    return found
+
+
+def main() -> None:
+    options = measure.arguments(__doc__.splitlines()[0], "accelerator")
+    backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    # This process measures nothing, but it can't import a Keras without a backend.
+    if os.environ.get("KERAS_BACKEND") not in backends:
+        os.environ["KERAS_BACKEND"] = backends[0]
+    report(measure.run(measure_backend, tasks(backends), options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+import json
+import signal
+
+import keras
+import scripts
+
+from keras_capsules import models
+
+SCRIPT = "tune_capsnet.py"
+SMALL = ("--limit", "48", "--batch-size", "16", "--epochs", "3", "--output", "run")
+# What Hyperband does with 3 epochs: it trains 3 networks for an epoch, the best of them
+# for 3, and 2 more for 3.
+TRIALS = 6
+
+
+def check(folder, output):
+    trials = json.loads((folder / "run" / "search.json").read_text())
+    assert len(trials) == TRIALS and f"{TRIALS} trials, the best of them" in output
+    scores = [trial["val_accuracy"] for trial in trials]
+    assert scores == sorted(scores, reverse=True)
+    assert f"{scores[0]:.4f}" in output
+    assert [trial["epochs"] for trial in trials].count(3) == 3
+
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == 3
+    winner = {name: metrics[name] for name in ("routing", "iterations", "pose_size")}
+    assert winner.items() <= trials[0].items()
+    model = keras.saving.load_model(folder / "run" / "best.keras")
+    assert isinstance(model, models.CapsNet)
+    assert model.digit.pose_shape == winner["pose_size"]
+    assert model.digit.routing.iterations == winner["iterations"]
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert {"trials.png", "curves.png", "reconstructions.png"} <= names
+    exported = folder / "saved_models" / "run" / "1"
+    assert exported.exists() == (keras.backend.backend() == "tensorflow")
+
+
+def test_a_search_is_killed_and_resumed(tmp_path):
+    with scripts.started(tmp_path, scripts.command(SCRIPT, *SMALL)) as (process,):
+        while "Running Trial #3" not in (line := process.stdout.readline()):
+            assert line, process.communicate()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    refused = scripts.run(tmp_path, SCRIPT, *SMALL)
+    assert refused.returncode == 2
+    assert "run holds a search: add --resume" in refused.stderr
+    result = scripts.run(tmp_path, SCRIPT, *SMALL, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert "Running Trial #2" not in result.stdout
+    check(tmp_path, result.stdout)
+
+
+def test_a_chief_and_two_workers(tmp_path):
+    names = ("chief", "worker1", "worker2")
+    with scripts.free_port() as port:
+        address = {
+            "KERASTUNER_ORACLE_IP": "localhost",
+            "KERASTUNER_ORACLE_PORT": str(port),
+        }
+        commands = [scripts.command(SCRIPT, *SMALL)] * len(names)
+        environments = [{**address, "KERASTUNER_TUNER_ID": name} for name in names]
+        with scripts.started(tmp_path, *commands, environments=environments) as group:
+            results = [
+                process.communicate(timeout=scripts.SECONDS) for process in group
+            ]
+            assert [process.returncode for process in group] == [0, 0, 0], results
+    (output, _), *workers = results
+    check(tmp_path, output)
+    assert all("Epoch 1/" in printed for printed, _ in workers)
