@@ -188,8 +188,10 @@ class Run:
                 model, self.history = callbacks.Checkpoint.load(self.output, like=new)
             except ValueError as error:
                 sys.exit(f"Can't resume: {error}")
-            # Another number of epochs stretches the schedule.
-            model.optimizer.learning_rate = new.optimizer._learning_rate
+            # Another number of epochs stretches the schedule. In half precision it is
+            # that of the optimizer within the one that scales the loss.
+            optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
+            model.optimizer.learning_rate = optimizer._learning_rate
             print(f"Going on after epoch {len(self.history)}.")
         checkpoint = callbacks.Checkpoint(self.output, history=self.history, **best)
         try:

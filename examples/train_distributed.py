@@ -50,13 +50,19 @@ def main():
 
     # As keras.distribution.initialize does it, which gives a lost process 100 s.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        args.coordinator,
-        args.processes,
-        args.process,
-        heartbeat_timeout_seconds=15,
-        shutdown_timeout_seconds=3600,  # the first process tests and draws
-    )
+    try:
+        jax.distributed.initialize(
+            args.coordinator,
+            args.processes,
+            args.process,
+            heartbeat_timeout_seconds=15,
+            shutdown_timeout_seconds=3600,  # the first process tests and draws
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        sys.exit(
+            f"Can't join the other processes: {error} Pass --coordinator, --processes "
+            "and --process, or start under Slurm, Open MPI or on a TPU pod."
+        )
     process, processes = jax.process_index(), jax.process_count()
     devices = jax.device_count()
     if args.batch_size % devices:

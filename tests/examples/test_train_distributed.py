@@ -113,6 +113,14 @@ def test_when_a_process_is_killed_the_other_stops_and_one_alone_resumes(tmp_path
     assert len(Checkpoint.history_of(tmp_path / "run")) == done + 1
 
 
+def test_nobody_to_join(tmp_path):
+    result = scripts.run(tmp_path, "train_distributed.py")
+    assert result.returncode == 1
+    assert "Can't join the other processes" in result.stderr
+    assert "Pass --coordinator" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_batch_that_can_not_be_divided(tmp_path):
     with started(tmp_path, 2, "--batch-size", "15") as group:
         results = [process.communicate(timeout=scripts.SECONDS) for process in group]
