@@ -41,6 +41,12 @@ def main():
     parser = arguments(__doc__, "distributed_NETWORK", [*DIGITS, *TOYS])
     add = parser.add_argument
     add("--network", choices=["capsnet", "matrix_capsnet"], default="capsnet")
+    add(
+        "--config",
+        choices=["paper", "small"],
+        default="small",
+        help="of matrix_capsnet",
+    )
     add("--coordinator", help="HOST:PORT where process 0 is reached")
     add("--processes", type=int, help="how many take part")
     add("--process", type=int, help="the number of this one, from 0")
@@ -75,7 +81,7 @@ def main():
     print(f"{processes} processes with {devices} devices")
 
     name = f"distributed_{args.network}_{args.dataset.replace('/', '_')}"
-    names = ("network", "dataset", "limit", "batch_size", "seed")
+    names = ("network", "dataset", "config", "limit", "batch_size", "seed")
     settings = {name: getattr(args, name) for name in names}
     run = Run(args.output or Path("runs") / name, settings, args.resume)
     multihost_utils.assert_equal(
@@ -100,7 +106,7 @@ def main():
     if args.network == "capsnet":
         model, others = capsnet(image_shape, classes, steps), []
     else:
-        model, margin = matrix_capsnet(image_shape, classes, "small", 3, steps)
+        model, margin = matrix_capsnet(image_shape, classes, args.config, 3, steps)
         others = [margin]
     run.fit(model, *parts, args.epochs, others, monitor="val_accuracy", mode="max")
     if process > 0:

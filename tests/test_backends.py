@@ -189,7 +189,7 @@ for devices in (contextlib.nullcontext, two_devices):
             history = model.fit(
                 batches,
                 validation_data=batches,
-                epochs=3,
+                epochs=2,
                 verbose=0,
                 callbacks=[schedule] if network is small_matrix_capsnet else [],
             )

@@ -1,17 +1,12 @@
 import re
 from pathlib import Path
 
-import keras
 import numpy as np
-import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="XLA is slow with 9×9 kernels on a CPU"
-)
 def test_the_ten_lines_run():
     code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     scope = {}

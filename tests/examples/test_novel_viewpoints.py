@@ -1,5 +1,6 @@
 import json
 
+import keras
 import pytest
 import scripts
 
@@ -21,6 +22,11 @@ def viewpoint_split(name, novel, data_dir, seed):
 
 datasets.viewpoint_split = viewpoint_split
 """
+
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="XLA compiles its networks for a minute"
+)
 
 
 def run(folder, *options):
