@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # One release of PyTorch, so that every run of the tests means the same.
 TORCH ?= torch==2.13.0
-# A worker for each core; a file stays with one, which compiles its models once.
-PARALLEL = -n auto --dist loadfile
+# A worker for each core; a file stays with one, which compiles its models once. In the
+# order of their names the files that take long come early.
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# How TensorFlow and JAX, and how PyTorch say it of an accelerator.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhaustedError", "OutOfMemoryError")
 WORKER = """
 import json, sys
 from benchmarks import measure
@@ -81,7 +83,8 @@ def fresh(function: Callable, task: dict) -> dict:
         capture_output=True,
         text=True,
     )
-    if process.returncode == -signal.SIGKILL:
+    full = any(name in process.stderr for name in OUT_OF_MEMORY)
+    if process.returncode == -signal.SIGKILL or (process.returncode and full):
         return {"error": "out of memory"}
     if process.returncode:
         raise RuntimeError(f"{function.__name__}({task}) failed:\n{process.stderr}")

@@ -80,6 +80,7 @@ def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     figures = ("forward_ms", "step_ms", "forward_mb", "step_mb", "process_mb")
     figures += ("images_per_second", "extra_mb", "ns", "gb_per_second", "gflops")
+    figures += ("passed", "failed")
     monkeypatch.setattr(measure, "fresh", lambda *_: dict.fromkeys(figures, 64.0))
     for only, lines in (("", 6), ("nothing has this name", 0)):
         flags = ["--only", only, "--rounds", "1", "--output", str(tmp_path / "x.json")]
@@ -89,7 +90,10 @@ def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
         assert len(table) >= lines
 
 
-def test_what_runs_out_of_memory_is_told_apart(monkeypatch):
-    killed = subprocess.CompletedProcess([], returncode=-9, stdout="", stderr="")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: killed)
+@pytest.mark.parametrize(
+    ("code", "errors"), [(-9, ""), (1, "RESOURCE_EXHAUSTED: 80 GB")]
+)
+def test_what_runs_out_of_memory_is_told_apart(code, errors, monkeypatch):
+    ended = subprocess.CompletedProcess([], code, stdout="", stderr=errors)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
     assert measure.fresh(measure_sizes, {}) == {"error": "out of memory"}
