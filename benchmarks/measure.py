@@ -182,9 +182,11 @@ def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callab
                 value = total(*inputs)
             return tape.gradient(value, inputs)
 
+        asynchronous = device() != "cpu"
+
         def waited(function):
             found = function(*inputs)
-            if device() != "cpu":
+            if asynchronous:
                 tf.test.experimental.sync_devices()
             return found
 

@@ -115,12 +115,13 @@ class Run:
     """
 
     def __init__(self, output, settings, resume):
-        self.output, self.settings = output, settings
+        self.output, self.settings, self.resume = output, settings, resume
         settings_file = output / "settings.json"
         try:
             output.mkdir(parents=True, exist_ok=True)
             self.history = callbacks.Checkpoint.history_of(output)
-            kept = json.loads(settings_file.read_text()) if self.history else settings
+            begun = resume and settings_file.exists()
+            kept = json.loads(settings_file.read_text()) if begun else settings
         except (OSError, ValueError) as error:
             sys.exit(f"Can't use --output {output}: {error}")
         if self.history and not resume:
@@ -135,8 +136,6 @@ class Run:
                 {name: made.get(name) for name in changed} for made in (kept, settings)
             )
             sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
-        if resume and not self.history:
-            print(f"{output} holds no run to go on with: this one starts afresh.")
         if not self.history and callbacks.is_first_process():
             settings_file.write_text(json.dumps(settings))
         # A run that goes on must not see the order and the shifts of its first
@@ -193,6 +192,8 @@ class Run:
             optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
             model.optimizer.learning_rate = optimizer._learning_rate
             print(f"Going on after epoch {len(self.history)}.")
+        elif self.resume:
+            print(f"{self.output} holds no model to go on with: it starts afresh.")
         checkpoint = callbacks.Checkpoint(self.output, history=self.history, **best)
         try:
             model.fit(

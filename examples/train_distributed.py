@@ -6,11 +6,11 @@
         --processes 2 --process 1
     srun python examples/train_distributed.py --network matrix_capsnet
 
-Each process is given its part of every batch and uses all accelerators that it sees;
-after each batch all have the same weights. Slurm, Open MPI and TPU pods say themselves
-who takes part; elsewhere three flags do. All processes share the output folder. The
-first writes into it, what train_capsnet.py and train_matrix_capsnet.py do; the others
-are silent.
+Each process is given its part of every batch; after each batch all have the same
+weights. Slurm, Open MPI 4 and TPU pods say themselves who takes part, and there a
+process uses the GPU of its number on its machine; elsewhere three flags say it, and a
+process uses all GPUs. The output folder is shared by all processes. The first writes
+metrics.json, history.csv, pictures and the best model; the others are silent.
 
 When a process is lost the others stop. --resume, with as many processes as you like,
 goes on after the last finished epoch.
@@ -62,12 +62,11 @@ def main():
             args.processes,
             args.process,
             heartbeat_timeout_seconds=15,
-            shutdown_timeout_seconds=3600,  # the first process tests and draws
         )
     except (RuntimeError, TypeError, ValueError) as error:
         sys.exit(
             f"Can't join the other processes: {error} Pass --coordinator, --processes "
-            "and --process, or start under Slurm, Open MPI or on a TPU pod."
+            "and --process, or start under Slurm, Open MPI 4 or on a TPU pod."
         )
     process, processes = jax.process_index(), jax.process_count()
     devices = jax.device_count()
@@ -89,10 +88,14 @@ def main():
     )
     keras.config.set_dtype_policy(args.precision)
 
+    def splits():
+        return load(args.dataset, args.data_dir, run.seed)
+
+    if process == 0:
+        splits()  # what has to be downloaded or rendered is so by one process
+    multihost_utils.sync_global_devices("data")
     # Each process gets its part of every batch.
-    train, validation, test = run.batches(
-        lambda: load(args.dataset, args.data_dir, run.seed), parts=devices
-    )
+    train, validation, test = run.batches(splits, parts=devices)
     parts = (
         batches.map(lambda x, y: (x[process::processes], y[process::processes]))
         for batches in (train, validation)
@@ -109,10 +112,11 @@ def main():
         model, margin = matrix_capsnet(image_shape, classes, args.config, 3, steps)
         others = [margin]
     run.fit(model, *parts, args.epochs, others, monitor="val_accuracy", mode="max")
-    if process > 0:
-        return
 
     # Results of the best epoch, from the first process alone.
+    jax.distributed.shutdown()
+    if process > 0:
+        return
     keras.distribution.set_distribution(None)
     model, results = run.test(test)
     pictures = {}

@@ -13,7 +13,8 @@ says what to try, workers try it, and all share the output folder:
 The output folder gets search.json, trials.png and, of the winner, what
 train_capsnet.py writes; saved_models/ gets a SavedModel. Stop it whenever you like:
 --resume goes on with the trials that were under way. A worker that is lost is waited
-for: start it again under its name.
+for: start it again under its name. Have a data set downloaded before many processes ask
+for it.
 """
 
 import json
@@ -78,14 +79,16 @@ name = os.environ.get("KERASTUNER_TUNER_ID", "chief")
 worker = "chief" not in name
 
 output = args.output or Path("runs") / f"tune_capsnet_{args.dataset}"
-if (output / "search" / "oracle.json").exists() and not (args.resume or worker):
+begun = (output / "search" / "oracle.json").exists()
+if begun and not (args.resume or worker):
     print(
         f"{output} holds a search: add --resume, or choose another --output",
         file=sys.stderr,
     )
     sys.exit(2)
-names = ("dataset", "limit", "batch_size", "seed")
-run = Run(output, {name: getattr(args, name) for name in names}, args.resume)
+names = ("dataset", "epochs", "limit", "batch_size", "seed")
+settings = {name: getattr(args, name) for name in names}
+run = Run(output, settings, args.resume or worker)
 keras.config.set_dtype_policy(args.precision)
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
@@ -101,6 +104,8 @@ tuner = Hyperband(
     directory=output,
     project_name="search",
 )
+if begun and not worker:
+    tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
 try:
     tuner.search(train, validation_data=validation, shuffle=False)
 except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def free_port():
 
 @contextmanager
 def started(folder, *commands, environments=None):
-    """Processes that run at the same time; none of them is left behind.
+    """Processes that run at the same time; none is left behind or runs for ever.
 
     Args:
         folder: where they run.
@@ -82,9 +83,12 @@ def started(folder, *commands, environments=None):
             commands, environments or [{}] * len(commands), strict=True
         )
     ]
+    timer = threading.Timer(SECONDS, lambda: [process.kill() for process in group])
+    timer.start()
     try:
         yield group
     finally:
+        timer.cancel()
         for process in group:
             process.kill()
             process.communicate()

@@ -80,7 +80,6 @@ def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
     module = importlib.import_module(f"benchmarks.{name}")
     figures = ("forward_ms", "step_ms", "forward_mb", "step_mb", "process_mb")
     figures += ("images_per_second", "extra_mb", "ns", "gb_per_second", "gflops")
-    figures += ("passed", "failed")
     monkeypatch.setattr(measure, "fresh", lambda *_: dict.fromkeys(figures, 64.0))
     for only, lines in (("", 6), ("nothing has this name", 0)):
         flags = ["--only", only, "--rounds", "1", "--output", str(tmp_path / "x.json")]

@@ -48,6 +48,9 @@ def test_a_search_is_killed_and_resumed(tmp_path):
     refused = scripts.run(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
     assert "run holds a search: add --resume" in refused.stderr
+    refused = scripts.run(tmp_path, SCRIPT, *SMALL, "--resume", "--epochs", "4")
+    assert refused.returncode == 1
+    assert "was made with {'epochs': 3}" in refused.stderr
     result = scripts.run(tmp_path, SCRIPT, *SMALL, "--resume")
     assert result.returncode == 0, result.stderr
     assert "Running Trial #2" not in result.stdout
