@@ -136,8 +136,13 @@ class MatrixCapsNet(CapsuleNetwork):
         self.conv_capsules_2 = ConvCapsule(
             d, 3, 1, routing=routing, dtype=dtype, name="conv_capsules_2"
         )
+        # In half precision two classes could be active to the same three digits.
         self.class_capsules = EMRoutingCapsule(
-            classes, coordinate_addition, routing, dtype=dtype, name="class_capsules"
+            classes,
+            coordinate_addition,
+            routing,
+            dtype=dtype.variable_dtype,
+            name="class_capsules",
         )
         self.normalization = PoseNormalization(dtype=dtype, name="pose_normalization")
         self.add_decoder(decoder_units)
@@ -160,9 +165,8 @@ class MatrixCapsNet(CapsuleNetwork):
         capsules = self.primary(self.conv(images))
         for layer in self._capsule_layers:
             capsules = layer(self.normalization(capsules))
-        poses, activations = capsules
-        scores = ops.cast(activations, self.variable_dtype)
-        return {"scores": scores, "poses": poses}
+        poses, scores = capsules
+        return {"scores": scores, "poses": ops.cast(poses, self.compute_dtype)}
 
     def trace(self, images: Any) -> dict:
         """What the routing of each layer does with images, to look at.
