@@ -36,9 +36,11 @@ def _work(main):
     try:
         main()
     except SystemExit as error:
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        _end_at_once(error.code if isinstance(error.code, int) else 1)
+        code = error.code or 0
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+        _end_at_once(code)
     except BaseException:
         traceback.print_exc()
         _end_at_once(_FAILED)
