@@ -11,18 +11,23 @@ from pathlib import Path
 SECONDS = 300
 
 _PROGRAM = """
-import functools, runpy, sys
+import functools, os, runpy, sys
 sys.path.insert(0, {examples!r})
-from keras_capsules import models
 
-def matrix_capsnet(image_shape, classes, config, make=models.MatrixCapsNet, **kwargs):
-    return make(image_shape, classes, (6, 2, 3, 3), **kwargs)
+def make_networks_small():
+    from keras_capsules import models
 
-models.MatrixCapsNet = matrix_capsnet
-models.CapsNet = functools.partial(
-    models.CapsNet, filters=4, kernel_size=5, primary_capsules=2, primary_pose_shape=4,
-    class_pose_shape=6, decoder_units=(8,))
-models.BaselineCNN = functools.partial(models.BaselineCNN, filters=(4, 4), units=8)
+    network = models.MatrixCapsNet
+    models.MatrixCapsNet = lambda image_shape, classes, config, **kwargs: network(
+        image_shape, classes, (6, 2, 3, 3), **kwargs)
+    models.CapsNet = functools.partial(
+        models.CapsNet, filters=4, kernel_size=5, primary_capsules=2,
+        primary_pose_shape=4, class_pose_shape=6, decoder_units=(8,))
+    models.BaselineCNN = functools.partial(models.BaselineCNN, filters=(4, 4), units=8)
+
+# A process that only watches another one has no use for Keras.
+if {script!r} != "train_distributed.py" or "KERAS_CAPSULES_WATCHED" in os.environ:
+    make_networks_small()
 {before}
 runpy.run_path({examples!r} + {script!r}, run_name="__main__")
 """

@@ -150,7 +150,7 @@ def test_low_precision_is_as_accurate_on_digits():
 def results_of(program, xla_flags):
     """What a program prints last, in a process of its own."""
     result = subprocess.run(
-        [sys.executable, "-c", program, Path(__file__).parent],
+        [sys.executable, "-c", program, Path(__file__).parents[1]],
         env={**os.environ, "XLA_FLAGS": xla_flags},
         capture_output=True,
         text=True,
