@@ -207,6 +207,16 @@ def test_kill_9_in_an_epoch_and_resume(tmp_path):
     ]
 
 
+def test_a_process_that_is_not_the_first_writes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "unfinished-last.keras").write_text("of the first process")
+    where = "keras_capsules.callbacks.checkpoint.is_first_process"
+    monkeypatch.setattr(where, lambda: False)
+    checkpoint = Checkpoint(tmp_path)
+    train(small_capsnet(), checkpoint, epochs=2)
+    assert [row["epoch"] for row in checkpoint.history] == [1, 2]
+    assert contents(tmp_path) == {"unfinished-last.keras": b"of the first process"}
+
+
 def test_unknown_monitor(tmp_path):
     with pytest.raises(ValueError, match="`monitor` must be one of"):
         train(small_capsnet(), Checkpoint(tmp_path, monitor="val_f1"), epochs=1)
