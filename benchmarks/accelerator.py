@@ -20,6 +20,7 @@ from benchmarks import floor, measure, training
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 BATCHES = (64, 256, 1024)
+NAMES = ("network", "precision", "batch")  # of a training
 PARTS = ("bandwidth", "matrix product", "matrix product, bfloat16", *floor.PARTS)
 # Multiplications and additions for an image of 28×28 pixels, layer by layer.
 OPERATIONS = {
@@ -86,15 +87,16 @@ def report(results: list) -> None:
                 print("golden values: {passed} pass, {failed} fail".format(**result))
         if any(result["what"] == "floor" for result in found):
             floor.report(found)
-        rows = [_row(found, result) for result in found if result["what"] == "training"]
-        rows = [row for index, row in enumerate(rows) if row not in rows[:index]]
-        if rows:
+        trained = [result for result in found if result["what"] == "training"]
+        if trained:
+            # A task has a result for each round.
+            trainings = dict.fromkeys(tuple(x[name] for name in NAMES) for x in trained)
             header = "network, precision, batch, images/s, peak MB, matrix rate"
-            measure.show(header.split(", "), rows)
+            measure.show(header.split(", "), [_row(found, x) for x in trainings])
 
 
-def _row(found, result):
-    task = {name: result[name] for name in ("network", "precision", "batch")}
+def _row(found, values):
+    task = dict(zip(NAMES, values, strict=True))
     speed = measure.median(found, "images_per_second", **task)
     memory = measure.median(found, "process_mb", **task)
     low = "" if task["precision"] == "float32" else ", bfloat16"
