@@ -4,6 +4,13 @@ import keras
 
 from keras_capsules import callbacks, losses, metrics, models, routing
 
+# Widths of the first paper's network: those of the paper, and others that make a
+# seventh of it.
+CAPSNETS = {
+    "paper": {"filters": 256, "primary_capsules": 32, "decoder_units": (512, 1024)},
+    "small": {"filters": 64, "primary_capsules": 8, "decoder_units": (256, 512)},
+}
+
 
 def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
     """The network of the first paper.

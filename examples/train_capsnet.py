@@ -2,6 +2,7 @@
 
     python examples/train_capsnet.py --dataset digits
     python examples/train_capsnet.py --dataset mnist --precision mixed_bfloat16
+    python examples/train_capsnet.py --dataset mnist --config small --epochs 30
 
 The output folder gets metrics.json, history.csv, pictures and the best model;
 saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
@@ -9,18 +10,22 @@ after the last finished epoch.
 """
 
 import numpy as np
-from networks import capsnet
+from networks import CAPSNETS, capsnet
 from runs import DIGITS, arguments, begin, load, positive
 
 from keras_capsules import plotting, routing
 
 parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
+parser.add_argument("--config", choices=CAPSNETS, default="paper")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
 
-run = begin(args, "capsnet")
+run = begin(args, "capsnet", "config")
+widths = CAPSNETS[args.config]
+if args.no_reconstruction:
+    widths = {**widths, "decoder_units": None}
 
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
@@ -32,7 +37,7 @@ model = capsnet(
     steps=args.epochs * len(train),
     routing=routing.DynamicRouting(args.iterations, args.loop),
     objects=objects,
-    **({"decoder_units": None} if args.no_reconstruction else {}),
+    **widths,
 )
 run.fit(model, train, validation, args.epochs)
 

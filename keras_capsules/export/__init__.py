@@ -1,5 +1,6 @@
-"""Trained networks as SavedModels, for programs without this package."""
+"""Trained networks for programs without this package, or without Python."""
 
+from keras_capsules.export.litert import export_litert
 from keras_capsules.export.saved_model import export_saved_model
 
-__all__ = ["export_saved_model"]
+__all__ = ["export_litert", "export_saved_model"]

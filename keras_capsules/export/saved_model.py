@@ -1,47 +1,67 @@
+import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
-from keras import ops
 
 from keras_capsules import arguments
+from keras_capsules.export.signatures import signatures
+from keras_capsules.export.targets import check_network, writable_folder
+from keras_capsules.export.warm_up import write_warm_up
 from keras_capsules.models import Classifier
 
 
 def export_saved_model(
-    model: keras.Model,
+    model: Classifier,
     path: str | os.PathLike,
     version: int = 1,
     overwrite: bool = False,
+    preprocess: Callable | None = None,
+    warm_up: bool = False,
 ) -> Path:
     """Writes a capsule network as a SavedModel that needs nothing of ours.
 
-    It can be loaded with TensorFlow alone, `tf.saved_model.load(path)`, and has
-    two signatures for batches of any size:
+    It can be loaded with TensorFlow alone, `tf.saved_model.load(path)`, or served
+    with TensorFlow Serving. Its signatures take batches of any size:
 
     - `serving_default`: `images` → `scores` `(batch, classes)`, `classes`
       `(batch,)` int32, the highest score, and, from a capsule network, `poses`
       `(batch, classes, …)`;
-    - `reconstruct`: `images` → `reconstructions`, of the same shape. A network
-      without decoder does not have it.
+    - `serving_uint8`: the same of uint8 images from 0 to 255;
+    - `reconstruct`: `images` → `reconstructions`, of the same shape;
+    - `decode`: `poses` `(batch, classes, …)` and `classes` `(batch,)` int32, the
+      class to draw → `pictures`, images;
+    - `trace`: `images` → what `routing.EMRouting.trace` says of the class capsules,
+      the batch first: `assignments`, `weights` and `distances`
+      `(batch, iterations, classes, children)`, `means` and `variances`
+      `(batch, iterations, classes, size of a pose)`, and `activations`
+      `(batch, iterations, classes)`.
 
-    Images are float32, as the network was trained on; every output but `classes` is
-    float32. The folder appears whole or not at all.
+    A network without decoder lacks `reconstruct` and `decode`, one without EM
+    routing lacks `trace`. Images are float32, as the network was trained on; every
+    output but `classes` is float32. The folder appears whole or not at all.
 
     Args:
         model: a network of `keras_capsules.models`.
         path: folder of the network's versions.
         version: number of the version, at least 1.
         overwrite: whether a version that is already there is replaced.
+        preprocess: makes images as the network was trained on of float32 images
+            with values from 0 to 255, with `keras.ops` or TensorFlow. By default
+            it divides by 255.
+        warm_up: whether to add the requests that TensorFlow Serving runs before it
+            takes others. It needs tensorflow-serving-api.
 
     Returns:
         The folder of the version, `path/version`.
 
     Raises:
+        ModuleNotFoundError: tensorflow-serving-api is missing.
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model is no network of ours, or the version is below 1,
-            or exists while `overwrite` is false.
+        ValueError: the model is no network of ours, the version is below 1, or
+            exists while `overwrite` is false, or the path can't be written.
 
     Example:
 
@@ -51,48 +71,41 @@ def export_saved_model(
     scores = served.signatures["serving_default"](images=images)["scores"]
     ```
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Only TensorFlow exports SavedModels. Keras runs on "
-            f"{keras.backend.backend()}: save the model, set KERAS_BACKEND=tensorflow "
-            "and load it again."
-        )
-    if not isinstance(model, Classifier):
-        raise ValueError(
-            "Argument `model` must be a network of keras_capsules.models; other Keras "
-            f"models have model.export(path). Received: model={model!r}"
-        )
+    check_network(model)
     version = arguments.positive_integer("version", version)
-    target = Path(path) / str(version)
+    if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
+        raise ModuleNotFoundError(
+            "warm_up=True needs tensorflow-serving-api: "
+            'pip install "keras_capsules[serve]"'
+        )
+    target = writable_folder(path) / str(version)
+    unfinished = target.with_name(f"unfinished-{version}")
+    replaced = target.with_name(f"replaced-{version}")
+    # What an export left that was killed while it replaced a version.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.exists():
+        os.replace(replaced, target)
     if target.exists() and not overwrite:
         raise ValueError(
             f"Argument `version` must be new: {target} exists. Choose another, or "
             "pass overwrite=True."
         )
 
-    def serve(images):
-        outputs = model(images, training=False)
-        outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
-        classes = ops.cast(ops.argmax(outputs["scores"], axis=-1), "int32")
-        return {**outputs, "classes": classes}
-
-    def reconstruct(images):
-        return {"reconstructions": model.reconstruct(images)}
-
-    images = keras.InputSpec("float32", (None, *model.image_shape), name="images")
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", serve, [images])
-    if getattr(model, "decoder", None) is not None:
-        archive.add_endpoint("reconstruct", reconstruct, [images])
-
-    unfinished = target.with_name(f"unfinished-{version}")
-    replaced = target.with_name(f"replaced-{version}")
-    for leftover in (unfinished, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    archive.write_out(unfinished, verbose=False)
-    if target.exists():
-        os.replace(target, replaced)
-    os.replace(unfinished, target)
+    offered = signatures(model, preprocess or (lambda pixels: pixels / 255.0))
+    for name, (function, specs) in offered.items():
+        archive.add_endpoint(name, function, specs)
+    try:
+        archive.write_out(unfinished, verbose=False)
+        if warm_up:
+            specs = {name: specs for name, (_, specs) in offered.items()}
+            write_warm_up(unfinished, specs)
+        if target.exists():
+            os.replace(target, replaced)
+        os.replace(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
     return target

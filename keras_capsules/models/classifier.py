@@ -1,9 +1,11 @@
+import os
+from contextlib import nullcontext
 from typing import Any
 
 import keras
 
 from keras_capsules import arguments
-from keras_capsules.ops import check_labels
+from keras_capsules.ops import check_labels, written_out
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -97,6 +99,41 @@ class Classifier(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes the network for programs without Keras, as `keras.Model.export` does.
+
+        The input is called `images` and takes batches of any size. ONNX and LiteRT
+        files compute in float32, also those of a network in half precision. LiteRT
+        has no loop over a dynamic number of blocks, so there every loop is written
+        out; the values are the same.
+
+        Args:
+            filepath: the file, or the folder of a SavedModel.
+            format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another of Keras's.
+            verbose: whether Keras says what it wrote.
+            input_signature: `keras.InputSpec` of the images; by default a batch of
+                any size in float32.
+            **kwargs: more arguments of `keras.Model.export`.
+        """
+        if input_signature is None:
+            shape = (None, *self.image_shape)
+            input_signature = [keras.InputSpec("float32", shape, name="images")]
+        model = self
+        if format in ("onnx", "litert") and self.compute_dtype != "float32":
+            model = type(self).from_config({**self.get_config(), "dtype": "float32"})
+            model.set_weights(self.get_weights())
+        with written_out() if format == "litert" else nullcontext():
+            super(Classifier, model).export(
+                filepath, format, verbose, input_signature, **kwargs
+            )
 
     def get_config(self):
         return {

@@ -5,7 +5,7 @@ from keras_capsules.ops.coordinates import add_coordinates
 from keras_capsules.ops.fields import ReceptiveFields
 from keras_capsules.ops.gradients import vjp
 from keras_capsules.ops.labels import check_labels, class_indicators
-from keras_capsules.ops.loops import fixed_loop, over_blocks
+from keras_capsules.ops.loops import fixed_loop, over_blocks, written_out
 from keras_capsules.ops.norms import at_least_float32, safe_norm, squash
 from keras_capsules.ops.votes import Votes, by_child, votes
 
@@ -24,4 +24,5 @@ __all__ = [
     "squash",
     "vjp",
     "votes",
+    "written_out",
 ]

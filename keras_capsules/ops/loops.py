@@ -1,10 +1,37 @@
 """The one place that knows how each backend runs a loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 from keras import ops
+
+
+_written_out = ContextVar("written_out", default=False)
+
+
+@contextmanager
+def written_out() -> Iterator[None]:
+    """Within it no graph gets a loop: every pass is written out, all rows are a block.
+
+    For converters whose target has no loops over tensors. The values are the same;
+    it takes as much memory as the whole batch does.
+
+    Example:
+
+    >>> import keras
+    >>> with written_out():
+    ...     x = fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3)
+    >>> float(x)
+    8.0
+    """
+    before = _written_out.set(True)
+    try:
+        yield
+    finally:
+        _written_out.reset(before)
 
 
 def fixed_loop(step: Callable, state: Any, times: int) -> Any:
@@ -29,6 +56,10 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     >>> float(fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3))
     8.0
     """
+    if _written_out.get():
+        for _ in range(times):
+            state = step(state)
+        return state
     if keras.backend.backend() == "jax":
         return ops.fori_loop(0, times, lambda _, state: step(state), state)
     _, state = ops.while_loop(
@@ -74,6 +105,8 @@ def over_blocks(
     >>> float(total), [int(y) for y in double]
     (10.0, [0, 2, 4, 6, 8])
     """
+    if _written_out.get():
+        return function(rows)
     count = ops.shape(rows[0])[0] // together
     blocks = -(-count // size)
     if isinstance(blocks, int):

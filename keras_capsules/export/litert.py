@@ -1,0 +1,65 @@
+import os
+from pathlib import Path
+
+from keras_capsules import arguments
+from keras_capsules.export.targets import check_network, writable_folder
+from keras_capsules.models import Classifier
+
+
+def export_litert(
+    model: Classifier, path: str | os.PathLike, precision: str = "float32"
+) -> Path:
+    """Writes a capsule network for LiteRT, on telephones and small computers.
+
+    The file has one signature: `images`, float32, of any batch size, → `scores` and,
+    from a capsule network, `poses`, both float32. What `precision` makes smaller are
+    the weights. Poses, variances and couplings stay in float32: a routing divides by
+    variances, which 8 bits can't hold.
+
+    Args:
+        model: a network of `keras_capsules.models`.
+        path: the file, `NAME.tflite`. One that is there is replaced.
+        precision: of the weights: `"float32"`, `"float16"` or `"int8"`.
+
+    Returns:
+        The file.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: the model is no network of ours, the precision is unknown, or the
+            path has another suffix or can't be written.
+
+    Example:
+
+    ```python
+    export.export_litert(model, "capsnet.tflite", precision="int8")
+    runner = Interpreter("capsnet.tflite").get_signature_runner()
+    scores = runner(images=images)["scores"]
+    ```
+    """
+    check_network(model)
+    arguments.one_of("precision", precision, ("float32", "float16", "int8"))
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"Argument `path` must end with .tflite. Received: {path}")
+    writable_folder(path.parent)
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    try:
+        model.export(unfinished, "litert", verbose=False, **_conversion(precision))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _conversion(precision):
+    """What the converter is told, by the names that Keras hands on."""
+    if precision == "float32":
+        return {}
+    import tensorflow as tf
+
+    types = [tf.float16] if precision == "float16" else []
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "target_spec": {"supported_types": types},
+    }
