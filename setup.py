@@ -1,3 +1,15 @@
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+# The trained networks lie beside the package in its repository and within it where it
+# is installed.
+setup(
+    packages=[
+        *find_packages(include=["keras_capsules", "keras_capsules.*"]),
+        "keras_capsules.presets",
+    ],
+    package_dir={"keras_capsules.presets": "saved_models"},
+    package_data={
+        "keras_capsules": ["py.typed"],
+        "keras_capsules.presets": ["*_mnist_small/model.keras"],
+    },
+)

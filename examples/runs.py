@@ -6,7 +6,7 @@ what it reports, metrics.json, history.csv and pictures, once it is done.
 
 import argparse
 import csv
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -17,6 +17,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from keras import ops
 
 import keras_capsules
 from keras_capsules import callbacks, datasets, export, plotting
@@ -54,6 +55,12 @@ def load(dataset, data_dir, seed=0):
         "smallnorb": lambda: datasets.smallnorb(data_dir, seed=seed),
     }
     return loaders[dataset]()
+
+
+def standardized(pixels):
+    """Images from 0 to 255 as the networks of toys know them."""
+    mean, variance = ops.moments(pixels, (1, 2), keepdims=True)
+    return (pixels - mean) / ops.sqrt(ops.maximum(variance, 1.0))
 
 
 def arguments(description, network, names):
@@ -264,17 +271,34 @@ class Run:
         pictures = {"curves": plotting.curves(self.history), **pictures}
         for picture, figure in pictures.items():
             figure.savefig(self.output / f"{picture}.png")
-        # The network for programs that know nothing of capsules.
-        if keras.backend.backend() == "tensorflow":
-            saved = export.export_saved_model(
-                model, Path("saved_models") / self.output.name, overwrite=True
-            )
-        else:
-            saved = "not exported: only TensorFlow writes SavedModels"
+        saved = self.export()
 
         print()
         files = ", ".join(sorted(path.name for path in self.output.iterdir()))
-        results |= {"files": f"{self.output}: {files}", "SavedModel": saved}
+        results |= {"files": f"{self.output}: {files}", "exported": saved}
         for key, value in results.items():
             text = f"{value:.4f}" if isinstance(value, float) else value
             print(f"{key:>21}  {text}")
+
+    def export(self):
+        """Writes the model of the best epoch for those who use it.
+
+        Returns:
+            The folder; in it `model.keras`, without its optimizer, and, from
+            TensorFlow, a SavedModel for programs that know nothing of capsules.
+        """
+        folder = Path("saved_models") / self.output.name
+        folder.mkdir(parents=True, exist_ok=True)
+        bare = keras.saving.load_model(self.output / "best.keras", compile=False)
+        bare.save(folder / "unfinished.keras")
+        os.replace(folder / "unfinished.keras", folder / "model.keras")
+        if keras.backend.backend() != "tensorflow":
+            return f"{folder}: model.keras (only TensorFlow writes SavedModels)"
+        export.export_saved_model(
+            bare,
+            folder,
+            overwrite=True,
+            preprocess=standardized if self.settings["dataset"] in TOYS else None,
+            warm_up=importlib.util.find_spec("tensorflow_serving") is not None,
+        )
+        return f"{folder}: model.keras, SavedModel 1"

@@ -93,12 +93,16 @@ def export_saved_model(
             "pass overwrite=True."
         )
 
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     offered = signatures(model, preprocess or (lambda pixels: pixels / 255.0))
     for name, (function, specs) in offered.items():
         archive.add_endpoint(name, function, specs)
+    # The gradients of the routings would be most of the file, and nobody serves them.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
-        archive.write_out(unfinished, verbose=False)
+        archive.write_out(unfinished, options, verbose=False)
         if warm_up:
             specs = {name: specs for name, (_, specs) in offered.items()}
             write_warm_up(unfinished, specs)

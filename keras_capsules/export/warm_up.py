@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import keras
-
 
 def write_warm_up(folder: str | os.PathLike, signatures: dict) -> None:
     """Writes a request of one image of zeros for each signature.

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_capsules import arguments
+from keras_capsules.models.presets import preset_file
 from keras_capsules.ops import check_labels, written_out
 
 
@@ -63,6 +64,30 @@ class Classifier(keras.Model):
         self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
         self.classes = arguments.positive_integer("classes", classes)
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
+
+    @classmethod
+    def from_preset(cls, preset: str) -> "Classifier":
+        """A trained network that comes with the package; nothing is downloaded.
+
+        Args:
+            preset: `"capsnet_mnist_small"`, a `CapsNet`, or
+                `"matrix_capsnet_mnist_small"`, a `MatrixCapsNet`, both trained on
+                MNIST. `saved_models/` has a card of each.
+
+        Returns:
+            The network, not compiled.
+
+        Raises:
+            ValueError: there is no preset of this name, or it is a network of
+                another class.
+        """
+        model = keras.saving.load_model(preset_file(preset), compile=False)
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"Argument `preset` must name a {cls.__name__}. Received: "
+                f"preset={preset!r}, a {type(model).__name__}"
+            )
+        return model
 
     def build_from_config(self, config):
         # Keras Tuner asks for it of networks that were built when they were made.

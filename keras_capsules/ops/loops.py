@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-
 _written_out = ContextVar("written_out", default=False)
 
 

@@ -28,8 +28,8 @@ for count in (1, 5):
 """
 
 
-def while_ops(path, signature):
-    """How many loops the graph of a signature holds, its functions included."""
+def nodes_of(path, signature):
+    """The nodes of the graph of a signature, those of its functions included."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     graph = SavedModel()
@@ -39,13 +39,17 @@ def while_ops(path, signature):
     output = next(iter(graph.signature_def[signature].outputs.values()))
     name = output.name.split(":")[0]
     nodes = [node for node in graph.graph_def.node if node.name == name]
-    count = 0
     while nodes:
         node = nodes.pop()
-        count += node.op in ("While", "StatelessWhile")
+        yield node
         for value in node.attr.values():
             nodes += functions.get(value.func.name, [])
-    return count
+
+
+def while_ops(path, signature):
+    """How many loops the graph of a signature holds."""
+    ops = [node.op for node in nodes_of(path, signature)]
+    return ops.count("While") + ops.count("StatelessWhile")
 
 
 @only_tensorflow
@@ -95,15 +99,6 @@ def test_outputs_are_float32_in_low_precision(tmp_path):
 
 
 @only_tensorflow
-def test_without_decoder_there_is_no_reconstruct(tmp_path):
-    import tensorflow as tf
-
-    model = small_capsnet(decoder_units=None)
-    served = tf.saved_model.load(export.export_saved_model(model, tmp_path))
-    assert set(served.signatures) == {"serving_default", "serving_uint8"}
-
-
-@only_tensorflow
 def test_a_version_is_replaced_only_on_demand(tmp_path):
     model = small_capsnet()
     path = export.export_saved_model(model, tmp_path, version=2)
@@ -117,12 +112,63 @@ def test_a_version_is_replaced_only_on_demand(tmp_path):
 
 
 @only_tensorflow
+def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch):
+    model = small_capsnet()
+    path = export.export_saved_model(model, tmp_path)
+    before = (path / "saved_model.pb").read_bytes()
+
+    def fail(self, folder, options, verbose):
+        folder.mkdir()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", fail)
+    with pytest.raises(OSError, match="no space left"):
+        export.export_saved_model(model, tmp_path, overwrite=True)
+    assert (path / "saved_model.pb").read_bytes() == before
+    assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
+
+
+@only_tensorflow
+def test_a_killed_export_loses_nothing(tmp_path):
+    # Killed between two renames: the version is there under another name.
+    replaced, unfinished = tmp_path / "replaced-1", tmp_path / "unfinished-1"
+    replaced.mkdir()
+    unfinished.mkdir()
+    (replaced / "saved_model.pb").write_text("kept")
+    with pytest.raises(ValueError, match="1 exists"):
+        export.export_saved_model(small_capsnet(), tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "kept"
+
+
+@only_tensorflow
+def test_no_python_in_the_graph(tmp_path):
+    model = small_matrix_capsnet(decoder_units=(8,))
+    path = export.export_saved_model(model, tmp_path)
+    for name in ("serving_default", "serving_uint8", "reconstruct", "decode", "trace"):
+        ops = {node.op for node in nodes_of(path, name)}
+        assert len(ops) > 5 and not any("PyFunc" in op for op in ops)
+
+
+@only_tensorflow
+def test_weights_are_there_once(tmp_path):
+    model = small_capsnet()
+    path = export.export_saved_model(model, tmp_path)
+    (data,) = (path / "variables").glob("*.data-*")
+    weights = 4 * model.count_params()
+    assert weights < data.stat().st_size < 1.5 * weights + 1000
+
+
+@only_tensorflow
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="`version`"):
         export.export_saved_model(small_capsnet(), tmp_path, version="latest")
     with pytest.raises(ValueError, match="`model` must be a network"):
         export.export_saved_model(keras.Sequential([keras.Input((2,))]), tmp_path)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"folder that can be written.*file"):
+        export.export_saved_model(small_capsnet(), tmp_path / "file")
 
 
 @pytest.mark.skipif(on_tensorflow, reason="TensorFlow does export SavedModels")

@@ -1,11 +1,15 @@
 import keras
 import numpy as np
 import pytest
-from helpers import random_images
+from helpers import random_images, small_capsnet
 
-from keras_capsules import models
+from keras_capsules import datasets, models
+from keras_capsules.models.presets import PRESETS
 
 IMAGE_SHAPE = (8, 6, 2)
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="converted from TensorFlow"
+)
 
 
 class Linear(models.Classifier):
@@ -78,3 +82,51 @@ def test_config_round_trip():
 def test_bad_argument(name, shape, classes):
     with pytest.raises(ValueError, match=f"`{name}`"):
         models.Classifier(shape, classes)
+
+
+def run_onnx(path, images):
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def run_litert(path, images):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(path)).get_signature_runner()(images=images)
+
+
+RUN = {"onnx": run_onnx, "litert": run_litert}
+SUFFIX = {"onnx": "onnx", "litert": "tflite"}
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", RUN)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_other_runtimes_give_the_same(tmp_path, preset, format):
+    model = models.Classifier.from_preset(preset)
+    images, _ = next(datasets.digits().test.batch(7).as_numpy_iterator())
+    expected = model.predict(images, verbose=0)
+    path = tmp_path / f"network.{SUFFIX[format]}"
+    model.export(path, format=format, verbose=False)
+    for count in (1, 7):
+        found = RUN[format](path, images[:count])
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value[:count], atol=1e-4)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", RUN)
+def test_half_precision_is_exported_in_float32(tmp_path, format):
+    model = small_capsnet(dtype="mixed_bfloat16")
+    whole = models.CapsNet.from_config({**model.get_config(), "dtype": "float32"})
+    whole.set_weights(model.get_weights())
+    images, _ = random_images(2, model.image_shape)
+    path = tmp_path / f"network.{SUFFIX[format]}"
+    model.export(path, format=format, verbose=False)
+    scores = whole.predict(images, verbose=0)["scores"]
+    np.testing.assert_allclose(RUN[format](path, images)["scores"], scores, atol=1e-5)
+    assert model.compute_dtype == "bfloat16"

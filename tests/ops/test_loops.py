@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers import close, gradients
 
-from keras_capsules.ops import fixed_loop, over_blocks
+from keras_capsules.ops import fixed_loop, over_blocks, written_out
 
 
 @pytest.mark.parametrize("times", [0, 1, 4])
@@ -64,3 +64,22 @@ def test_the_number_of_rows_may_be_unknown():
     for count in (0, 1, 3, 7):
         x = np.random.rand(count, 2).astype("float32")
         close(double(x), 2.0 * x)
+
+
+def test_written_out_loops_give_the_same():
+    x = np.random.rand(7, 2).astype("float32")
+    seen = []
+
+    def double(rows):
+        seen.append(rows[0].shape[0])
+        return (), (2.0 * rows[0],)
+
+    rows = (keras.ops.convert_to_tensor(x),)
+    with written_out():
+        cubed = fixed_loop(lambda y: y * rows[0], rows[0], times=2)
+        _, (doubled,) = over_blocks(double, rows, 3, (), ("float32",))
+    close(cubed, x**3)
+    close(doubled, 2.0 * x)
+    assert seen == [7]
+    over_blocks(double, rows, 3, (), ("float32",))
+    assert seen[1] == 3

@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+from helpers import close, random_images, small_capsnet, small_matrix_capsnet
+
+from keras_capsules import models
+from keras_capsules.export.signatures import signatures
+from keras_capsules.plotting.traces import class_trace
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("only TensorFlow exports SavedModels", allow_module_level=True)
+
+
+def unit(pixels):
+    return pixels / 255.0
+
+
+def specs(model):
+    return {
+        name: {spec.name: (spec.dtype, spec.shape) for spec in inputs}
+        for name, (_, inputs) in signatures(model, unit).items()
+    }
+
+
+def test_what_each_network_can_be_asked():
+    shape, pixels = (None, 16, 14, 1), (None, 20, 19, 1)
+    serving = {
+        "serving_default": {"images": ("float32", shape)},
+        "serving_uint8": {"images": ("uint8", shape)},
+    }
+    assert specs(small_capsnet(decoder_units=None)) == serving
+    assert specs(small_capsnet()) == {
+        **serving,
+        "reconstruct": {"images": ("float32", shape)},
+        "decode": {"poses": ("float32", (None, 3, 6)), "classes": ("int32", (None,))},
+    }
+    assert specs(small_matrix_capsnet()) == {
+        "serving_default": {"images": ("float32", pixels)},
+        "serving_uint8": {"images": ("uint8", pixels)},
+        "trace": {"images": ("float32", pixels)},
+    }
+    cnn = models.BaselineCNN((8, 8, 1), classes=3, filters=(2, 3), units=4)
+    assert set(specs(cnn)) == set(serving)
+
+
+def test_uint8_images_are_scaled():
+    model = small_capsnet()
+    asked = signatures(model, unit)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 14, 1), "uint8")
+    expected = asked["serving_default"][0](pixels.astype("float32") / 255.0)
+    for name, value in asked["serving_uint8"][0](pixels).items():
+        close(value, expected[name])
+    inverted = signatures(model, lambda pixels: 1.0 - pixels / 255.0)
+    negative = inverted["serving_uint8"][0](255 - pixels)
+    close(negative["scores"], expected["scores"])
+
+
+def test_decode_draws_the_class_it_is_asked_for():
+    model = small_matrix_capsnet(decoder_units=(8,))
+    poses = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype("float32")
+    drawn = signatures(model, unit)["decode"][0](poses, np.array([2, 0], "int32"))
+    close(drawn["pictures"][:1], model.decode(poses[:1], [2]))
+    close(drawn["pictures"][1:], model.decode(poses[1:], [0]))
+
+
+def test_trace_is_that_of_the_class_capsules():
+    model = small_matrix_capsnet()
+    images, _ = random_images(2, model.image_shape)
+    trace = signatures(model, unit)["trace"][0](images)
+    expected = class_trace(model, images)
+    assert set(trace) == set(expected)
+    assert tuple(trace["weights"].shape[:3]) == (2, 3, 3)
+    for name, value in trace.items():
+        close(value, expected[name].swapaxes(0, 1))

@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_capsules import datasets, models
+from keras_capsules.models import presets
+
+CLASSES = {
+    "capsnet_mnist_small": models.CapsNet,
+    "matrix_capsnet_mnist_small": models.MatrixCapsNet,
+}
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_presets_read_digits_they_never_saw(preset):
+    model = CLASSES[preset].from_preset(preset)
+    assert type(model) is CLASSES[preset]
+    assert models.Classifier.from_preset(preset).count_params() == model.count_params()
+    images, labels = next(datasets.digits().test.batch(60).as_numpy_iterator())
+    scores = model.predict(images, verbose=0)["scores"]
+    assert np.mean(scores.argmax(-1) == labels) > 0.9
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_presets_are_small_and_float32(preset):
+    file = presets.preset_file(preset)
+    assert file.stat().st_size < 6e6
+    model = keras.saving.load_model(file)
+    assert not model.compiled and model.compute_dtype == "float32"
+
+
+def test_unknown_presets():
+    known = "must be one of .'capsnet_mnist_small', 'matrix_capsnet_mnist_small'"
+    with pytest.raises(ValueError, match=f"`preset` {known}.*Received: preset='mnist'"):
+        models.CapsNet.from_preset("mnist")
+    with pytest.raises(ValueError, match="must name a MatrixCapsNet.*a CapsNet"):
+        models.MatrixCapsNet.from_preset("capsnet_mnist_small")
+
+
+def test_a_package_without_presets_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "_FOLDERS", (tmp_path,))
+    with pytest.raises(FileNotFoundError, match=f"is in none of .*{tmp_path}"):
+        models.CapsNet.from_preset("capsnet_mnist_small")
+
+
+def test_an_installed_package_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "_FOLDERS", (tmp_path / "no", tmp_path))
+    file = tmp_path / "capsnet_mnist_small" / "model.keras"
+    file.parent.mkdir()
+    file.touch()
+    assert presets.preset_file("capsnet_mnist_small") == file
