@@ -1,5 +1,6 @@
 """Runs the examples as a user does, with networks that every backend trains quickly."""
 
+import importlib
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 300
+EXAMPLES = f"{Path(__file__).parents[1] / 'examples'}/"
 
 _PROGRAM = """
 import functools, os, runpy, sys
@@ -33,6 +35,13 @@ runpy.run_path({examples!r} + {script!r}, run_name="__main__")
 """
 
 
+def module(name):
+    """An example as a module, to test its functions."""
+    if EXAMPLES not in sys.path:
+        sys.path.append(EXAMPLES)
+    return importlib.import_module(name)
+
+
 def command(script, *options, before=""):
     """What starts a script.
 
@@ -41,8 +50,7 @@ def command(script, *options, before=""):
         *options: what stands behind it.
         before: lines that run before it.
     """
-    examples = f"{Path(__file__).parents[1] / 'examples'}/"
-    program = _PROGRAM.format(examples=examples, script=script, before=before)
+    program = _PROGRAM.format(examples=EXAMPLES, script=script, before=before)
     return [sys.executable, "-u", "-c", program, *options]
 
 

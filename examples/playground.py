@@ -1,0 +1,362 @@
+"""A page to play with trained capsule networks.
+
+    python examples/playground.py
+    python examples/playground.py --capsnet saved_models/capsnet_mnist/1 --port 7861
+
+Draw a digit, see what the capsules make of it, and move the pose of one of them. The
+page needs two SavedModels, those of saved_models/ unless told otherwise, nothing of
+the package, and no network.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+import numpy as np
+import tensorflow as tf
+from drawings import STROKE, centred, drawn, light_on_dark, overlapping, tiles
+from matplotlib.figure import Figure
+from PIL import Image
+
+HERE = Path(__file__).parent
+SAVED = HERE.parent / "saved_models"
+SIZE = (28, 28)  # of the digits in digits.png, which the networks must share
+
+
+class Network:
+    """What a SavedModel answers.
+
+    Args:
+        path: folder of its version.
+        signatures: those that the page asks of it.
+
+    Raises:
+        ValueError: there is no SavedModel, it lacks a signature, or it takes other
+            images than those of MNIST.
+    """
+
+    def __init__(self, path, *signatures):
+        if not (Path(path) / "saved_model.pb").is_file():
+            raise ValueError(
+                f"{path} is no SavedModel: it has no saved_model.pb. Name the folder "
+                "of a version, such as saved_models/capsnet_mnist_small/1"
+            )
+        try:
+            self.model = tf.saved_model.load(str(path))
+        except Exception as error:
+            raise ValueError(f"{path} can't be loaded: {error}") from error
+        missing = {"serving_uint8", *signatures} - {*self.model.signatures}
+        if missing:
+            raise ValueError(
+                f"{path} lacks the signatures {sorted(missing)}. It has: "
+                f"{sorted(self.model.signatures)}"
+            )
+        _, inputs = self.model.signatures["serving_uint8"].structured_input_signature
+        shape = tuple(inputs["images"].shape[1:])
+        if shape != (*SIZE, 1):
+            raise ValueError(
+                f"{path} must take images {(*SIZE, 1)}. It takes images {shape}"
+            )
+
+    def ask(self, signature, **inputs):
+        """The outputs of a signature for one example, as arrays."""
+        inputs = {name: tf.constant(value)[None] for name, value in inputs.items()}
+        outputs = self.model.signatures[signature](**inputs)
+        return {name: value.numpy()[0] for name, value in outputs.items()}
+
+
+def enlarged(picture):
+    """A picture of values from 0 to 1 or of uint8, its pixels as squares to look at."""
+    if picture.dtype != np.uint8:
+        picture = (255 * picture.clip(0, 1)).round().astype("uint8")
+    return picture.reshape(SIZE).repeat(10, 0).repeat(10, 1)
+
+
+def bars(scores):
+    """A bar for each class, in HTML; the longest in bold."""
+    rows = ""
+    for digit, score in enumerate(scores):
+        kind = ' class="winner"' if digit == np.argmax(scores) else ""
+        rows += (
+            f'<div{kind}><span>{digit}</span><meter value="{score:.3f}"></meter>'
+            f"<span>{score:.2f}</span></div>"
+        )
+    return f'<div class="bars">{rows}</div>'
+
+
+def votes(trace):
+    """Draws what routing does with the votes for the classes.
+
+    Args:
+        trace: the arrays of the signature `trace` for one image.
+
+    Returns:
+        A figure of the winner's votes by their distance from their mean, of the
+        standard deviation of the votes for each class, and of its activation, over
+        the iterations.
+    """
+    activations = trace["activations"]  # (iterations, classes)
+    spread = np.sqrt(trace["variances"].mean(-1))  # (iterations, classes)
+    iterations = np.arange(1, 1 + len(activations))
+    winner = activations[-1].argmax()
+
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    histogram, *lines = figure.subplots(1, 3)
+    bins = np.linspace(0, np.quantile(trace["distances"], 0.95), 31)
+    for iteration in iterations:
+        histogram.hist(
+            trace["distances"][iteration - 1, winner],
+            bins,
+            weights=trace["weights"][iteration - 1, winner],
+            histtype="step",
+            color="C0",
+            linewidth=iteration,
+            label=f"iteration {iteration}",
+        )
+    histogram.set(title=f"votes for the {winner}", xlabel="distance from their mean")
+    histogram.legend()
+    for axis, values, title in (
+        (lines[0], spread, "standard deviation of the votes"),
+        (lines[1], activations, "activation"),
+    ):
+        for digit, line in enumerate(values.T):
+            style = {"color": "C0", "linewidth": 3} if digit == winner else {}
+            axis.plot(iterations, line, **{"color": "0.7", "linewidth": 1, **style})
+            axis.annotate(digit, (iterations[-1] + 0.05, line[-1]), fontsize=8)
+        axis.set(title=title, xlabel="iteration", xticks=iterations)
+    return figure
+
+
+# Paper and pen: the value is the strokes, for each the points that it goes through.
+PAPER = """<svg viewBox="0 0 1 1">
+${value.map((stroke) => `<polyline points="${stroke}"/>`).join("")}
+</svg>"""
+PAPER_STYLE = f"""
+svg {{width: 100%; background: black; touch-action: none}}
+polyline {{fill: none; stroke: white; stroke-width: {STROKE};
+  stroke-linecap: round; stroke-linejoin: round}}
+"""
+PEN = """
+let stroke = null;
+const go = (event) => {
+  const box = element.querySelector("svg").getBoundingClientRect();
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  stroke.push([x / box.width, y / box.height]);
+  element.querySelector("polyline:last-child").setAttribute("points", stroke);
+};
+element.addEventListener("pointerdown", (event) => {
+  if (!event.target.closest("svg")) return;
+  element.setPointerCapture(event.pointerId);
+  stroke = [];
+  element.querySelector("svg").append(
+    document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
+  go(event);
+});
+element.style.cursor = "crosshair";
+element.addEventListener("pointermove", (event) => stroke && go(event));
+element.addEventListener("pointerup", () => {
+  if (!stroke) return;
+  props.value = [...props.value, stroke];
+  stroke = null;
+  trigger("input");
+});
+"""
+STYLE = """
+.bars {margin-top: 1.5em}
+.bars div {display: flex; gap: 0.6em; align-items: center}
+.bars meter {flex: 1; height: 1.3em}
+.bars .winner {font-weight: bold}
+"""
+LABELLED = {"container": True, "show_label": True}
+WORDS = """# Capsules
+Draw a digit. Each of ten capsules says by its length whether its digit is there, and by
+its pose how it looks: move a dimension and see what it stands for.
+"""
+
+
+def uploaded(file):
+    """The digit in an uploaded file; what is no picture of its size is refused."""
+    try:
+        picture = Image.open(file).convert("RGBA")
+    except OSError as error:
+        raise gr.Error("This file is no picture that can be read.") from error
+    if picture.size != SIZE[::-1]:
+        raise gr.Error(
+            "The picture must have {1} × {0} pixels. This one has {2} × {3}.".format(
+                *SIZE, *picture.size
+            )
+        )
+    return light_on_dark(np.asarray(picture))
+
+
+def build(capsnet, matrix, digits):
+    """The page.
+
+    Args:
+        capsnet: a `Network` with decoder.
+        matrix: a `Network` with EM routing.
+        digits: uint8 `(pictures, height, width)` to choose from; picture i is a
+            digit i % 10.
+    """
+    _, inputs = capsnet.model.signatures["decode"].structured_input_signature
+    dimensions = inputs["poses"].shape[-1]
+
+    def recognize(image):
+        """What the first network sees, and its longest capsule chosen."""
+        if image is None:
+            return [None, "", None, None, None, *[0.0] * dimensions]
+        outputs = capsnet.ask("serving_uint8", images=image[..., None])
+        poses, winner = outputs["poses"], int(outputs["classes"])
+        shown = enlarged(image), bars(outputs["scores"])
+        return [*shown, poses, str(winner), *choose(poses, winner)]
+
+    def draw(poses, capsule, *offsets):
+        """What a capsule would look like with its pose moved."""
+        if poses is None or capsule is None:
+            return None
+        moved = poses + np.float32(offsets)
+        answer = capsnet.ask("decode", poses=moved, classes=np.int32(capsule))
+        return enlarged(answer["pictures"])
+
+    def choose(poses, capsule):
+        """The picture of a capsule, its pose as it is."""
+        offsets = [0.0] * dimensions
+        return [draw(poses, capsule, *offsets), *offsets]
+
+    def route(image):
+        """What the second network sees, and how it came to it."""
+        if image is None:
+            return "", None
+        scores = matrix.ask("serving_uint8", images=image[..., None])["scores"]
+        trace = matrix.ask("trace", images=np.float32(image[..., None] / 255))
+        return bars(scores), votes(trace)
+
+    def sketched(strokes):
+        return centred(drawn(strokes), SIZE)
+
+    def pick(event: gr.SelectData):
+        return digits[event.index]
+
+    def pair(first, second, shift):
+        return overlapping(digits[int(first)], digits[10 + int(second)], shift)
+
+    names = [str(digit) for digit in range(10)]
+    with gr.Blocks(title="Capsules", analytics_enabled=False) as page:
+        image, poses = gr.State(), gr.State()
+        gr.Markdown(WORDS)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                with gr.Tab("Draw"):
+                    sketch = gr.HTML(
+                        [],
+                        html_template=PAPER,
+                        css_template=PAPER_STYLE,
+                        js_on_load=PEN,
+                        elem_id="sketch",
+                    )
+                    clear = gr.Button("Clear")
+                with gr.Tab("Pick"):
+                    gallery = gr.Gallery(
+                        [enlarged(digit) for digit in digits],
+                        show_label=False,
+                        elem_id="gallery",
+                        columns=5,
+                        allow_preview=False,
+                        buttons=[],
+                    )
+                with gr.Tab("Two at once"):
+                    first = gr.Radio(names, value="4", label="One digit")
+                    second = gr.Radio(names, value="1", label="Another")
+                    shift = gr.Slider(-12, 12, 8, step=1, label="Pixels between them")
+                    overlap = gr.Button("Lay them over each other")
+                with gr.Tab("Upload"):
+                    upload = gr.UploadButton(
+                        f"A picture of {SIZE[1]} × {SIZE[0]} pixels",
+                        elem_id="upload",
+                        file_types=["image"],
+                    )
+                seen = gr.Image(
+                    label="What the networks see", elem_id="seen", buttons=[]
+                )
+            with gr.Column(scale=5):
+                with gr.Tab("Dynamic routing"):
+                    with gr.Row():
+                        lengths = gr.HTML(elem_id="lengths", label="Length", **LABELLED)
+                        picture = gr.Image(
+                            label="What the capsule says it sees",
+                            elem_id="picture",
+                            buttons=[],
+                        )
+                    capsule = gr.Radio(names, label="Capsule", elem_id="capsule")
+                    with gr.Row(elem_id="pose"):
+                        sliders = [
+                            gr.Slider(
+                                -0.25,
+                                0.25,
+                                0.0,
+                                step=0.01,
+                                label=f"Dimension {number}",
+                                min_width=180,
+                                buttons=[],
+                            )
+                            for number in range(1, 1 + dimensions)
+                        ]
+                    reset = gr.Button("Reset the pose")
+                with gr.Tab("EM routing"):
+                    activations = gr.HTML(
+                        elem_id="activations", label="Activation", **LABELLED
+                    )
+                    routing = gr.Plot(show_label=False, elem_id="votes")
+
+        quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
+        sketch.input(sketched, sketch, image, **quiet)
+        clear.click(lambda: ([], None), None, [sketch, image], **quiet)
+        gallery.select(pick, None, image, **quiet)
+        overlap.click(pair, [first, second, shift], image)
+        upload.upload(uploaded, upload, image)
+        chosen = [picture, *sliders]
+        image.change(
+            recognize, image, [seen, lengths, poses, capsule, *chosen], **quiet
+        )
+        image.change(route, image, [activations, routing], **quiet)
+        gr.on(
+            [slider.input for slider in sliders],
+            draw,
+            [poses, capsule, *sliders],
+            picture,
+            **quiet,
+        )
+        gr.on([capsule.input, reset.click], choose, [poses, capsule], chosen, **quiet)
+    return page
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, folder in (("capsnet", "capsnet"), ("matrix", "matrix_capsnet")):
+        default = SAVED / f"{folder}_mnist_small" / "1"
+        parser.add_argument(f"--{name}", type=Path, default=default, help="SavedModel")
+    parser.add_argument("--port", type=int, default=7860)
+    args = parser.parse_args()
+    try:
+        capsnet = Network(args.capsnet, "decode")
+        matrix = Network(args.matrix, "trace")
+        page = build(capsnet, matrix, tiles(HERE / "digits.png", SIZE))
+        page.launch(
+            server_name="127.0.0.1",
+            server_port=args.port,
+            css=STYLE,
+            theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
+            footer_links=[],
+        )
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
