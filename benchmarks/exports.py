@@ -1,0 +1,125 @@
+"""Exported networks: size, time of a single image, and accuracy on test images.
+
+    python -m benchmarks.exports --rounds 1
+
+It measures the trained networks of the package on MNIST, and on scikit-learn's digits
+the small network of matrix capsules, if it was trained before:
+
+    python examples/train_matrix_capsnet.py --dataset digits --config small --epochs 8
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import measure
+
+# Where a network is, and what it is tested on.
+NETWORKS = {
+    "capsnet_mnist_small": "mnist",
+    "matrix_capsnet_mnist_small": "mnist",
+    "runs/matrix_capsnet_digits/best.keras": "digits",
+}
+FORMS = ("Keras", "SavedModel", "ONNX", "LiteRT", "LiteRT float16", "LiteRT int8")
+BATCH = 100
+
+
+def measure_export(network: str, form: str, limit: int | None = None) -> dict:
+    """Size in MB, milliseconds for one image, and accuracy of one form.
+
+    Args:
+        network: a preset or a `.keras` file, of `NETWORKS`.
+        form: one of `FORMS`.
+        limit: test images; by default all.
+    """
+    from keras_capsules import datasets, models
+    from keras_capsules.models.presets import PRESETS
+
+    if network in PRESETS:
+        model = models.Classifier.from_preset(network)
+    else:
+        import keras
+
+        model = keras.saving.load_model(network, compile=False)
+    test = getattr(datasets, NETWORKS[network])().test
+    test = test.take(limit or len(test)).batch(BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        size, predict = written(model, form, Path(folder))
+        right = [
+            predict(images).argmax(-1) == labels
+            for images, labels in test.as_numpy_iterator()
+        ]
+        image = next(test.unbatch().batch(1).as_numpy_iterator())[0]
+        return {
+            "mb": size / 1e6,
+            "image_ms": measure.median_ms(lambda: predict(image), times=200),
+            "accuracy": float(np.concatenate(right).mean()),
+        }
+
+
+def written(model, form: str, folder: Path) -> tuple[int, Callable]:
+    """Writes a network in one form; its bytes, and scores of images."""
+    from keras_capsules import export
+
+    if form == "Keras":
+        path = folder / "network.keras"
+        model.save(path)
+        return path.stat().st_size, lambda x: model.predict_on_batch(x)["scores"]
+    if form == "SavedModel":
+        import tensorflow as tf
+
+        path = export.export_saved_model(model, folder)
+        served = tf.saved_model.load(str(path)).signatures["serving_default"]
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return size, lambda x: served(images=tf.constant(x))["scores"].numpy()
+    if form == "ONNX":
+        from onnxruntime import InferenceSession
+
+        path = folder / "network.onnx"
+        model.export(path, format="onnx", verbose=False)
+        session = InferenceSession(path)
+        run = session.run
+        return path.stat().st_size, lambda x: run(["scores"], {"images": x})[0]
+    from ai_edge_litert.interpreter import Interpreter
+
+    _, _, precision = form.partition(" ")
+    path = folder / "network.tflite"
+    export.export_litert(model, path, precision or "float32")
+    runner = Interpreter(str(path)).get_signature_runner()
+    return path.stat().st_size, lambda x: runner(images=x)["scores"]
+
+
+def report(results: list) -> None:
+    rows = []
+    for network in NETWORKS:
+        for form in FORMS:
+            task = {"network": network, "form": form}
+            if not any(task.items() <= result.items() for result in results):
+                continue
+            found = {
+                name: measure.median(results, name, **task)
+                for name in ("mb", "image_ms", "accuracy")
+            }
+            size = measure.number(found["mb"], ".2f")
+            time = measure.number(found["image_ms"], ".2f")
+            accuracy = measure.number(found["accuracy"], ".2%")
+            rows.append([network, form, size, time, accuracy])
+    measure.show(["network", "form", "MB", "ms an image", "test accuracy"], rows)
+
+
+def main() -> None:
+    options = measure.arguments(__doc__.splitlines()[0], "exports")
+    tasks = [
+        {"network": network, "form": form}
+        for network in NETWORKS
+        if not network.endswith(".keras") or Path(network).exists()
+        for form in FORMS
+    ]
+    report(measure.run(measure_export, tasks, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
