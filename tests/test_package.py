@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_capsules
+from keras_capsules.models.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
@@ -178,7 +179,7 @@ def test_tests_mirror_the_package():
             assert path.exists(), path
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+def test_the_wheel_holds_the_package_its_presets_and_nothing_else(tmp_path):
     ignore = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info")
     source = shutil.copytree(ROOT, tmp_path / "source", ignore=ignore)
     subprocess.run(
@@ -191,4 +192,5 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = ROOT / "keras_capsules"
     files = [*package.rglob("*.py"), package / "py.typed"]
-    assert names == {str(path.relative_to(ROOT)) for path in files}
+    presets = {f"keras_capsules/presets/{name}/model.keras" for name in PRESETS}
+    assert names == {str(path.relative_to(ROOT)) for path in files} | presets
