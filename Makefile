@@ -21,7 +21,7 @@ help:
 
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[examples,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[examples,serve,dev]"
 	touch $@
 
 $(VENV)/.backends: $(VENV)/.installed
