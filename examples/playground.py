@@ -303,7 +303,7 @@ def build(capsnet, matrix, digits):
                                 min_width=180,
                                 buttons=[],
                             )
-                            for number in range(1, 1 + dimensions)
+                            for number in range(dimensions)
                         ]
                     reset = gr.Button("Reset the pose")
                 with gr.Tab("EM routing"):
