@@ -31,13 +31,12 @@ def light_on_dark(picture):
     """A grey picture whose ground is dark, whatever the picture was.
 
     Args:
-        picture: uint8, `(height, width)`, or with 3 channels, or with 4, the last of
-            which is the opacity.
+        picture: of Pillow, grey or coloured; what is transparent is white paper.
 
     Returns:
         uint8 `(height, width)`.
     """
-    picture = Image.fromarray(picture).convert("RGBA")
+    picture = picture.convert("RGBA")
     paper = Image.new("RGBA", picture.size, "white")
     grey = np.asarray(Image.alpha_composite(paper, picture).convert("L"))
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])

@@ -181,7 +181,8 @@ its pose how it looks: move a dimension and see what it stands for.
 def uploaded(file):
     """The digit in an uploaded file; what is no picture of its size is refused."""
     try:
-        picture = Image.open(file).convert("RGBA")
+        picture = Image.open(file)
+        picture.load()
     except OSError as error:
         raise gr.Error("This file is no picture that can be read.") from error
     if picture.size != SIZE[::-1]:
@@ -190,7 +191,7 @@ def uploaded(file):
                 *SIZE, *picture.size
             )
         )
-    return light_on_dark(np.asarray(picture))
+    return light_on_dark(picture)
 
 
 def build(capsnet, matrix, digits):
@@ -264,13 +265,16 @@ def build(capsnet, matrix, digits):
                         [enlarged(digit) for digit in digits],
                         show_label=False,
                         elem_id="gallery",
-                        columns=5,
+                        columns=3,
+                        height=340,
                         allow_preview=False,
                         buttons=[],
                     )
                 with gr.Tab("Two at once"):
-                    first = gr.Radio(names, value="4", label="One digit")
-                    second = gr.Radio(names, value="1", label="Another")
+                    gr.Markdown("These networks have seen one digit at a time.")
+                    with gr.Row():
+                        first = gr.Dropdown(names, value="3", label="One digit")
+                        second = gr.Dropdown(names, value="7", label="Another")
                     shift = gr.Slider(-12, 12, 8, step=1, label="Pixels between them")
                     overlap = gr.Button("Lay them over each other")
                 with gr.Tab("Upload"):

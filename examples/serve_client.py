@@ -79,7 +79,7 @@ class Client:
 
 def read(files):
     """Pictures as the networks were trained on: uint8 `(n, height, width, 1)`."""
-    pictures = [light_on_dark(np.asarray(Image.open(file))) for file in files]
+    pictures = [light_on_dark(Image.open(file)) for file in files]
     sizes = sorted({picture.shape for picture in pictures})
     if len(sizes) > 1:
         raise ValueError(f"The pictures must be of one size. Received: {sizes}")
