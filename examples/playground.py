@@ -24,7 +24,9 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 SAVED = HERE.parent / "saved_models"
-SIZE = (28, 28)  # of the digits in digits.png, which the networks must share
+# digits.png holds the first two of each digit among the test images of MNIST. The
+# networks must take images of the same size.
+SIZE = (28, 28)
 
 
 class Network:
@@ -158,7 +160,7 @@ element.addEventListener("pointerdown", (event) => {
 });
 element.style.cursor = "crosshair";
 element.addEventListener("pointermove", (event) => stroke && go(event));
-element.addEventListener("pointerup", () => {
+element.addEventListener("lostpointercapture", () => {
   if (!stroke) return;
   props.value = [...props.value, stroke];
   stroke = null;
