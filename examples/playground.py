@@ -138,7 +138,7 @@ PAPER = """<svg viewBox="0 0 1 1">
 ${value.map((stroke) => `<polyline points="${stroke}"/>`).join("")}
 </svg>"""
 PAPER_STYLE = f"""
-svg {{width: 100%; background: black; touch-action: none}}
+svg {{width: 100%; background: black; touch-action: none; cursor: crosshair}}
 polyline {{fill: none; stroke: white; stroke-width: {STROKE};
   stroke-linecap: round; stroke-linejoin: round}}
 """
@@ -158,7 +158,6 @@ element.addEventListener("pointerdown", (event) => {
     document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
   go(event);
 });
-element.style.cursor = "crosshair";
 element.addEventListener("pointermove", (event) => stroke && go(event));
 element.addEventListener("lostpointercapture", () => {
   if (!stroke) return;

@@ -23,8 +23,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Chromium of its own accord asks for updates; a page in it must not ask for anything.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
-READY = "paper => getComputedStyle(paper).cursor == 'crosshair'"
-
 
 @pytest.fixture(scope="module")
 def address():
@@ -57,8 +55,6 @@ def page(address):
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        paper = page.wait_for_selector("#sketch svg")
-        page.wait_for_function(READY, arg=paper)
         yield page
         browser.close()
         elsewhere = [url for url in asked if not url.startswith((address, "data:"))]
@@ -66,7 +62,9 @@ def page(address):
 
 
 def draw(page, *strokes):
-    box = page.locator("#sketch svg").bounding_box()
+    paper = page.locator("#sketch svg")
+    paper.hover()  # once nothing covers it
+    box = paper.bounding_box()
     for stroke in strokes:
         points = [
             (box["x"] + x * box["width"], box["y"] + y * box["height"])
