@@ -20,14 +20,14 @@ def test_smaller_weights_read_the_same_digits(tmp_path):
     images, _ = next(datasets.digits().test.batch(30).as_numpy_iterator())
     expected = model.predict(images, verbose=0)["scores"]
     sizes = []
-    for precision, worst in (("float32", 1e-4), ("float16", 0.02), ("int8", 0.1)):
+    for precision, worst in (("float16", 0.02), ("int8", 0.1)):
         path = tmp_path / f"{precision}.tflite"
         assert export.export_litert(model, path, precision) == path
         found = scores(path, images)
         np.testing.assert_allclose(found, expected, atol=worst)
         assert np.mean(found.argmax(-1) == expected.argmax(-1)) > 0.96
         sizes.append(path.stat().st_size)
-    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[0] > sizes[1]
 
 
 def test_bad_arguments(tmp_path):
