@@ -107,13 +107,14 @@ def over_blocks(
     if _written_out.get():
         return function(rows)
     count = ops.shape(rows[0])[0] // together
-    blocks = -(-count // size)
+    # Of what is positive: ONNX doesn't round the quotients of negative numbers down.
+    blocks = (count + size - 1) // size
     if isinstance(blocks, int):
         if blocks <= 1:
             return function(rows)
     else:
         blocks = ops.maximum(blocks, 1)
-    size = -(-count // blocks) * together
+    size = (count + blocks - 1) // blocks * together
     count = count * together
     rows = tuple(_cut(x, blocks, size, count) for x in rows)
     scan = _scan_tensorflow if keras.backend.backend() == "tensorflow" else _scan

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers import random_images, small_capsnet
 
-from keras_capsules import datasets, models
+from keras_capsules import datasets, models, routing
 from keras_capsules.models.presets import PRESETS
 
 IMAGE_SHAPE = (8, 6, 2)
@@ -116,6 +116,20 @@ def test_other_runtimes_give_the_same(tmp_path, preset, format):
         assert set(found) == set(expected)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value[:count], atol=1e-4)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("format", RUN)
+def test_other_runtimes_take_more_than_a_block(tmp_path, format):
+    model = small_capsnet(routing=routing.DynamicRouting(block=2))
+    images, _ = random_images(5, model.image_shape)
+    expected = model.predict(images, verbose=0)
+    path = tmp_path / f"network.{SUFFIX[format]}"
+    model.export(path, format=format, verbose=False)
+    for count in (1, 4, 5):
+        found = RUN[format](path, images[:count])
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value[:count], atol=1e-5)
 
 
 @on_tensorflow
