@@ -10,6 +10,9 @@ setup(
     package_dir={"keras_capsules.presets": "saved_models"},
     package_data={
         "keras_capsules": ["py.typed"],
-        "keras_capsules.presets": ["*_mnist_small/model.keras"],
+        "keras_capsules.presets": [
+            "capsnet_mnist_small/model.keras",
+            "matrix_capsnet_mnist_small/model.keras",
+        ],
     },
 )

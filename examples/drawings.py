@@ -1,30 +1,7 @@
 """Digits from people's hands, laid out as those of MNIST: light on dark, centred."""
 
 import numpy as np
-from PIL import Image, ImageDraw
-
-STROKE = 0.08  # width of a stroke, as a part of the width of the paper
-
-
-def drawn(strokes, side=280):
-    """Strokes on a square piece of paper.
-
-    Args:
-        strokes: for each the points `(x, y)` that it goes through, from 0 to 1.
-        side: height and width of the result.
-
-    Returns:
-        uint8 `(side, side)`, light on dark.
-    """
-    paper = Image.new("L", (side, side))
-    pen = ImageDraw.Draw(paper)
-    width = round(STROKE * side)
-    for stroke in strokes:
-        points = [(side * x, side * y) for x, y in stroke]
-        pen.line(points, 255, width, joint="curve")
-        for x, y in (points[0], points[-1]):
-            pen.circle((x, y), width / 2, 255)
-    return np.asarray(paper)
+from PIL import Image
 
 
 def light_on_dark(picture):

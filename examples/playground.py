@@ -18,8 +18,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import numpy as np
 import tensorflow as tf
-from drawings import STROKE, centred, drawn, light_on_dark, overlapping, tiles
+from drawings import centred, light_on_dark, overlapping, tiles
 from matplotlib.figure import Figure
+from paper import PAPER, drawn
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -133,39 +134,6 @@ def votes(trace):
     return figure
 
 
-# Paper and pen: the value is the strokes, for each the points that it goes through.
-PAPER = """<svg viewBox="0 0 1 1">
-${value.map((stroke) => `<polyline points="${stroke}"/>`).join("")}
-</svg>"""
-PAPER_STYLE = f"""
-svg {{width: 100%; background: black; touch-action: none; cursor: crosshair}}
-polyline {{fill: none; stroke: white; stroke-width: {STROKE};
-  stroke-linecap: round; stroke-linejoin: round}}
-"""
-PEN = """
-let stroke = null;
-const go = (event) => {
-  const box = element.querySelector("svg").getBoundingClientRect();
-  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-  stroke.push([x / box.width, y / box.height]);
-  element.querySelector("polyline:last-child").setAttribute("points", stroke);
-};
-element.addEventListener("pointerdown", (event) => {
-  if (!event.target.closest("svg")) return;
-  element.setPointerCapture(event.pointerId);
-  stroke = [];
-  element.querySelector("svg").append(
-    document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
-  go(event);
-});
-element.addEventListener("pointermove", (event) => stroke && go(event));
-element.addEventListener("lostpointercapture", () => {
-  if (!stroke) return;
-  props.value = [...props.value, stroke];
-  stroke = null;
-  trigger("input");
-});
-"""
 STYLE = """
 .bars {margin-top: 1.5em}
 .bars div {display: flex; gap: 0.6em; align-items: center}
@@ -255,9 +223,7 @@ def build(capsnet, matrix, digits):
                 with gr.Tab("Draw"):
                     sketch = gr.HTML(
                         [],
-                        html_template=PAPER,
-                        css_template=PAPER_STYLE,
-                        js_on_load=PEN,
+                        **PAPER,
                         elem_id="sketch",
                     )
                     clear = gr.Button("Clear")

@@ -17,13 +17,15 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from keras import ops
 
 import keras_capsules
 from keras_capsules import callbacks, datasets, export, plotting
+from keras_capsules.datasets.pairs import centre
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
+# Whoever has a picture of a toy has the whole of it.
+WHOLE_TOYS = {"preprocess": centre, "pixels_shape": (48, 48, 2)}
 
 
 def at_least(minimum):
@@ -55,12 +57,6 @@ def load(dataset, data_dir, seed=0):
         "smallnorb": lambda: datasets.smallnorb(data_dir, seed=seed),
     }
     return loaders[dataset]()
-
-
-def standardized(pixels):
-    """Images from 0 to 255 as the networks of toys know them."""
-    mean, variance = ops.moments(pixels, (1, 2), keepdims=True)
-    return (pixels - mean) / ops.sqrt(ops.maximum(variance, 1.0))
 
 
 def arguments(description, network, names):
@@ -298,7 +294,7 @@ class Run:
             bare,
             folder,
             overwrite=True,
-            preprocess=standardized if self.settings["dataset"] in TOYS else None,
+            **(WHOLE_TOYS if self.settings["dataset"] in TOYS else {}),
             warm_up=importlib.util.find_spec("tensorflow_serving") is not None,
         )
         return f"{folder}: model.keras, SavedModel 1"

@@ -27,15 +27,10 @@ class Client:
     Args:
         url: of the server, such as `http://localhost:8501`.
         model: name of the network there.
-        version: its version; by default the newest.
-        timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, url, model, version=None, timeout=60.0):
+    def __init__(self, url, model):
         self.url = f"{url.rstrip('/')}/v1/models/{model}"
-        if version is not None:
-            self.url += f"/versions/{version}"
-        self.timeout = timeout
 
     def versions(self):
         """The state of each version: `"AVAILABLE"` is one that answers."""
@@ -68,7 +63,7 @@ class Client:
         request = urllib.request.Request(url, data)
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")

@@ -25,8 +25,6 @@ def make_networks_small():
     models.CapsNet = functools.partial(
         models.CapsNet, filters=4, kernel_size=5, primary_capsules=2,
         primary_pose_shape=4, class_pose_shape=6, decoder_units=(8,))
-    import networks
-    networks.CAPSNETS["paper"] = dict()
     models.BaselineCNN = functools.partial(models.BaselineCNN, filters=(4, 4), units=8)
 
 # A process that only watches another one has no use for Keras.

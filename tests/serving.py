@@ -1,7 +1,7 @@
 """Stand-ins for TensorFlow Serving on this machine.
 
-They load a SavedModel, answer over REST or gRPC as the documentation says TensorFlow
-Serving does, and refuse what it refuses.
+They load a SavedModel, answer its state and predictions over REST, predictions over
+gRPC, as the documentation says TensorFlow Serving does, and refuse what it refuses.
 """
 
 import json
@@ -14,8 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import tensorflow as tf
 
-ADDRESS = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(.*)")
-
+# GET: the state of a model; POST: a prediction.
+ADDRESSES = {
+    "GET": re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?"),
+    "POST": re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict"),
+}
 DEFAULT = "serving_default"
 
 
@@ -29,27 +32,45 @@ class Refusal(Exception):
 
 def inputs_of(signatures, name):
     """The specs of what a signature takes, by name."""
-    if name not in signatures:
+    if name not in [*signatures]:
         raise Refusal(400, f"Serving signature name: {name} not found")
     return signatures[name].structured_input_signature[1]
 
 
 def run(signatures, name, inputs):
-    """The outputs of a signature, as arrays; inputs are lists or arrays."""
+    """The outputs of a signature, as arrays; inputs are arrays."""
     specs = inputs_of(signatures, name)
     if inputs.keys() != specs.keys():
         raise Refusal(400, f"Expected the inputs {[*specs]}, got {[*inputs]}")
-    tensors = {}
     for key, spec in specs.items():
-        value = np.asarray(inputs[key])
-        if not spec.shape.is_compatible_with(value.shape):
-            raise Refusal(400, f"{key} has shape {value.shape}, expected {spec.shape}")
-        whole = np.issubdtype(value.dtype, np.integer)
-        if spec.dtype.is_integer and not whole:
-            raise Refusal(400, f"JSON Value of {key} is not of type {spec.dtype.name}")
-        tensors[key] = tf.constant(value, spec.dtype)
-    outputs = signatures[name](**tensors)
+        found = tf.TensorSpec(inputs[key].shape, inputs[key].dtype)
+        if not spec.is_compatible_with(found):
+            raise Refusal(400, f"{key} is {found}, expected {spec}")
+    tensors = {key: tf.constant(value) for key, value in inputs.items()}
+    try:
+        outputs = signatures[name](**tensors)
+    except tf.errors.InvalidArgumentError as error:
+        raise Refusal(400, error.message) from error
     return {key: value.numpy() for key, value in outputs.items()}
+
+
+def parsed(specs, inputs):
+    """What JSON holds, as arrays of the types that the signature takes.
+
+    A number with a fraction is no integer, an integer is also a float.
+    """
+    arrays = {}
+    for key, value in inputs.items():
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise Refusal(400, f"{key} is no tensor: {error}") from error
+        wanted = specs[key].dtype
+        kinds = "iu" if wanted.is_integer else "iuf"
+        if array.dtype.kind not in kinds:
+            raise Refusal(400, f"JSON Value of {key} is not of type {wanted.name}")
+        arrays[key] = array.astype(wanted.as_numpy_dtype)
+    return arrays
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,24 +87,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def respond(self, method):
         try:
-            model, version, label, verb = self.addressed()
-            self.answer(200, method(verb))
-            self.server.requests.append((model, version, label, verb))
+            match = ADDRESSES[self.command].fullmatch(self.path)
+            if match is None:
+                raise Refusal(400, f"Malformed request: {self.command} {self.path}")
+            model, version = match.groups()
+            if model != self.server.model or version not in (None, "1"):
+                raise Refusal(404, f"Servable not found for request: {self.path}")
+            self.server.requests.append((self.command, model, version))
+            self.answer(200, method())
         except Refusal as refusal:
             self.answer(refusal.code, {"error": str(refusal)})
 
-    def addressed(self):
-        match = ADDRESS.fullmatch(self.path)
-        if match is None:
-            raise Refusal(404, "Malformed request: " + self.path)
-        if match[1] != self.server.model or match[2] not in (None, "1") or match[3]:
-            raise Refusal(404, f"Servable not found for request: {self.path}")
-        return match.groups()
-
     def do_GET(self):
-        def status(verb):
-            if verb:
-                raise Refusal(404, f"Malformed request: GET {self.path}")
+        def status():
             status = {"error_code": "OK", "error_message": ""}
             version = {"version": "1", "state": "AVAILABLE", "status": status}
             return {"model_version_status": [version]}
@@ -91,17 +107,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.respond(status)
 
     def do_POST(self):
-        def predict(verb):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if verb != ":predict":
-                raise Refusal(404, f"Malformed request: POST {self.path}")
+        def predict():
             try:
-                body = json.loads(body)
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             except ValueError as error:
                 raise Refusal(400, f"JSON Parse error: {error}") from error
-            unknown = body.keys() - {"signature_name", "instances", "inputs"}
-            if unknown or ("instances" in body) == ("inputs" in body):
-                raise Refusal(400, "Needs one of `instances` and `inputs`")
+            if not isinstance(body, dict) or ("instances" in body) == (
+                "inputs" in body
+            ):
+                raise Refusal(400, "Needs an object with `instances` or `inputs`")
             name = body.get("signature_name", DEFAULT)
             if "inputs" in body:
                 return {"outputs": self.columns(name, body["inputs"])}
@@ -111,15 +125,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def named(self, name, value):
         """Inputs by name: those of a signature with one input may come without."""
-        if isinstance(value, dict):
-            return value
         specs = inputs_of(self.server.signatures, name)
+        if isinstance(value, dict):
+            if value.keys() != specs.keys():
+                raise Refusal(400, f"Expected the inputs {[*specs]}, got {[*value]}")
+            return value
         if len(specs) > 1:
             raise Refusal(400, "Inputs must be named")
         return {next(iter(specs)): value}
 
+    def outputs(self, name, inputs):
+        specs = inputs_of(self.server.signatures, name)
+        return run(self.server.signatures, name, parsed(specs, inputs))
+
     def columns(self, name, inputs):
-        outputs = run(self.server.signatures, name, self.named(name, inputs))
+        outputs = self.outputs(name, self.named(name, inputs))
         outputs = {key: value.tolist() for key, value in outputs.items()}
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -128,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "`instances` must be a list that is not empty")
         instances = [self.named(name, instance) for instance in instances]
         inputs = {key: [row[key] for row in instances] for key in instances[0]}
-        outputs = run(self.server.signatures, name, inputs)
+        outputs = self.outputs(name, inputs)
         if any(len(value) != len(instances) for value in outputs.values()):
             raise Refusal(400, "Outputs must have the batch first")
         rows = [
@@ -168,7 +188,10 @@ def grpc(path, model):
             assert request.model_spec.name == model
             inputs = {key: tf.make_ndarray(x) for key, x in request.inputs.items()}
             name = request.model_spec.signature_name or DEFAULT
-            outputs = run(signatures, name, inputs)
+            try:
+                outputs = run(signatures, name, inputs)
+            except Refusal as refusal:
+                context.abort(protocol.StatusCode.INVALID_ARGUMENT, str(refusal))
             response = predict_pb2.PredictResponse()
             for key, value in outputs.items():
                 response.outputs[key].CopyFrom(tf.make_tensor_proto(value))

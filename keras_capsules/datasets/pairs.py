@@ -138,6 +138,19 @@ def for_testing(pairs: Pairs, crops: int = 1) -> tf.data.Dataset:
     return dataset.map(cropped, tf.data.AUTOTUNE)
 
 
+def centre(images: tf.Tensor) -> tf.Tensor:
+    """The centre crops of a batch, as `for_testing` makes them of its images.
+
+    Args:
+        images: `(batch, 48, 48, channels)` with values from 0 to 255.
+
+    Returns:
+        Standardized images `(batch, 32, 32, channels)`.
+    """
+    margin = (_SIZE - _CROP) // 2
+    return _standardized(images)[:, margin:-margin, margin:-margin]
+
+
 def check_crops(crops: int) -> None:
     """Raises a ValueError unless `crops` is a size of a grid of crops."""
     if not (isinstance(crops, int) and 1 <= crops < _SIZE - _CROP):
@@ -150,6 +163,6 @@ def check_crops(crops: int) -> None:
 def _standardized(image):
     """Zero mean and unit variance, each image of a pair on its own."""
     image = tf.cast(image, tf.float32)
-    mean, variance = tf.nn.moments(image, (0, 1))
+    mean, variance = tf.nn.moments(image, (-3, -2), keepdims=True)
     # An image of one grey has no variance; the images are of whole grey levels.
     return (image - mean) / tf.sqrt(tf.maximum(variance, 1.0))

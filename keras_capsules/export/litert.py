@@ -12,9 +12,9 @@ def export_litert(
     """Writes a capsule network for LiteRT, on telephones and small computers.
 
     The file has one signature: `images`, float32, of any batch size, → `scores` and,
-    from a capsule network, `poses`, both float32. What `precision` makes smaller are
-    the weights. Poses, variances and couplings stay in float32: a routing divides by
-    variances, which 8 bits can't hold.
+    from a capsule network, `poses`, both float32. `precision` makes the weights
+    smaller. With `"int8"` convolutions and votes are products in 8 bits (dynamic-range
+    quantization); variances, couplings and activations stay in float32.
 
     Args:
         model: a network of `keras_capsules.models`.
@@ -41,7 +41,9 @@ def export_litert(
     arguments.one_of("precision", precision, ("float32", "float16", "int8"))
     path = Path(path)
     if path.suffix != ".tflite":
-        raise ValueError(f"Argument `path` must end with .tflite. Received: {path}")
+        raise ValueError(
+            f"Argument `path` must end with .tflite. Received: path={path}"
+        )
     writable_folder(path.parent)
     unfinished = path.with_name(f"unfinished-{path.name}")
     try:

@@ -19,6 +19,7 @@ def export_saved_model(
     version: int = 1,
     overwrite: bool = False,
     preprocess: Callable | None = None,
+    pixels_shape: tuple[int, ...] | None = None,
     warm_up: bool = False,
 ) -> Path:
     """Writes a capsule network as a SavedModel that needs nothing of ours.
@@ -39,8 +40,8 @@ def export_saved_model(
       `(batch, iterations, classes, size of a pose)`, and `activations`
       `(batch, iterations, classes)`.
 
-    A network without decoder lacks `reconstruct` and `decode`, one without EM
-    routing lacks `trace`. Images are float32, as the network was trained on; every
+    A network without decoder lacks `reconstruct` and `decode`; `trace` is what a
+    `MatrixCapsNet` has. Images are float32, as the network was trained on; every
     output but `classes` is float32. The folder appears whole or not at all.
 
     Args:
@@ -48,9 +49,11 @@ def export_saved_model(
         path: folder of the network's versions.
         version: number of the version, at least 1.
         overwrite: whether a version that is already there is replaced.
-        preprocess: makes images as the network was trained on of float32 images
+        preprocess: makes images as the network was trained on, of float32 images
             with values from 0 to 255, with `keras.ops` or TensorFlow. By default
             it divides by 255.
+        pixels_shape: shape `(height, width, channels)` of the uint8 images, if
+            `preprocess` makes images of another.
         warm_up: whether to add the requests that TensorFlow Serving runs before it
             takes others. It needs tensorflow-serving-api.
 
@@ -61,7 +64,8 @@ def export_saved_model(
         ModuleNotFoundError: tensorflow-serving-api is missing.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is no network of ours, the version is below 1, or
-            exists while `overwrite` is false, or the path can't be written.
+            exists while `overwrite` is false, `preprocess` can't be called, or the
+            path can't be written.
 
     Example:
 
@@ -73,6 +77,11 @@ def export_saved_model(
     """
     check_network(model)
     version = arguments.positive_integer("version", version)
+    if not (preprocess is None or callable(preprocess)):
+        raise ValueError(
+            "Argument `preprocess` must be a function of images. Received: "
+            f"preprocess={preprocess!r}"
+        )
     if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
         raise ModuleNotFoundError(
             "warm_up=True needs tensorflow-serving-api: "
@@ -96,7 +105,7 @@ def export_saved_model(
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    offered = signatures(model, preprocess or (lambda pixels: pixels / 255.0))
+    offered = signatures(model, preprocess, pixels_shape)
     for name, (function, specs) in offered.items():
         archive.add_endpoint(name, function, specs)
     # The gradients of the routings would be most of the file, and nobody serves them.
@@ -109,6 +118,10 @@ def export_saved_model(
         if target.exists():
             os.replace(target, replaced)
         os.replace(unfinished, target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            os.replace(replaced, target)
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)

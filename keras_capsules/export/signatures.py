@@ -10,14 +10,16 @@ from keras_capsules.models import Classifier
 
 
 def signatures(
-    model: Classifier, preprocess: Callable
+    model: Classifier,
+    preprocess: Callable | None = None,
+    pixels_shape: tuple[int, ...] | None = None,
 ) -> dict[str, tuple[Callable, list[keras.InputSpec]]]:
     """The signatures of a network: a function for each, and what it takes.
 
     Args:
         model: a network of `keras_capsules.models`.
-        preprocess: makes images as the network was trained on of float32 images
-            with values from 0 to 255.
+        preprocess: as for `export_saved_model`.
+        pixels_shape: likewise.
 
     Returns:
         Functions and the specs of their inputs, by name, as
@@ -31,7 +33,11 @@ def signatures(
         return {**outputs, "classes": classes}
 
     def serve_uint8(images):
-        return serve(preprocess(ops.cast(images, "float32")))
+        import tensorflow as tf
+
+        images = tf.cast(images, "float32")
+        images = images / 255.0 if preprocess is None else preprocess(images)
+        return serve(tf.ensure_shape(images, (None, *model.image_shape)))
 
     def reconstruct(images):
         return {"reconstructions": model.reconstruct(images)}
@@ -44,7 +50,7 @@ def signatures(
         return {name: _images_first(x) for name, x in steps.items()}
 
     images = _spec("images", model.image_shape)
-    pixels = _spec("images", model.image_shape, "uint8")
+    pixels = _spec("images", pixels_shape or model.image_shape, "uint8")
     found = {
         "serving_default": (serve, [images]),
         "serving_uint8": (serve_uint8, [pixels]),

@@ -53,6 +53,6 @@ def writable_folder(path: str | os.PathLike) -> Path:
     if reason:
         raise ValueError(
             "Argument `path` must lead to a folder that can be written. Received: "
-            f"{path} ({reason})"
+            f"path={path} ({reason})"
         )
     return path

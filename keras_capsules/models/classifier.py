@@ -1,12 +1,14 @@
 import os
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from keras_capsules import arguments
 from keras_capsules.models.presets import preset_file
 from keras_capsules.ops import check_labels, written_out
+
+Network = TypeVar("Network", bound="Classifier")
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -66,7 +68,7 @@ class Classifier(keras.Model):
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
 
     @classmethod
-    def from_preset(cls, preset: str) -> "Classifier":
+    def from_preset(cls: type[Network], preset: str) -> Network:
         """A trained network that comes with the package; nothing is downloaded.
 
         Args:
@@ -78,8 +80,15 @@ class Classifier(keras.Model):
             The network, not compiled.
 
         Raises:
+            FileNotFoundError: the package was installed without its presets.
             ValueError: there is no preset of this name, or it is a network of
                 another class.
+
+        Example:
+
+        >>> from keras_capsules import models
+        >>> models.CapsNet.from_preset("capsnet_mnist_small").count_params()
+        1280720
         """
         model = keras.saving.load_model(preset_file(preset), compile=False)
         if not isinstance(model, cls):
@@ -147,6 +156,14 @@ class Classifier(keras.Model):
             input_signature: `keras.InputSpec` of the images; by default a batch of
                 any size in float32.
             **kwargs: more arguments of `keras.Model.export`.
+
+        Example:
+
+        ```python
+        model.export("network.onnx", format="onnx")
+        session = onnxruntime.InferenceSession("network.onnx")
+        (scores,) = session.run(["scores"], {"images": images})
+        ```
         """
         if input_signature is None:
             shape = (None, *self.image_shape)

@@ -13,14 +13,6 @@ def centre(picture):
     return mass.sum(1) @ rows, mass.sum(0) @ columns
 
 
-def test_strokes_are_round_lines():
-    paper = drawings.drawn([[(0.25, 0.5), (0.75, 0.5)], [(0.5, 0.9)]], side=100)
-    assert paper.shape == (100, 100) and paper.dtype == np.uint8
-    assert (paper[50, 25:76] == 255).all() and paper[90, 50] == 255
-    assert not paper[:40].any() and not paper[:, :19].any()
-    assert drawings.drawn([]).sum() == 0
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("ground", [0, 255])
 def test_pictures_of_every_kind_become_light_on_dark(mode, ground):

@@ -39,9 +39,8 @@ def pixels(model, count=3):
     return np.random.randint(0, 256, (count, *model.image_shape), "uint8")
 
 
-@pytest.mark.parametrize("version", [None, 1])
-def test_outputs_are_those_of_the_model(server, capsnet, version):
-    client = serve_client.Client(server.url, "capsnet", version)
+def test_outputs_are_those_of_the_model(server, capsnet):
+    client = serve_client.Client(server.url, "capsnet")
     assert client.versions() == {1: "AVAILABLE"}
     images = pixels(capsnet)
     expected = capsnet.predict(images / np.float32(255), verbose=0)
@@ -51,8 +50,7 @@ def test_outputs_are_those_of_the_model(server, capsnet, version):
         np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)
     pictures = client.predict("decode", poses=outputs["poses"], classes=[0, 1, 2])
     assert pictures.shape == images.shape
-    wanted = None if version is None else str(version)
-    assert ("capsnet", wanted, None, ":predict") in server.requests
+    assert server.requests[-1] == ("POST", "capsnet", None)
 
 
 def test_trace_has_the_batch_first(tmp_path):
@@ -75,6 +73,9 @@ def test_what_the_server_refuses_is_told(server, capsnet):
         client.predict("other", images=pixels(capsnet))
     with pytest.raises(ValueError, match="not of type uint8"):
         client.predict("serving_uint8", images=pixels(capsnet) / 255)
+    poses = client.predict("serving_uint8", images=pixels(capsnet, 1))["poses"]
+    with pytest.raises(ValueError, match="answers 400"):
+        client.predict("decode", poses=poses, classes=[99])
     with pytest.raises(ValueError, match="answers 404"):
         serve_client.Client(server.url, "nothing").versions()
     with scripts.free_port() as port, pytest.raises(ConnectionError, match="No answer"):
@@ -85,18 +86,22 @@ def test_what_the_server_refuses_is_told(server, capsnet):
     "body",
     [
         "{",
+        "[]",
         "{}",
         '{"instances": [], "inputs": []}',
         '{"instances": []}',
-        '{"rows": 1}',
+        '{"instances": [{"pictures": [[[0.0]]]}]}',
+        '{"instances": [[[0.0, 1.0], [0.0]]]}',
+        '{"instances": ["text"]}',
+        '{"instances": [1], "signature_name": ["decode"]}',
     ],
 )
-def test_the_server_refuses_other_protocols(server, body):
+def test_the_server_refuses_other_requests(server, body):
     url = f"{server.url}/v1/models/capsnet:predict"
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(url, body.encode())
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{server.url}/v1/models/capsnet:regress", b"{}")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(f"{server.url}/v1/models/capsnet:other", b"{}")
 
 
 def test_the_program_reads_digits(tmp_path):

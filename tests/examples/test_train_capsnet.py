@@ -75,8 +75,11 @@ def test_a_whole_run(tmp_path):
     model = keras.saving.load_model(folder / "best.keras")
     assert model.digit.routing.iterations == 2
     assert metrics["parameters"] == model.count_params()
-    exported = tmp_path / "saved_models" / "run" / "1" / "saved_model.pb"
-    assert exported.exists() == (keras.backend.backend() == "tensorflow")
+    exported = tmp_path / "saved_models" / "run"
+    bare = keras.saving.load_model(exported / "model.keras")
+    assert not bare.compiled and bare.count_params() == metrics["parameters"]
+    served = exported / "1" / "saved_model.pb"
+    assert served.exists() == (keras.backend.backend() == "tensorflow")
 
     before = contents(folder)
     code, output = run(tmp_path, "--epochs", "2")

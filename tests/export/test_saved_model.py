@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -140,7 +141,8 @@ def test_a_version_is_replaced_only_on_demand(tmp_path):
 
 
 @only_tensorflow
-def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["writing", "renaming"])
+def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch, step):
     model = small_capsnet()
     path = export.export_saved_model(model, tmp_path)
     before = (path / "saved_model.pb").read_bytes()
@@ -149,7 +151,15 @@ def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch):
         folder.mkdir()
         raise OSError("no space left")
 
-    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", fail)
+    def rename(old, new, replace=os.replace):
+        if old.name == "unfinished-1":
+            raise OSError("no space left")
+        replace(old, new)
+
+    if step == "writing":
+        monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", fail)
+    else:
+        monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(OSError, match="no space left"):
         export.export_saved_model(model, tmp_path, overwrite=True)
     assert (path / "saved_model.pb").read_bytes() == before
@@ -175,6 +185,9 @@ def test_bad_arguments(tmp_path):
         export.export_saved_model(small_capsnet(), tmp_path, version="latest")
     with pytest.raises(ValueError, match="`model` must be a network"):
         export.export_saved_model(keras.Sequential([keras.Input((2,))]), tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"`preprocess` must be a function.*=255"):
+        export.export_saved_model(small_capsnet(), tmp_path, preprocess=255)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"folder that can be written.*file"):

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import close, random_images, small_capsnet, small_matrix_capsnet
 
 from keras_capsules import models
@@ -11,14 +12,10 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("only TensorFlow exports SavedModels", allow_module_level=True)
 
 
-def unit(pixels):
-    return pixels / 255.0
-
-
 def specs(model):
     return {
         name: {spec.name: (spec.dtype, spec.shape) for spec in inputs}
-        for name, (_, inputs) in signatures(model, unit).items()
+        for name, (_, inputs) in signatures(model).items()
     }
 
 
@@ -45,7 +42,7 @@ def test_what_each_network_can_be_asked():
 
 def test_uint8_images_are_scaled():
     model = small_capsnet()
-    asked = signatures(model, unit)
+    asked = signatures(model)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 14, 1), "uint8")
     expected = asked["serving_default"][0](pixels.astype("float32") / 255.0)
     for name, value in asked["serving_uint8"][0](pixels).items():
@@ -55,10 +52,22 @@ def test_uint8_images_are_scaled():
     close(negative["scores"], expected["scores"])
 
 
+def test_uint8_images_may_have_another_shape():
+    model = small_capsnet()
+    asked = signatures(model, lambda pixels: pixels[:, 4:-4, 3:-3] / 255.0, (24, 20, 1))
+    function, (spec,) = asked["serving_uint8"]
+    assert spec.shape == (None, 24, 20, 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 20, 1), "uint8")
+    images = pixels[:, 4:-4, 3:-3].astype("float32") / 255.0
+    close(function(pixels)["scores"], asked["serving_default"][0](images)["scores"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+        signatures(model)["serving_uint8"][0](pixels)
+
+
 def test_decode_draws_the_class_it_is_asked_for():
     model = small_matrix_capsnet(decoder_units=(8,))
     poses = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype("float32")
-    drawn = signatures(model, unit)["decode"][0](poses, np.array([2, 0], "int32"))
+    drawn = signatures(model)["decode"][0](poses, np.array([2, 0], "int32"))
     close(drawn["pictures"][:1], model.decode(poses[:1], [2]))
     close(drawn["pictures"][1:], model.decode(poses[1:], [0]))
 
@@ -66,7 +75,7 @@ def test_decode_draws_the_class_it_is_asked_for():
 def test_trace_is_that_of_the_class_capsules():
     model = small_matrix_capsnet()
     images, _ = random_images(2, model.image_shape)
-    trace = signatures(model, unit)["trace"][0](images)
+    trace = signatures(model)["trace"][0](images)
     expected = class_trace(model, images)
     assert set(trace) == set(expected)
     assert tuple(trace["weights"].shape[:3]) == (2, 3, 3)

@@ -32,6 +32,23 @@ def test_presets_are_small_and_float32(preset):
     assert not model.compiled and model.compute_dtype == "float32"
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's"
+)
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_the_savedmodel_is_the_same_network(preset):
+    import tensorflow as tf
+
+    path = presets.preset_file(preset).with_name("1")
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 6e6
+    images = np.random.default_rng(0).random((3, 28, 28, 1), "float32")
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    outputs = served(images=tf.constant(images))
+    for name, value in CLASSES[preset].from_preset(preset)(images).items():
+        np.testing.assert_allclose(outputs[name], value, atol=1e-5)
+
+
 def test_unknown_presets():
     known = "must be one of .'capsnet_mnist_small', 'matrix_capsnet_mnist_small'"
     with pytest.raises(ValueError, match=f"`preset` {known}.*Received: preset='mnist'"):
