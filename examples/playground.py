@@ -9,6 +9,7 @@ the package, and no network.
 """
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from drawings import centred, light_on_dark, overlapping, tiles
 from matplotlib.figure import Figure
 from paper import PAPER, drawn
 from PIL import Image
+
+# TensorFlow warns that gradients were left out; nobody asks for them here.
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 HERE = Path(__file__).parent
 SAVED = HERE.parent / "saved_models"
