@@ -1,8 +1,8 @@
-"""Builds the wheel and uses it in environments that hold nothing else.
+"""Builds the wheel and uses it in an environment that holds nothing else.
 
-Run by `make test-wheel`: one environment gets the wheel, loads the trained networks,
-trains a step and exports SavedModels; the other gets TensorFlow alone and serves them
-with the program that comes with it.
+Run by `make test-wheel`: a fresh environment gets the wheel, loads the trained
+networks, trains a step and exports SavedModels. Then the wheel goes, TensorFlow
+remains alone and serves them with the program that comes with it.
 """
 
 import os
@@ -66,16 +66,6 @@ def listed(text):
     return found
 
 
-def environment(path, requirement):
-    print(f"{path.name}: {requirement}", flush=True)
-    venv.create(path, with_pip=True)
-    python = path / "bin" / "python"
-    # Most modules are never imported: compiling them all takes longer than the tests.
-    install = ("install", "--quiet", "--no-compile", requirement)
-    subprocess.run([python, "-m", "pip", *install], check=True)
-    return python
-
-
 def serve(program, folder, network, signatures):
     """Shows and runs a SavedModel."""
     model = ["--dir", f"{network}/1"]
@@ -100,9 +90,17 @@ def main():
         build = [sys.executable, "-m", "build", "--wheel", "-o", folder, root]
         subprocess.run(build, check=True)
         (wheel,) = folder.glob("*.whl")
-        python = environment(folder / "with-wheel", str(wheel))
+        venv.create(folder / "environment", with_pip=True)
+        python = folder / "environment" / "bin" / "python"
+        pip = [python, "-m", "pip", "--quiet"]
+        # Most modules are never imported: compiling them all takes longer than the rest.
+        subprocess.run([*pip, "install", "--no-compile", wheel], check=True)
         subprocess.run([python, "-c", TRAIN], cwd=folder, check=True)
-        python = environment(folder / "only-tensorflow", "tensorflow")
+        subprocess.run([*pip, "uninstall", "--yes", "keras_capsules"], check=True)
+        find = (
+            "import importlib.util as u, sys; sys.exit(bool(u.find_spec(sys.argv[1])))"
+        )
+        subprocess.run([python, "-c", find, "keras_capsules"], cwd="/", check=True)
         for network, signatures in SIGNATURES.items():
             serve(python.with_name("saved_model_cli"), folder, network, signatures)
     print("1 passed, 0 failed")

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SHORT = "epochs=1, steps_per_epoch=1, validation_steps=1, verbose=0"
 only_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="only TensorFlow exports"
 )
@@ -15,14 +16,14 @@ only_tensorflow = pytest.mark.skipif(
 def test_the_ten_lines_run():
     code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     scope = {}
-    exec(code.replace("epochs=5", "epochs=1, steps_per_epoch=2, verbose=0"), scope)
+    exec(code.replace("epochs=5", SHORT), scope)
     assert scope["model"].output_shape == (None, 10)
 
 
 def test_the_lines_of_the_matrix_capsules_run():
     (code,) = re.findall(r"```python\n([^`]*MatrixCapsNet\(.*?)```", README, re.DOTALL)
     scope = {}
-    exec(code.replace("epochs=5", "epochs=1, steps_per_epoch=2, verbose=0"), scope)
+    exec(code.replace("epochs=5", SHORT), scope)
     assert scope["model"].count_params() == 68_444
 
 

@@ -3,6 +3,7 @@ import importlib
 import json
 import subprocess
 
+import keras
 import numpy as np
 import pytest
 
@@ -23,6 +24,9 @@ def test_a_task_that_fails_says_why():
         measure.fresh(measure_routing, {"shape": "none", "routing": "em"})
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="XLA compiles the paper's network"
+)
 def test_training_is_measured_by_batches(monkeypatch):
     monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "COUNTED", 2)
