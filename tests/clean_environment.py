@@ -93,7 +93,7 @@ def main():
         venv.create(folder / "environment", with_pip=True)
         python = folder / "environment" / "bin" / "python"
         pip = [python, "-m", "pip", "--quiet"]
-        # Most modules are never imported: compiling them all takes longer than the rest.
+        # Most modules are never imported: compiling all takes longer than the rest.
         subprocess.run([*pip, "install", "--no-compile", wheel], check=True)
         subprocess.run([python, "-c", TRAIN], cwd=folder, check=True)
         subprocess.run([*pip, "uninstall", "--yes", "keras_capsules"], check=True)
