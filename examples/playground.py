@@ -1,7 +1,7 @@
 """A page to play with trained capsule networks.
 
     python examples/playground.py
-    python examples/playground.py --capsnet saved_models/capsnet_mnist/1 --port 7861
+    python examples/playground.py --capsnet saved_models/capsnet_digits/1 --port 7861
 
 Draw a digit, see what the capsules make of it, and move the pose of one of them. The
 page needs two SavedModels, those of saved_models/ unless told otherwise, nothing of
@@ -11,6 +11,7 @@ the package, and no network.
 import argparse
 import logging
 import os
+import socket
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -55,11 +56,12 @@ class Network:
         try:
             self.model = tf.saved_model.load(str(path))
         except Exception as error:
-            raise ValueError(f"{path} can't be loaded: {error}") from error
+            raise ValueError(f"{path} is damaged: it can't be loaded") from error
         missing = {"serving_uint8", *signatures} - {*self.model.signatures}
         if missing:
             raise ValueError(
-                f"{path} lacks the signatures {sorted(missing)}. It has: "
+                f"{path} lacks the signatures {sorted(missing)}: a network without "
+                "decoder has no decode, one without EM routing no trace. It has: "
                 f"{sorted(self.model.signatures)}"
             )
         _, inputs = self.model.signatures["serving_uint8"].structured_input_signature
@@ -127,19 +129,20 @@ def votes(trace):
     histogram.set(title=f"votes for the {winner}", xlabel="distance from their mean")
     histogram.legend()
     for axis, values, title in (
-        (lines[0], spread, "standard deviation of the votes"),
+        (lines[0], spread, "deviation of votes"),
         (lines[1], activations, "activation"),
     ):
         for digit, line in enumerate(values.T):
             style = {"color": "C0", "linewidth": 3} if digit == winner else {}
             axis.plot(iterations, line, **{"color": "0.7", "linewidth": 1, **style})
-            axis.annotate(digit, (iterations[-1] + 0.05, line[-1]), fontsize=8)
-        axis.set(title=title, xlabel="iteration", xticks=iterations)
+        axis.set(
+            title=f"{title} ({winner} in blue)", xlabel="iteration", xticks=iterations
+        )
     return figure
 
 
 STYLE = """
-.bars {margin-top: 1.5em}
+.bars {margin-top: 1.5em; min-height: 15em}
 .bars div {display: flex; gap: 0.6em; align-items: center}
 .bars meter {flex: 1; height: 1.3em}
 .bars .winner {font-weight: bold}
@@ -157,12 +160,14 @@ def uploaded(file):
         picture = Image.open(file)
         picture.load()
     except OSError as error:
-        raise gr.Error("This file is no picture that can be read.") from error
+        message = "This file is no picture that can be read."
+        raise gr.Error(message, print_exception=False) from error
     if picture.size != SIZE[::-1]:
         raise gr.Error(
             "The picture must have {1} × {0} pixels. This one has {2} × {3}.".format(
                 *SIZE, *picture.size
-            )
+            ),
+            print_exception=False,
         )
     return light_on_dark(picture)
 
@@ -182,7 +187,7 @@ def build(capsnet, matrix, digits):
     def recognize(image):
         """What the first network sees, and its longest capsule chosen."""
         if image is None:
-            return [None, "", None, None, None, *[0.0] * dimensions]
+            return [None, bars([]), None, None, None, *[0.0] * dimensions]
         outputs = capsnet.ask("serving_uint8", images=image[..., None])
         poses, winner = outputs["poses"], int(outputs["classes"])
         shown = enlarged(image), bars(outputs["scores"])
@@ -204,7 +209,7 @@ def build(capsnet, matrix, digits):
     def route(image):
         """What the second network sees, and how it came to it."""
         if image is None:
-            return "", None
+            return bars([]), None
         scores = matrix.ask("serving_uint8", images=image[..., None])["scores"]
         trace = matrix.ask("trace", images=np.float32(image[..., None] / 255))
         return bars(scores), votes(trace)
@@ -242,15 +247,24 @@ def build(capsnet, matrix, digits):
                         buttons=[],
                     )
                 with gr.Tab("Two at once"):
-                    gr.Markdown("These networks have seen one digit at a time.")
+                    gr.Markdown(
+                        "The networks were trained on one digit at a time. With two "
+                        "they are unsure."
+                    )
                     with gr.Row():
                         first = gr.Dropdown(names, value="3", label="One digit")
                         second = gr.Dropdown(names, value="7", label="Another")
-                    shift = gr.Slider(-12, 12, 8, step=1, label="Pixels between them")
+                    shift = gr.Slider(
+                        -12,
+                        12,
+                        8,
+                        step=1,
+                        label="Pixels that the other lies to the right",
+                    )
                     overlap = gr.Button("Lay them over each other")
                 with gr.Tab("Upload"):
                     upload = gr.UploadButton(
-                        f"A picture of {SIZE[1]} × {SIZE[0]} pixels",
+                        f"Upload a picture of {SIZE[1]} × {SIZE[0]} pixels",
                         elem_id="upload",
                         file_types=["image"],
                     )
@@ -319,10 +333,19 @@ def main():
     parser.add_argument("--port", type=int, default=7860)
     args = parser.parse_args()
     try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", args.port))
+    except (OSError, OverflowError) as error:
+        raise SystemExit(
+            f"Port {args.port} can't be used ({error}): choose another with --port"
+        ) from error
+    try:
         capsnet = Network(args.capsnet, "decode")
         matrix = Network(args.matrix, "trace")
         page = build(capsnet, matrix, tiles(HERE / "digits.png", SIZE))
+        print(f"http://127.0.0.1:{args.port}", flush=True)
         page.launch(
+            quiet=True,
             server_name="127.0.0.1",
             server_port=args.port,
             css=STYLE,

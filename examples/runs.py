@@ -21,6 +21,7 @@ import keras
 import keras_capsules
 from keras_capsules import callbacks, datasets, export, plotting
 from keras_capsules.datasets.pairs import centre
+from keras_capsules.models.presets import PRESETS
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
@@ -75,7 +76,12 @@ def arguments(description, network, names):
     add("--epochs", type=positive, default=10)
     add("--batch-size", type=positive, default=64)
     add("--limit", type=positive, help="use only so many images of each split")
-    add("--output", type=Path, help=f"default: runs/{network}_DATASET")
+    add(
+        "--output",
+        type=Path,
+        help="folder; what is exported to saved_models/ is called as it is "
+        f"(default: runs/{network}_DATASET)",
+    )
     add(
         "--resume",
         action="store_true",
@@ -119,6 +125,11 @@ class Run:
 
     def __init__(self, output, settings, resume):
         self.output, self.settings, self.resume = output, settings, resume
+        if output.name in PRESETS:
+            sys.exit(
+                f"Can't use --output {output}: saved_models/{output.name} is a network "
+                "of the package"
+            )
         settings_file = output / "settings.json"
         try:
             output.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Asks a network that TensorFlow Serving serves, over REST.
 
-    docker run -p 8501:8501 -v $PWD/saved_models:/models \\
+    docker run -d --rm -p 8501:8501 -v "$PWD/saved_models:/models" \\
         -e MODEL_NAME=capsnet_mnist_small tensorflow/serving
     python examples/serve_client.py
     python examples/serve_client.py mine.png --url http://localhost:8501
@@ -30,6 +30,8 @@ class Client:
     """
 
     def __init__(self, url, model):
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"--url must begin with http://. Received: {url}")
         self.url = f"{url.rstrip('/')}/v1/models/{model}"
 
     def versions(self):
@@ -64,12 +66,17 @@ class Client:
         request.add_header("Content-Type", "application/json")
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)
+                answer = response.read()
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")
             raise ValueError(f"{url} answers {error.code}: {reason}") from error
         except OSError as error:
-            raise ConnectionError(f"No answer from {url}: {error}") from error
+            reason = getattr(error, "reason", error)
+            raise ConnectionError(f"No answer from {url}: {reason}") from error
+        try:
+            return json.loads(answer)
+        except ValueError as error:
+            raise ValueError(f"{url} is not TensorFlow Serving's") from error
 
 
 def read(files):
@@ -85,11 +92,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "pictures", nargs="*", type=Path, help="of a digit each; by default twenty"
-    )
-    parser.add_argument("--url", default="http://localhost:8501")
-    parser.add_argument("--model", default="capsnet_mnist_small")
+    add = parser.add_argument
+    add("--url", default="http://localhost:8501", help="default: %(default)s")
+    add("--model", default="capsnet_mnist_small", help="default: %(default)s")
+    add("pictures", nargs="*", type=Path, help="of a digit each; by default twenty")
     args = parser.parse_args()
     try:
         if args.pictures:

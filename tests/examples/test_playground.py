@@ -1,5 +1,6 @@
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -187,7 +188,7 @@ def test_what_is_no_savedmodel_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is no SavedModel: it has no saved_model.pb"):
         playground.Network(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="can't be loaded"):
+    with pytest.raises(ValueError, match="is damaged"):
         playground.Network(tmp_path)
     without_decoder = small_capsnet(decoder_units=None)
     path = export.export_saved_model(without_decoder, tmp_path / "no_decoder")
@@ -203,3 +204,13 @@ def test_a_wrong_path_ends_the_program(tmp_path):
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert f"{tmp_path} is no SavedModel" in process.stderr.splitlines()[-1]
+
+
+def test_a_port_that_is_taken(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        for wrong in (port, "99999"):
+            monkeypatch.setattr(sys, "argv", ["playground.py", "--port", wrong])
+            with pytest.raises(SystemExit, match=f"{wrong} .*another with --port"):
+                playground.main()

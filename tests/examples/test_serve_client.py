@@ -78,6 +78,8 @@ def test_what_the_server_refuses_is_told(server, capsnet):
         client.predict("decode", poses=poses, classes=[99])
     with pytest.raises(ValueError, match="answers 404"):
         serve_client.Client(server.url, "nothing").versions()
+    with pytest.raises(ValueError, match="must begin with http"):
+        serve_client.Client("localhost:8501", "capsnet")
     with scripts.free_port() as port, pytest.raises(ConnectionError, match="No answer"):
         serve_client.Client(f"http://localhost:{port}", "capsnet").versions()
 

@@ -123,6 +123,9 @@ def test_output_that_can_not_be_used(tmp_path):
     code, output = run(tmp_path)
     assert code == 1 and "Can't use --output run" in output
     assert (tmp_path / "run").read_text() == "a file"
+    code, output = run(tmp_path, "--output", "runs/capsnet_mnist_small")
+    assert code == 1 and "capsnet_mnist_small is a network of the package" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_missing_data_set_says_what_to_do(tmp_path):
