@@ -19,14 +19,15 @@ help:
 	@echo "make lint        ruff"
 	@echo "make clean       remove environments, builds and runs"
 
+# Without --no-compile pip compiles every module of packages that are hardly used.
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[examples,serve,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[examples,serve,dev]"
 	touch $@
 
 $(VENV)/.backends: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[jax,torch]"
+	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[jax,torch]"
 	touch $@
 
 demo: $(VENV)/.installed
