@@ -46,42 +46,47 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow starts the others")
-@pytest.mark.parametrize("other", ["jax", "torch"])
-def test_another_backend_goes_on_with_a_network(tmp_path, other):
-    if importlib.util.find_spec(other) is None:
-        pytest.skip(f"{other} is not installed")
-    import tensorflow as tf
-
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A folder with networks, what they say of images, and a step of their weights."""
+    folder, said = tmp_path_factory.mktemp("networks"), {}
     for name, network in NETWORKS.items():
         model = network(decoder_units=(8,))
         images, labels = random_images(6, model.image_shape)
         model.compile(keras.optimizers.SGD(1.0), loss=model.loss)
-        model.save(tmp_path / f"{name}.keras")
-        np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
+        model.save(folder / f"{name}.keras")
+        np.savez(folder / f"{name}.npz", images=images, labels=labels)
+        outputs, weights = model.predict(images, verbose=0), model.get_weights()
+        model.train_on_batch(images, labels)
+        said[name] = images, outputs, weights, model.get_weights()
+    return folder, said
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow starts the others")
+@pytest.mark.parametrize("other", ["jax", "torch"])
+def test_another_backend_goes_on_with_a_network(ours, other):
+    if importlib.util.find_spec(other) is None:
+        pytest.skip(f"{other} is not installed")
+    import tensorflow as tf
+
+    folder, said = ours
     subprocess.run(
         [sys.executable, "-c", OTHER, *NETWORKS],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "KERAS_BACKEND": other},
         check=True,
     )
-    for name in NETWORKS:
-        with np.load(tmp_path / f"{name}_{other}.npz") as file:
+    for name, (images, outputs, before, after) in said.items():
+        with np.load(folder / f"{name}_{other}.npz") as file:
             theirs = dict(file)
-        model = keras.saving.load_model(tmp_path / f"{name}.keras")
-        images, labels = random_images(6, model.image_shape)
-        for key, value in model.predict(images, verbose=0).items():
+        for key, value in outputs.items():
             np.testing.assert_allclose(theirs[f"before_{key}"], value, atol=1e-4)
-        weights = model.get_weights()
-        model.train_on_batch(images, labels)
-        for index, (old, new) in enumerate(
-            zip(weights, model.get_weights(), strict=True)
-        ):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
             gradient = old - theirs[f"weights_{index}"]
             np.testing.assert_allclose(gradient, old - new, rtol=1e-4, atol=1e-4)
 
-        trained = keras.saving.load_model(tmp_path / f"{name}_{other}.keras")
-        path = export.export_saved_model(trained, tmp_path / "saved" / name)
+        trained = keras.saving.load_model(folder / f"{name}_{other}.keras")
+        path = export.export_saved_model(trained, folder / other / name)
         served = tf.saved_model.load(path).signatures["serving_default"]
         outputs = served(images=tf.constant(images))
         for key in ("scores", "poses"):
