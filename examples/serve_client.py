@@ -31,7 +31,7 @@ class Client:
 
     def __init__(self, url, model):
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"--url must begin with http://. Received: {url}")
+            raise ValueError(f"`url` must begin with http://. Received: url={url}")
         self.url = f"{url.rstrip('/')}/v1/models/{model}"
 
     def versions(self):

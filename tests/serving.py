@@ -159,9 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def rest(path, model, port=0):
+def rest(path, model):
     """Serves a SavedModel over REST; gives the server, its address in `url`."""
-    server = ThreadingHTTPServer(("localhost", port), _Handler)
+    server = ThreadingHTTPServer(("localhost", 0), _Handler)
     server.signatures = tf.saved_model.load(str(path)).signatures
     server.model, server.requests = model, []
     server.url = f"http://localhost:{server.server_port}"

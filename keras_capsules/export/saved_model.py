@@ -90,12 +90,7 @@ def export_saved_model(
     target = writable_folder(path) / str(version)
     unfinished = target.with_name(f"unfinished-{version}")
     replaced = target.with_name(f"replaced-{version}")
-    # What an export left that was killed while it replaced a version.
-    shutil.rmtree(unfinished, ignore_errors=True)
-    if target.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-    elif replaced.exists():
-        os.replace(replaced, target)
+    _tidy(target, unfinished, replaced)
     if target.exists() and not overwrite:
         raise ValueError(
             f"Argument `version` must be new: {target} exists. Choose another, or "
@@ -118,11 +113,15 @@ def export_saved_model(
         if target.exists():
             os.replace(target, replaced)
         os.replace(unfinished, target)
-    except BaseException:
-        if replaced.exists() and not target.exists():
-            os.replace(replaced, target)
-        raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
+        _tidy(target, unfinished, replaced)
     return target
+
+
+def _tidy(target, unfinished, replaced):
+    """Removes what an export leaves; one that failed or was killed has the old back."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.exists():
+        os.replace(replaced, target)
