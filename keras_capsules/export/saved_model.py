@@ -64,8 +64,8 @@ def export_saved_model(
         ModuleNotFoundError: tensorflow-serving-api is missing.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is no network of ours, the version is below 1, or
-            exists while `overwrite` is false, `preprocess` can't be called, or the
-            path can't be written.
+            exists while `overwrite` is false, `preprocess` can't be called,
+            `pixels_shape` is no shape of an image, or the path can't be written.
 
     Example:
 
@@ -82,6 +82,8 @@ def export_saved_model(
             "Argument `preprocess` must be a function of images. Received: "
             f"preprocess={preprocess!r}"
         )
+    if pixels_shape is not None:
+        pixels_shape = arguments.positive_integers("pixels_shape", pixels_shape, 3)
     if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
         raise ModuleNotFoundError(
             "warm_up=True needs tensorflow-serving-api: "

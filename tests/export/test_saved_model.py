@@ -188,6 +188,8 @@ def test_bad_arguments(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"`preprocess` must be a function.*=255"):
         export.export_saved_model(small_capsnet(), tmp_path, preprocess=255)
+    with pytest.raises(ValueError, match=r"`pixels_shape`.*\(48, 48\)"):
+        export.export_saved_model(small_capsnet(), tmp_path, pixels_shape=(48, 48))
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"folder that can be written.*file"):
