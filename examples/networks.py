@@ -11,6 +11,29 @@ CAPSNETS = {
     "small": {"filters": 64, "primary_capsules": 8, "decoder_units": (256, 512)},
 }
 
+# Losses of the second paper's network. Keras makes the activations sum to 1 for the
+# cross-entropy.
+LOSSES = {
+    "spread": losses.SpreadLoss,
+    "margin": losses.MarginLoss,
+    "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
+}
+
+
+def adam(learning_rate, steps):
+    """The optimizer of all networks, which keeps a running average of the weights.
+
+    The average is over a twentieth of the training, but a thousand steps at most.
+
+    Args:
+        learning_rate: the schedule.
+        steps: batches in the whole training.
+    """
+    window = max(1, min(1_000, steps // 20))
+    return keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=1.0 - 1.0 / window
+    )
+
 
 def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
     """The network of the first paper.
@@ -28,17 +51,26 @@ def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
     )
     several = model.objects > 1
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        adam(learning_rate, steps),
         loss=losses.MarginLoss(),
         metrics=[metrics.ExactMatch(name="accuracy") if several else "accuracy"],
     )
     return model
 
 
-def matrix_capsnet(image_shape, classes, config, iterations, steps):
-    """The network of the second paper, and the callback that raises its margin.
+def matrix_capsnet(
+    image_shape,
+    classes,
+    config,
+    iterations,
+    steps,
+    loss="spread",
+    coordinate_addition=True,
+):
+    """The network of the second paper, and the callbacks of its loss.
 
-    The margin grows over the first half of the training, whatever its length.
+    The margin of the spread loss grows over the first half of the training, whatever
+    its length.
 
     Args:
         image_shape: shape of an image.
@@ -46,19 +78,27 @@ def matrix_capsnet(image_shape, classes, config, iterations, steps):
         config: as for `models.MatrixCapsNet`.
         iterations: routing iterations.
         steps: batches in the whole training.
+        loss: a name in `LOSSES`.
+        coordinate_addition: as for `models.MatrixCapsNet`.
     """
     model = models.MatrixCapsNet(
-        image_shape, classes, config, routing=routing.EMRouting(iterations)
+        image_shape,
+        classes,
+        config,
+        coordinate_addition,
+        routing=routing.EMRouting(iterations),
     )
     learning_rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
     )
     model.compile(
-        keras.optimizers.Adam(learning_rate),
-        loss=losses.SpreadLoss(),
+        adam(learning_rate, steps),
+        loss=LOSSES[loss](),
         metrics=["accuracy"],
     )
-    return model, callbacks.SpreadMarginSchedule(steps=max(1, steps // 16))
+    if loss != "spread":
+        return model, []
+    return model, [callbacks.SpreadMarginSchedule(steps=max(1, steps // 16))]
 
 
 def baseline_cnn(image_shape, classes, steps):
@@ -66,7 +106,7 @@ def baseline_cnn(image_shape, classes, steps):
     model = models.BaselineCNN(image_shape, classes)
     learning_rate = keras.optimizers.schedules.CosineDecay(0.001, steps, alpha=0.01)
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        adam(learning_rate, steps),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )

@@ -187,7 +187,8 @@ class Run:
         """Trains a compiled model, or goes on with the one in the folder.
 
         Args:
-            model: the model, compiled with a learning-rate schedule.
+            model: the model, compiled with a learning-rate schedule and averages of
+                the weights, with which it is tested.
             train: batches to train on.
             validation: batches to choose the best epoch by.
             epochs: epochs in all.
@@ -205,6 +206,10 @@ class Run:
             # that of the optimizer within the one that scales the loss.
             optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
             model.optimizer.learning_rate = optimizer._learning_rate
+            # What is kept after an epoch has its averages for weights.
+            averages = keras.callbacks.SwapEMAWeights()
+            averages.set_model(model)
+            averages.on_test_begin()
             print(f"Going on after epoch {len(self.history)}.")
         elif self.resume:
             print(f"{self.output} holds no model to go on with: it starts afresh.")
@@ -215,7 +220,11 @@ class Run:
                 validation_data=validation,
                 initial_epoch=len(self.history),
                 epochs=epochs,
-                callbacks=[*others, checkpoint],
+                callbacks=[
+                    keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+                    *others,
+                    checkpoint,
+                ],
                 shuffle=False,  # the data set does it
             )
         except KeyboardInterrupt:
@@ -253,6 +262,7 @@ class Run:
             "images_per_second": self.images / statistics.median(seconds),
             "parameters": model.count_params(),
             "precision": keras.config.dtype_policy().name,
+            "history": self.history,
             "versions": {
                 "python": platform.python_version(),
                 "keras_capsules": keras_capsules.__version__,
@@ -283,6 +293,7 @@ class Run:
         print()
         files = ", ".join(sorted(path.name for path in self.output.iterdir()))
         results |= {"files": f"{self.output}: {files}", "exported": saved}
+        del results["history"]
         for key, value in results.items():
             text = f"{value:.4f}" if isinstance(value, float) else value
             print(f"{key:>21}  {text}")

@@ -109,8 +109,7 @@ def main():
     if args.network == "capsnet":
         model, others = capsnet(image_shape, classes, steps), []
     else:
-        model, margin = matrix_capsnet(image_shape, classes, args.config, 3, steps)
-        others = [margin]
+        model, others = matrix_capsnet(image_shape, classes, args.config, 3, steps)
     run.fit(model, *parts, args.epochs, others, monitor="val_accuracy", mode="max")
 
     # Results of the best epoch, from the first process alone.

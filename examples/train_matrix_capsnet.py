@@ -10,7 +10,7 @@ after the last finished epoch.
 """
 
 import numpy as np
-from networks import matrix_capsnet
+from networks import LOSSES, matrix_capsnet
 from runs import DIGITS, TOYS, arguments, begin, load, positive
 
 from keras_capsules import plotting
@@ -18,19 +18,25 @@ from keras_capsules import plotting
 parser = arguments(__doc__, "matrix_capsnet", [*DIGITS, *TOYS])
 parser.add_argument("--config", choices=["paper", "small"], default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
+parser.add_argument("--loss", choices=LOSSES, default="spread")
+parser.add_argument(
+    "--no-coordinate-addition", action="store_true", help="votes without places"
+)
 args = parser.parse_args()
 
-run = begin(args, "matrix_capsnet", "config")
+run = begin(args, "matrix_capsnet", "config", "loss")
 
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
 )
-model, margin = matrix_capsnet(
+model, others = matrix_capsnet(
     image_shape=tuple(train.element_spec[0].shape[1:]),
     classes=10 if args.dataset in DIGITS else 5,
     config=args.config,
     iterations=args.iterations,
     steps=args.epochs * len(train),
+    loss=args.loss,
+    coordinate_addition=not args.no_coordinate_addition,
 )
 # A loss grows with its margin: the best epoch is that of the highest accuracy.
 run.fit(
@@ -38,7 +44,7 @@ run.fit(
     train,
     validation,
     args.epochs,
-    others=[margin],
+    others,
     monitor="val_accuracy",
     mode="max",
 )
@@ -50,4 +56,8 @@ pictures = {
     "vote_distances": plotting.vote_distances(model, examples, labels),
     "assignments": plotting.assignments(model, examples[0]),
 }
-run.report(model, {"iterations": args.iterations, **results}, pictures)
+settings = {
+    "iterations": args.iterations,
+    "coordinate_addition": not args.no_coordinate_addition,
+}
+run.report(model, {**settings, **results}, pictures)

@@ -107,7 +107,12 @@ tuner = Hyperband(
 if begun and not worker:
     tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
 try:
-    tuner.search(train, validation_data=validation, shuffle=False)
+    tuner.search(
+        train,
+        validation_data=validation,
+        callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+        shuffle=False,
+    )
 except KeyboardInterrupt:
     sys.exit("\nStopped: --resume goes on with the search.")
 if worker:

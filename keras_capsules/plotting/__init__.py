@@ -3,6 +3,7 @@
 from keras_capsules.plotting.assignments import assignments
 from keras_capsules.plotting.attacks import attack_curves
 from keras_capsules.plotting.curves import curves
+from keras_capsules.plotting.errors import errors
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
@@ -14,6 +15,7 @@ __all__ = [
     "assignments",
     "attack_curves",
     "curves",
+    "errors",
     "objects_apart",
     "pose_tweaks",
     "reconstructions",

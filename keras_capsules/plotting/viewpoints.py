@@ -7,11 +7,11 @@ _TICKS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
 
 
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
-    """Draws the error on novel viewpoints against that on familiar ones.
+    """Draws the error on novel images against that on familiar ones.
 
     A network that is trained goes from the upper right to the lower left, a point
-    for each epoch. Of two networks that are equally good on familiar viewpoints,
-    the lower one generalises better. The epochs that are compared are marked. The
+    for each epoch. Of two networks that are equally good on familiar images, the
+    lower one generalises better. The epochs that are compared are marked. The
     axes are in per cent, logarithmic above 1.
 
     Args:
@@ -33,7 +33,7 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
     ...            "compared": False},
     ...           {"model": "cnn", "familiar_error": 0.05, "novel_error": 0.3,
     ...            "compared": True}]
-    >>> len(plotting.viewpoint_errors({"azimuth": epochs}).axes)
+    >>> len(plotting.viewpoint_errors({"novel azimuth": epochs}).axes)
     1
 
     Reference:
@@ -63,9 +63,9 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
                 color=axis.lines[-1].get_color(),
             )
         axis.set(
-            xlabel="error on familiar viewpoints, %",
-            ylabel="error on novel viewpoints, %",
-            title=f"novel {novel}",
+            xlabel="error on familiar images, %",
+            ylabel="error on novel images, %",
+            title=novel,
         )
         # Logarithmic but for the last per cent, so that an error of 0 has a place.
         axis.set_xscale("symlog", linthresh=1.0)

@@ -19,7 +19,9 @@ EPOCHS = [
 
 
 def test_a_panel_for_each_split_and_a_line_for_each_model():
-    axes = plotting.viewpoint_errors({"azimuth": EPOCHS, "elevation": EPOCHS[:2]}).axes
+    axes = plotting.viewpoint_errors(
+        {"novel azimuth": EPOCHS, "novel elevation": EPOCHS[:2]}
+    ).axes
     assert [axis.get_title() for axis in axes] == ["novel azimuth", "novel elevation"]
     cnn, cnn_compared, capsules, capsules_compared = axes[0].lines
     assert cnn.get_label() == "cnn" and capsules.get_label() == "capsules"

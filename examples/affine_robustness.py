@@ -1,0 +1,75 @@
+"""Tests capsules and a CNN on digits that are rotated, sheared and scaled.
+
+    python examples/affine_robustness.py --precision mixed_bfloat16
+
+Both networks are trained on MNIST digits that lie at random on a black canvas, never
+changed otherwise. As in the paper they are compared on changed digits where they are
+equally good on unchanged ones; matching.py says how.
+
+The output folder gets metrics.json, a figure, and a folder for each training with the
+model that is compared, best.keras. Stop it whenever you like: --resume, with the same
+--epochs, goes on after the last finished epoch.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+from matching import compare, epochs, report
+from networks import CAPSNETS, baseline_cnn, capsnet
+from runs import arguments, positive
+
+from keras_capsules import datasets, plotting, routing
+
+# Errors that the paper reports, in per cent; on affNIST and on digits in its canvas.
+PAPER = {
+    "affine": {
+        "novel_error": {"cnn": 34.0, "capsules": 21.0},
+        "familiar_error": {"cnn": 0.78, "capsules": 0.77},
+    },
+}
+
+parser = arguments(__doc__, "affine_robustness", ["aff_mnist"])
+parser.add_argument("--config", choices=CAPSNETS, default="small")
+parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
+args = parser.parse_args()
+
+names = ("dataset", "config", "iterations", "epochs", "limit", "batch_size", "seed")
+settings = {name: getattr(args, name) for name in names}
+output = args.output or Path("runs/affine_robustness")
+keras.config.set_dtype_policy(args.precision)
+
+
+def load(seed):
+    """Digits to train on, to validate, and to test: unchanged and changed."""
+    train, validation, familiar = datasets.aff_mnist(args.data_dir, seed, affine=False)
+    return train, validation, familiar, datasets.aff_mnist(args.data_dir).test
+
+
+def capsules(shape, steps):
+    dynamic = routing.DynamicRouting(args.iterations)
+    return capsnet(shape, 10, steps, routing=dynamic, **CAPSNETS[args.config]), []
+
+
+networks = compare(
+    output,
+    settings,
+    args.resume,
+    load,
+    lambda shape, steps: baseline_cnn(shape, 10, steps),
+    capsules,
+)
+
+# Results.
+(output / "metrics.json").write_text(json.dumps(networks, indent=2) + "\n")
+figure = plotting.viewpoint_errors(
+    {"digits: changed against unchanged": epochs(networks)}
+)
+figure.savefig(output / "affine.png")
+print()
+report(
+    {"affine": networks},
+    PAPER,
+    {"novel_error": "changed", "familiar_error": "unchanged"},
+)
+print(f"\nfiles: {output}/metrics.json, {output}/affine.png")

@@ -1,0 +1,197 @@
+"""Runs a table of docs/results.md again and writes what it finds there.
+
+    python examples/reproduce.py mnist
+    python examples/reproduce.py mnist --seed 1
+    python examples/reproduce.py
+
+tables.py says what is run. Each run has a folder in `--folder`, and its metrics.json,
+with the command and the machine, becomes a file in results/; the tables and figures of
+docs/results.md are made from these files. Without a table only the page is made. Stop
+it whenever you like: the same command goes on after the last finished epoch.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from matching import epochs
+from runs import natural
+from tables import RUNS, TABLES
+
+from keras_capsules import plotting
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))
+
+from benchmarks.measure import machine  # noqa: E402
+
+RESULTS, PAGE = Path("results"), Path("docs/results.md")
+IMAGES = Path("docs/images")
+
+
+def key_of(name, seed):
+    """The name of a run with this seed."""
+    return f"{name}_seed{seed}" if seed else name
+
+
+def train(name, seed, folder, options):
+    """Runs what `tables.RUNS` says, or goes on with it, and keeps its results."""
+    key = key_of(name, seed)
+    command = RUNS[name].format(folder=folder)
+    output = folder / key
+    if not (output / "metrics.json").exists():
+        print(f"\n{key}: {command}", flush=True)
+        script, *flags = shlex.split(command)
+        trained = [] if name.endswith("attacks") else ["--seed", str(seed), "--resume"]
+        path = str(ROOT / "examples" / script)
+        flags += [*trained, "--output", str(output), *options]
+        code = subprocess.run([sys.executable, path, *flags]).returncode
+        if code:
+            sys.exit(code)
+    metrics = json.loads((output / "metrics.json").read_text())
+    metrics = {"command": f"python examples/{command}", "machine": machine(), **metrics}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{key}.json").write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def results_of(name):
+    """What is kept of a run, with each of its seeds."""
+    paths = [RESULTS / f"{name}.json", *sorted(RESULTS.glob(f"{name}_seed*.json"))]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def at(metrics, path):
+    for name in filter(None, path.split(".")):
+        metrics = metrics[name]
+    return metrics
+
+
+def line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def per_cent(errors):
+    return ", ".join(f"{error:.2f}" for error in errors) or "–"
+
+
+def error_table(table, name):
+    """The lines of a table of errors and its figure."""
+    header = ("error in %", "ours", "paper", "best open code")
+    header += ("parameters", "epochs", "minutes")
+    lines, points = [line(header), line(["---", *["---:"] * 6])], []
+    for row in table.rows:
+        networks = [at(metrics, row.network) for metrics in results_of(row.run)]
+        ours = [100.0 * network[row.value] for network in networks]
+        others = [[x] if x is not None else [] for x in (row.paper, row.best_open)]
+        cells = [row.label, per_cent(ours) if ours else "not run here"]
+        cells += [per_cent(other) for other in others]
+        if networks:
+            minutes = statistics.median(network["seconds"] for network in networks) / 60
+            first = networks[0]
+            cells += [
+                f"{first['parameters']:,}",
+                str(first["epochs"]),
+                f"{minutes:.0f}",
+            ]
+        else:
+            cells += ["–"] * 3
+        lines.append(line(cells))
+        marks = dict(zip(("paper", "best open code"), others, strict=True))
+        points.append({"label": row.label, "ours": ours, **marks})
+    if any(point["ours"] for point in points):
+        lines += figure(plotting.errors(points), f"results_{name}", "Errors")
+    return lines
+
+
+def attack_table(name):
+    """The lines of a table of accuracies under attack and its figure."""
+    lines = []
+    for metrics in results_of(name):
+        accuracy = metrics["accuracy"]
+        columns = {
+            f"{attack}, {model}": {
+                row["epsilon"]: row["accuracy"] for row in rows if row["model"] == model
+            }
+            for attack, rows in accuracy.items()
+            for model in ("capsules", "cnn")
+        }
+        lines += [line(["epsilon", *columns]), line(["---", *["---:"] * len(columns)])]
+        for epsilon in next(iter(columns.values())):
+            cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
+            lines.append(line([f"{epsilon:g}", *cells]))
+        drawn = plotting.attack_curves(accuracy)
+        lines += figure(drawn, f"results_{name}", "Accuracy against epsilon")
+    return lines
+
+
+def figure(drawn, name, text):
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(IMAGES / f"{name}.png")
+    return ["", f"![{text}](images/{name}.png)", ""]
+
+
+def section(name):
+    """What stands in docs/results.md of a table."""
+    table = TABLES[name]
+    lines = error_table(table, name) if table.rows else []
+    for run in table.runs:
+        if run.endswith("attacks"):
+            lines += attack_table(run)
+        for metrics in results_of(run)[:1]:
+            if run in ("viewpoints", "aff_mnist"):
+                compared = {"digits": metrics} if run == "aff_mnist" else metrics
+                panels = {
+                    what: epochs(compared[what])
+                    for what in ("azimuth", "elevation", "digits")
+                    if what in compared
+                }
+                drawn = plotting.viewpoint_errors(panels)
+                text = "Error on novel against familiar images, a dot for each epoch"
+                lines += figure(drawn, f"results_{run}_epochs", text)
+    machines = {
+        f"{found['cores']} cores of {found['processor']}, {found['backend']}"
+        for run in table.runs
+        for metrics in results_of(run)
+        for found in [metrics["machine"]]
+    }
+    lines += ["", f"`python examples/reproduce.py {name}`"]
+    lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
+    lines += ["", "```", *(f"python examples/{RUNS[run]}" for run in table.runs), "```"]
+    return "\n".join(lines)
+
+
+def write_page():
+    """Puts the tables between the marks that docs/results.md has for them."""
+    page = PAGE.read_text()
+    for name in TABLES:
+        mark, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        if mark not in page:
+            sys.exit(f"{PAGE} has no {mark}")
+        new = f"{mark}\n{section(name)}\n{end}"
+        page = re.sub(f"{mark}.*?{end}", lambda _, new=new: new, page, flags=re.DOTALL)
+    PAGE.write_text(page)
+    print(f"\n{PAGE} is made from {RESULTS}/*.json")
+
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("table", nargs="?", choices=TABLES, help="without one: the page")
+parser.add_argument("--seed", type=natural, default=0)
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
+parser.add_argument(
+    "--folder", type=Path, default=Path("runs/results"), help="where the runs are"
+)
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    options = ["--data-dir", args.data_dir] if args.data_dir else []
+    if args.table:
+        for name in TABLES[args.table].runs:
+            train(name, args.seed, args.folder, options)
+    write_page()

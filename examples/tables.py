@@ -1,0 +1,161 @@
+"""The tables of docs/results.md: what is run for them, and what others report."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        label: what is measured.
+        run: the name of a run, a key of `RUNS`.
+        paper: what the paper reports, in per cent.
+        best_open: what the best open code reports, in per cent.
+        value: where in the metrics of the run the number is, a share of 1.
+        network: where in them the network is that has it.
+    """
+
+    label: str
+    run: str
+    paper: float | None = None
+    best_open: float | None = None
+    value: str = "test_error"
+    network: str = ""
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        rows: its rows.
+        others: names of runs that it needs without a row of their own.
+    """
+
+    rows: tuple[Row, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def runs(self):
+        """The names of its runs, in their order."""
+        return list(dict.fromkeys([*(row.run for row in self.rows), *self.others]))
+
+
+def capsnet(flags):
+    return f"train_capsnet.py {flags} --precision mixed_bfloat16"
+
+
+def matrix_capsnet(flags):
+    return f"train_matrix_capsnet.py {flags} --config small"
+
+
+MNIST = "--dataset mnist --epochs 20"
+TOYS = "--dataset toys/full --epochs 6"
+ATTACK = "adversarial_robustness.py --images 1000"
+
+# Commands, by the names of their runs. `{folder}` is where all runs are.
+RUNS = {
+    "mnist_1": capsnet(f"{MNIST} --iterations 1 --no-reconstruction"),
+    "mnist_1_reconstruction": capsnet(f"{MNIST} --iterations 1"),
+    "mnist_3": capsnet(f"{MNIST} --iterations 3 --no-reconstruction"),
+    "mnist_3_reconstruction": capsnet(f"{MNIST} --iterations 3"),
+    "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
+    "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
+    "multi_mnist": capsnet("--dataset multi_mnist --config small --epochs 40"),
+    "aff_mnist": "affine_robustness.py --epochs 10 --precision mixed_bfloat16",
+    "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
+    "toys_1": matrix_capsnet(f"{TOYS} --iterations 1"),
+    "toys_2": matrix_capsnet(f"{TOYS} --iterations 2"),
+    "toys_3": matrix_capsnet(f"{TOYS} --iterations 3"),
+    "toys_5": matrix_capsnet(f"{TOYS} --iterations 5"),
+    "toys_no_coordinates": matrix_capsnet(f"{TOYS} --no-coordinate-addition"),
+    "toys_margin": matrix_capsnet(f"{TOYS} --loss margin"),
+    "toys_cross_entropy": matrix_capsnet(f"{TOYS} --loss cross_entropy"),
+    "viewpoints": "novel_viewpoints.py --dataset toys/full --epochs 12",
+    "mnist_attacks": f"{ATTACK} --dataset mnist "
+    "--capsules {folder}/mnist_3_reconstruction/best.keras "
+    "--cnn {folder}/mnist_cnn/best.keras",
+    "toys_attacks": f"{ATTACK} --dataset toys/full "
+    "--capsules {folder}/toys_3/best.keras --cnn {folder}/toys_cnn/best.keras",
+    "smallnorb_cnn": "train_baseline_cnn.py --dataset smallnorb --epochs 10",
+    "smallnorb_small": matrix_capsnet("--dataset smallnorb --epochs 20"),
+}
+
+
+def compared(label, run, paper, *path):
+    """The rows of a CNN and of capsules, which one run trains."""
+    *novel, error = path
+    names = {"cnn": "CNN", "capsules": "capsules"}
+    return tuple(
+        Row(f"{label}, {names[name]}", run, number, None, error, ".".join(place))
+        for name, number in paper.items()
+        for place in [(*novel, name)]
+    )
+
+
+TABLES = {
+    "mnist": Table(
+        (
+            Row("1 iteration", "mnist_1", 0.34, 0.39),
+            Row("1 iteration, reconstruction", "mnist_1_reconstruction", 0.29, 0.36),
+            Row("3 iterations", "mnist_3", 0.35, 0.40),
+            Row("3 iterations, reconstruction", "mnist_3_reconstruction", 0.25, 0.34),
+        ),
+    ),
+    "mnist_em": Table((Row("EM routing, 68 K parameters", "mnist_em", 0.44),)),
+    "multi_mnist": Table(
+        (Row("both digits right, reconstruction", "multi_mnist", 5.2),)
+    ),
+    "aff_mnist": Table(
+        tuple(
+            row
+            for kind, error, paper in (
+                ("changed", "novel_error", {"cnn": 34.0, "capsules": 21.0}),
+                ("unchanged", "familiar_error", {"cnn": 0.78, "capsules": 0.77}),
+            )
+            for row in compared(f"{kind} digits", "aff_mnist", paper, error)
+        ),
+    ),
+    "toys": Table(
+        (
+            Row("CNN, 4.2 M parameters", "toys_cnn", 5.2),
+            Row("capsules, 68 K parameters", "toys_3", 2.2),
+        )
+    ),
+    "viewpoints": Table(
+        tuple(
+            row
+            for novel, kind, paper in (
+                ("azimuth", "novel", {"cnn": 20.0, "capsules": 13.5}),
+                ("azimuth", "familiar", {"cnn": 3.7, "capsules": 3.7}),
+                ("elevation", "novel", {"cnn": 17.8, "capsules": 12.3}),
+                ("elevation", "familiar", {"cnn": 4.3, "capsules": 4.3}),
+            )
+            for row in compared(
+                f"{kind} {novel}s", "viewpoints", paper, novel, f"{kind}_error"
+            )
+        ),
+    ),
+    "ablations": Table(
+        (
+            Row("1 iteration", "toys_1", 9.7),
+            Row("2 iterations", "toys_2", 2.2, 4.6),
+            Row("3 iterations", "toys_3", 1.8, 6.3),
+            Row("5 iterations", "toys_5", 3.9),
+            Row("3 iterations, no coordinate addition", "toys_no_coordinates", 2.6),
+            Row("3 iterations, margin loss", "toys_margin", 3.2),
+            Row("3 iterations, cross-entropy", "toys_cross_entropy", 5.8),
+        ),
+    ),
+    "attacks": Table(
+        others=(
+            *("mnist_3_reconstruction", "mnist_cnn", "mnist_attacks"),
+            *("toys_3", "toys_cnn", "toys_attacks"),
+        )
+    ),
+    "smallnorb": Table(
+        (
+            Row("CNN, 4.2 M parameters", "smallnorb_cnn", 5.2),
+            Row("capsules, 68 K parameters", "smallnorb_small", 2.2, 6.3),
+        )
+    ),
+}
