@@ -95,7 +95,8 @@ def epochs(networks):
     """
     return [
         {"model": name, **epoch, "compared": epoch["epoch"] == network["epoch"]}
-        for name, network in networks.items()
+        for name in ("cnn", "capsules")
+        for network in [networks[name]]
         for epoch in network["history"]
     ]
 

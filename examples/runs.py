@@ -26,7 +26,7 @@ from keras_capsules.models.presets import PRESETS
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
 # Whoever has a picture of a toy has the whole of it.
-WHOLE_TOYS = {"preprocess": centre, "pixels_shape": (48, 48, 2)}
+WHOLE_TOYS = {"preprocess": centre, "pixels_shape": (48, 48, 1)}
 
 
 def at_least(minimum):

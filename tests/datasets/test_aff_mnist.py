@@ -23,3 +23,11 @@ def test_test_digits_are_transformed_within_the_limits():
     assert areas.std() > 30  # scaled
     tops = [image[np.nonzero(image)[0].min()] for image in images]
     assert min((top > 0).sum() for top in tops) < 10  # rotated
+
+
+def test_test_digits_that_are_only_moved():
+    images, labels = all_examples(datasets.aff_mnist(affine=False).test)
+    areas = images.sum((1, 2, 3)) / (20 * (labels + 1) / 255)
+    assert areas == pytest.approx(400, rel=1e-5)
+    tops = np.array([np.nonzero(image)[0].min() for image in images])
+    assert tops.min() >= 4 and tops.max() <= 16 and len(np.unique(tops)) > 5

@@ -1,3 +1,5 @@
+import keras
+import pytest
 import scripts
 
 from keras_capsules import models
@@ -14,3 +16,22 @@ def test_the_small_network_is_the_preset():
     small = networks.capsnet((28, 28, 1), 10, steps=1, **networks.CAPSNETS["small"])
     preset = models.CapsNet.from_preset("capsnet_mnist_small")
     assert small.count_params() == preset.count_params() == 1_280_720
+
+
+@pytest.mark.parametrize("steps, window", [(10, 1), (400, 20), (90_000, 1_000)])
+def test_weights_are_averaged_over_a_part_of_the_training(steps, window):
+    optimizer = networks.adam(0.001, steps)
+    assert optimizer.use_ema
+    assert optimizer.ema_momentum == pytest.approx(1 - 1 / window)
+
+
+def test_only_the_spread_loss_has_a_margin_that_grows():
+    settings = ((20, 20, 1), 5, (2, 2, 2, 2), 2, 16)
+    _, (margin,) = networks.matrix_capsnet(*settings)
+    assert margin.steps == 1
+    for name in ("margin", "cross_entropy"):
+        model, none = networks.matrix_capsnet(*settings, loss=name)
+        assert none == [] and isinstance(model.loss, networks.LOSSES[name])
+    model, _ = networks.matrix_capsnet(*settings, coordinate_addition=False)
+    assert not model.class_capsules.coordinate_addition
+    assert isinstance(model.optimizer, keras.optimizers.Adam)

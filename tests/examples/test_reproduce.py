@@ -1,0 +1,149 @@
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import scripts
+import tensorflow_datasets as tfds
+
+reproduce = scripts.module("reproduce")
+tables = scripts.module("tables")
+
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+RUN = {
+    "test_error": 0.0123,
+    "parameters": 1_234,
+    "epochs": 5,
+    "seconds": 600.0,
+    "machine": {"processor": "abacus", "cores": 2, "backend": "tensorflow"},
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with the page, where nothing has been run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "results").mkdir()
+    shutil.copy(PAGE, tmp_path / "docs")
+    return tmp_path
+
+
+def keep(name, **changes):
+    Path("results", f"{name}.json").write_text(json.dumps({**RUN, **changes}))
+
+
+def section(table):
+    page = Path("docs/results.md").read_text()
+    return page.split(f"<!-- {table} -->")[1].split(f"<!-- end of {table} -->")[0]
+
+
+def test_every_table_is_on_the_page_and_every_run_is_known():
+    page = PAGE.read_text()
+    for name, table in tables.TABLES.items():
+        assert f"<!-- {name} -->" in page and f"<!-- end of {name} -->" in page
+        assert set(table.runs) <= set(tables.RUNS)
+    used = {run for table in tables.TABLES.values() for run in table.runs}
+    assert used == set(tables.RUNS)
+
+
+def test_rows_with_and_without_results():
+    keep("mnist_1")
+    keep("mnist_1_seed1", test_error=0.02)
+    reproduce.write_page()
+    text = section("mnist")
+    assert "| 1 iteration | 1.23, 2.00 | 0.34 | 0.39 | 1,234 | 5 | 10 |" in text
+    assert "| 3 iterations | not run here | 0.35 | 0.40 | – | – | – |" in text
+    assert "(2 cores of abacus, tensorflow)" in text
+    assert "![Errors](images/results_mnist.png)" in text
+    assert Path("docs/images/results_mnist.png").exists()
+    assert "images" not in section("smallnorb")
+    before = Path("docs/results.md").read_text()
+    reproduce.write_page()
+    assert Path("docs/results.md").read_text() == before
+
+
+def test_networks_that_are_compared():
+    history = [{"epoch": 1, "familiar_error": 0.1, "novel_error": 0.3}]
+    network = {**RUN, "epoch": 1, **history[0], "history": history}
+    del network["machine"]
+    networks = {"cnn": network, "capsules": {**network, "novel_error": 0.2}}
+    keep("aff_mnist", **networks)
+    keep("viewpoints", azimuth=networks, elevation=networks)
+    reproduce.write_page()
+    assert "| changed digits, capsules | 20.00 | 21.00 |" in section("aff_mnist")
+    assert "| novel azimuths, CNN | 30.00 | 20.00 |" in section("viewpoints")
+    for name in ("aff_mnist", "viewpoints"):
+        assert Path(f"docs/images/results_{name}_epochs.png").exists()
+
+
+def test_attacks():
+    rows = [
+        {"model": model, "epsilon": epsilon, "accuracy": accuracy}
+        for model, accuracies in (("capsules", (1.0, 0.7)), ("cnn", (0.9, 0.2)))
+        for epsilon, accuracy in zip((0.0, 0.1), accuracies, strict=True)
+    ]
+    keep("toys_attacks", accuracy={"FGSM": rows, "BIM": rows})
+    reproduce.write_page()
+    text = section("attacks")
+    assert "| epsilon | FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn |" in text
+    assert "| 0.1 | 70.0 | 20.0 | 70.0 | 20.0 |" in text
+    assert Path("docs/images/results_toys_attacks.png").exists()
+
+
+def test_a_page_without_marks_stays_as_it_is():
+    Path("docs/results.md").write_text("# Results\n")
+    with pytest.raises(SystemExit, match="has no <!-- mnist -->"):
+        reproduce.write_page()
+    assert Path("docs/results.md").read_text() == "# Results\n"
+
+
+def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
+    command = "train_baseline_cnn.py --dataset digits --limit 32 --epochs 1"
+    monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", command)
+    reproduce.train("mnist_cnn", 3, Path("runs"), [])
+    kept = json.loads(Path("results/mnist_cnn_seed3.json").read_text())
+    assert kept["command"] == f"python examples/{command}" and kept["seed"] == 3
+    assert kept["machine"]["backend"] == keras.backend.backend()
+    assert len(kept["history"]) == kept["epochs"] == 1
+    capfd.readouterr()
+    reproduce.train("mnist_cnn", 3, Path("runs"), [])
+    assert capfd.readouterr().out == ""
+
+
+def test_a_run_that_fails_ends_it(monkeypatch):
+    monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", "train_baseline_cnn.py --what")
+    with pytest.raises(SystemExit, match="2"):
+        reproduce.train("mnist_cnn", 0, Path("runs"), [])
+    assert not list(Path("results").iterdir())
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the data are tf.data: once will do"
+)
+def test_smallnorb_on_made_up_photographs(folder, monkeypatch):
+    builder = tfds.builder("smallnorb", data_dir=folder)
+    rng = np.random.default_rng(0)
+
+    def examples(self, *args):
+        for index in range(20):
+            images = rng.integers(0, 256, (2, 96, 96, 1), "uint8")
+            example = {"image": images[0], "image2": images[1], "instance": index % 10}
+            for name, count in {"category": 5, "elevation": 9, "azimuth": 18}.items():
+                example[f"label_{name}"] = index % count
+            yield index, {**example, "label_lighting": index % 6}
+
+    def generators(self, manager):
+        return {"train": examples(self), "test": examples(self)}
+
+    monkeypatch.setattr(type(builder), "_split_generators", generators)
+    builder.download_and_prepare()
+    for name in tables.TABLES["smallnorb"].runs:
+        once = tables.RUNS[name].rpartition(" --epochs ")[0] + " --epochs 1"
+        monkeypatch.setitem(reproduce.RUNS, name, once)
+        reproduce.train(name, 0, Path("runs"), ["--data-dir", str(folder)])
+        assert json.loads(Path("results", f"{name}.json").read_text())["epochs"] == 1
+    reproduce.write_page()
+    assert "not run here" not in section("smallnorb")

@@ -1,0 +1,22 @@
+import pytest
+
+from keras_capsules import plotting
+
+ROWS = [
+    {"label": "here", "ours": [0.5, 0.4], "paper": [0.25], "best open code": []},
+    {"label": "not here", "ours": [], "paper": [2.0], "best open code": []},
+]
+
+
+def test_a_line_for_each_row_and_a_mark_for_each_number():
+    (axis,) = plotting.errors(ROWS).axes
+    ours, paper = axis.lines
+    assert ours.get_label() == "ours" and paper.get_label() == "paper"
+    assert list(ours.get_xdata()) == [0.5, 0.4] and list(ours.get_ydata()) == [0, 0]
+    assert list(paper.get_xdata()) == [0.25, 2.0] and list(paper.get_ydata()) == [0, 1]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["here", "not here"]
+
+
+def test_nothing_to_draw():
+    with pytest.raises(ValueError, match="`rows` must hold one row"):
+        plotting.errors([])
