@@ -85,7 +85,7 @@ def matrix_capsnet(
         image_shape,
         classes,
         config,
-        coordinate_addition,
+        coordinate_addition=coordinate_addition,
         routing=routing.EMRouting(iterations),
     )
     learning_rate = keras.optimizers.schedules.CosineDecay(

@@ -1,0 +1,54 @@
+import keras
+import numpy as np
+import pytest
+import scripts
+import tensorflow as tf
+from helpers import random_images, small_capsnet
+
+runs = scripts.module("runs")
+networks = scripts.module("networks")
+
+SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def train(folder, *others, resume=False):
+    """Four epochs of four steps; the weights that are tested and those that train."""
+    run = runs.Run(folder, SETTINGS, resume)
+    model = small_capsnet()
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 16, 0.5)
+    model.compile(networks.adam(schedule, 100), model.loss, metrics=["accuracy"])
+    batches = tf.data.Dataset.from_tensor_slices(random_images(32)).batch(8)
+    run.fit(model, batches, batches, 4, others)
+    return keras.saving.load_model(folder / "last.keras").get_weights()
+
+
+def test_a_run_that_goes_on_is_the_same_as_one_that_was_never_stopped(tmp_path):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(SystemExit, match="Stopped after 2 finished epochs"):
+        train(tmp_path / "stopped", Stop())
+    resumed = train(tmp_path / "stopped", resume=True)
+    for expected, actual in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_are_tested_and_kept_with_averages(tmp_path):
+    class Raw(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if keras.backend.backend() != "jax":  # whose weights are elsewhere
+                self.weights = self.model.get_weights()
+
+    raw = Raw()
+    kept = train(tmp_path, raw)
+    if keras.backend.backend() != "jax":
+        assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(kept, raw.weights))
+    model = keras.saving.load_model(tmp_path / "last.keras")
+    images, labels = random_images(32)
+    loss = model.evaluate(images, labels, batch_size=8, verbose=0)[0]
+    history = runs.callbacks.Checkpoint.history_of(tmp_path)
+    assert history[-1]["val_loss"] == pytest.approx(loss, rel=1e-4)
