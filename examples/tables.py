@@ -60,7 +60,7 @@ RUNS = {
     "mnist_3_reconstruction": capsnet(f"{MNIST} --iterations 3"),
     "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
-    "multi_mnist": capsnet("--dataset multi_mnist --config small --epochs 40"),
+    "multi_mnist": capsnet("--dataset multi_mnist --epochs 15"),
     "aff_mnist": "affine_robustness.py --epochs 10 --precision mixed_bfloat16",
     "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
     "toys_1": matrix_capsnet(f"{TOYS} --iterations 1"),

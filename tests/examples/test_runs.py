@@ -46,7 +46,9 @@ def test_networks_are_tested_and_kept_with_averages(tmp_path):
     raw = Raw()
     kept = train(tmp_path, raw)
     if keras.backend.backend() != "jax":
-        assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(kept, raw.weights))
+        assert any(
+            np.abs(a - b).max() > 1e-4 for a, b in zip(kept, raw.weights, strict=True)
+        )
     model = keras.saving.load_model(tmp_path / "last.keras")
     images, labels = random_images(32)
     loss = model.evaluate(images, labels, batch_size=8, verbose=0)[0]
