@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import arguments
-from keras_capsules.ops import squash
+from keras_capsules.ops import squash, strided_convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -92,7 +92,7 @@ class PrimaryCapsule(keras.layers.Layer):
         self.kernel_size = arguments.window("kernel_size", kernel_size)
         self.strides = arguments.window("strides", strides)
         self.padding = arguments.one_of("padding", padding, ("valid", "same"))
-        self.conv = keras.layers.Conv2D(
+        self.conv = _Conv2D(
             capsules * self._channels,
             self.kernel_size,
             self.strides,
@@ -156,3 +156,10 @@ class PrimaryCapsule(keras.layers.Layer):
     def _check_receptive_field(self, shape):
         if self.padding == "valid":
             arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+
+
+class _Conv2D(keras.layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        if self.padding == "valid" and max(self.strides) > 1:
+            return strided_convolution(inputs, kernel, self.strides)
+        return super().convolution_op(inputs, kernel)

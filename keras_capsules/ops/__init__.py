@@ -1,6 +1,7 @@
 """Maths without state."""
 
 from keras_capsules.ops.competition import compete
+from keras_capsules.ops.convolutions import strided_convolution
 from keras_capsules.ops.coordinates import add_coordinates
 from keras_capsules.ops.fields import ReceptiveFields
 from keras_capsules.ops.gradients import vjp
@@ -22,6 +23,7 @@ __all__ = [
     "over_blocks",
     "safe_norm",
     "squash",
+    "strided_convolution",
     "vjp",
     "votes",
     "written_out",

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from helpers import close, gradients
+from keras import ops
+
+from keras_capsules.ops import strided_convolution
+
+
+@pytest.mark.parametrize(
+    "size, window, strides",
+    [
+        ((9, 8), (3, 3), (2, 2)),
+        ((10, 11), (3, 2), (3, 2)),  # pixels are left over
+        ((7, 7), (7, 5), (2, 1)),
+    ],
+)
+def test_values_and_gradients_are_those_of_a_convolution(size, window, strides):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, *size, 3)).astype("float32")
+    kernel = rng.normal(size=(*window, 3, 4)).astype("float32")
+
+    def plain(images, kernel):
+        rows, columns = (
+            (n - k) // s + 1 for n, k, s in zip(size, window, strides, strict=True)
+        )
+        parts = [
+            ops.tensordot(
+                images[
+                    :,
+                    strides[0] * i : strides[0] * i + window[0],
+                    strides[1] * j : strides[1] * j + window[1],
+                ],
+                kernel,
+                3,
+            )
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        return ops.reshape(ops.stack(parts, axis=1), (2, rows, columns, 4))
+
+    def strided(images, kernel):
+        return strided_convolution(images, kernel, strides)
+
+    expected = plain(images, kernel)
+    close(strided(images, kernel), expected)
+    weights = rng.normal(size=expected.shape).astype("float32")
+    pairs = zip(
+        gradients(strided, images, kernel, weights=weights),
+        gradients(plain, images, kernel, weights=weights),
+        strict=True,
+    )
+    for ours, theirs in pairs:
+        close(ours, theirs, atol=1e-4)
