@@ -61,7 +61,8 @@ RUNS = {
     "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
     "multi_mnist": capsnet("--dataset multi_mnist --epochs 15"),
-    "aff_mnist": "affine_robustness.py --epochs 10 --precision mixed_bfloat16",
+    "aff_mnist": "affine_robustness.py --config paper --epochs 10 "
+    "--precision mixed_bfloat16",
     "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
     "toys_1": matrix_capsnet(f"{TOYS} --iterations 1"),
     "toys_2": matrix_capsnet(f"{TOYS} --iterations 2"),
