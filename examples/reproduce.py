@@ -32,6 +32,7 @@ from benchmarks.measure import machine  # noqa: E402
 
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 IMAGES = Path("docs/images")
+MISTAKEN = 5  # so many toys are in the table of those that are mistaken most
 
 
 def key_of(name, seed):
@@ -47,7 +48,8 @@ def train(name, seed, folder, options):
     if not (output / "metrics.json").exists():
         print(f"\n{key}: {command}", flush=True)
         script, *flags = shlex.split(command)
-        trained = [] if name.endswith("attacks") else ["--seed", str(seed), "--resume"]
+        tests = name.endswith(("attacks", "mistakes"))
+        trained = [] if tests else ["--seed", str(seed), "--resume"]
         path = str(ROOT / "examples" / script)
         flags += [*trained, "--output", str(output), *options]
         code = subprocess.run([sys.executable, path, *flags]).returncode
@@ -129,6 +131,22 @@ def attack_table(name):
     return lines
 
 
+def mistake_table(name):
+    """The lines of a table of the toys that are mistaken most."""
+    lines = []
+    for metrics in results_of(name):
+        networks = metrics["test_error"]
+        lines += ["", line(["error in % on a toy", *networks])]
+        lines.append(line(["---", *["---:"] * len(networks)]))
+        for row in metrics["toys"][:MISTAKEN]:
+            cells = (
+                f"{100.0 * row[network]['error']:.1f} ({row[network]['mistaken_for']})"
+                for network in networks
+            )
+            lines.append(line([row["toy"], *cells]))
+    return lines
+
+
 def figure(drawn, name, text):
     IMAGES.mkdir(parents=True, exist_ok=True)
     drawn.savefig(IMAGES / f"{name}.png")
@@ -142,6 +160,8 @@ def section(name):
     for run in table.runs:
         if run.endswith("attacks"):
             lines += attack_table(run)
+        if run.endswith("mistakes"):
+            lines += mistake_table(run)
         for metrics in results_of(run)[:1]:
             if run in ("viewpoints", "aff_mnist"):
                 compared = {"digits": metrics} if run == "aff_mnist" else metrics

@@ -13,7 +13,7 @@ _SIZE = 48
 _CROP = 32
 _CONTRAST = (0.5, 1.5)
 _BRIGHTNESS = 0.5  # standard deviations of the image
-_FIELDS = ("label_category", "label_elevation", "label_azimuth")
+_FIELDS = ("label_category", "label_elevation", "label_azimuth", "instance")
 
 
 class Pairs(NamedTuple):
@@ -24,12 +24,14 @@ class Pairs(NamedTuple):
         labels: the categories, `(pairs,)`.
         elevations: from 0 for 30 degrees to 8 for 70 degrees, `(pairs,)`.
         azimuths: from 0 for 0 degrees to 17 for 340 degrees, `(pairs,)`.
+        instances: which toy of its category, from 0 to 9, `(pairs,)`.
     """
 
     images: np.ndarray
     labels: np.ndarray
     elevations: np.ndarray
     azimuths: np.ndarray
+    instances: np.ndarray
 
     def take(self, chosen: np.ndarray | slice) -> "Pairs":
         return Pairs(*(column[chosen] for column in self))

@@ -3,6 +3,7 @@
 from keras_capsules.plotting.assignments import assignments
 from keras_capsules.plotting.attacks import attack_curves
 from keras_capsules.plotting.curves import curves
+from keras_capsules.plotting.error_by_toy import error_by_toy
 from keras_capsules.plotting.errors import errors
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
@@ -15,6 +16,7 @@ __all__ = [
     "assignments",
     "attack_curves",
     "curves",
+    "error_by_toy",
     "errors",
     "objects_apart",
     "pose_tweaks",

@@ -16,7 +16,7 @@ from keras_capsules.datasets.pairs import (
 
 NOISE = np.random.default_rng(0).integers(0, 255, (60, 48, 48, 2), "uint8")
 LABELS = np.arange(60, dtype="int32") % 5
-PAIRS = Pairs(NOISE, LABELS, np.arange(60) % 9, np.arange(60) % 18)
+PAIRS = Pairs(NOISE, LABELS, *(np.arange(60) % count for count in (9, 18, 10)))
 
 
 class FakeBuilder:
@@ -35,6 +35,7 @@ class FakeBuilder:
                 "label_category": LABELS.astype("int64"),
                 "label_elevation": PAIRS.elevations.astype("int64"),
                 "label_azimuth": PAIRS.azimuths.astype("int64"),
+                "instance": PAIRS.instances.astype("int64"),
             }
         )
 

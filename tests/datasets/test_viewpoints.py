@@ -7,6 +7,7 @@ from keras_capsules.datasets import viewpoints
 from keras_capsules.datasets.pairs import Pairs
 
 ELEVATIONS, AZIMUTHS = (grid.ravel() for grid in np.mgrid[:9, :18])
+TOYS = np.zeros_like(AZIMUTHS)
 FAMILIAR = {"azimuth": {15, 16, 17, 0, 1, 2}, "elevation": {0, 1, 2}}
 
 
@@ -18,7 +19,7 @@ def novel(request, monkeypatch):
     def load(builder, split, stereo):
         images = np.random.default_rng(0).integers(0, 255, (162, 48, 48, 1), "uint8")
         labels = viewpoint + 100 * (split == "test")
-        return Pairs(images, labels.astype("int32"), ELEVATIONS, AZIMUTHS)
+        return Pairs(images, labels.astype("int32"), ELEVATIONS, AZIMUTHS, TOYS)
 
     monkeypatch.setattr(viewpoints, "load", load)
     monkeypatch.setattr(viewpoints, "download", lambda name, data_dir: name)

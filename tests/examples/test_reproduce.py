@@ -93,6 +93,23 @@ def test_attacks():
     assert Path("docs/images/results_toys_attacks.png").exists()
 
 
+def test_the_toys_that_are_mistaken_most():
+    toys = [
+        {
+            "toy": f"cars {toy}",
+            "cnn": {"error": 0.3 - toy / 40, "mistaken_for": "trucks"},
+        }
+        for toy in range(10)
+    ]
+    keep("toys_mistakes", test_error={"cnn": 0.1}, toys=toys)
+    reproduce.write_page()
+    lines = section("toys").splitlines()
+    first = lines.index("| error in % on a toy | cnn |")
+    assert lines[first + 2] == "| cars 0 | 30.0 (trucks) |"
+    assert lines[first + 6] == "| cars 4 | 20.0 (trucks) |"
+    assert not lines[first + 7]
+
+
 def test_a_page_without_marks_stays_as_it_is():
     Path("docs/results.md").write_text("# Results\n")
     with pytest.raises(SystemExit, match="has no <!-- mnist -->"):

@@ -1,0 +1,92 @@
+"""Says which test toys networks mistake, and for what.
+
+    python examples/mistaken_toys.py --dataset toys \\
+        runs/cnn_toys/best.keras runs/matrix_capsnet_toys/best.keras
+
+Prints the toys in the order of their errors; the output folder gets metrics.json and a
+figure of a photograph of each toy, the one that most networks mistake.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from runs import TOYS
+
+from keras_capsules import plotting
+from keras_capsules.datasets.download import download
+from keras_capsules.datasets.pairs import for_testing, load
+from keras_capsules.datasets.toys import CATEGORIES
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
+parser.add_argument("--dataset", choices=TOYS, default="toys")
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
+parser.add_argument("--output", type=Path, default=Path("runs/mistaken_toys"))
+args = parser.parse_args()
+
+dataset = "toys/small" if args.dataset == "toys" else args.dataset
+try:
+    args.output.mkdir(parents=True, exist_ok=True)
+    test = load(download(dataset, args.data_dir), "test", stereo=False)
+    networks = {
+        path.parent.name: keras.saving.load_model(path, compile=False)
+        for path in args.networks
+    }
+except (OSError, ValueError) as error:
+    sys.exit(str(error))
+
+# What each network takes a photograph for.
+guesses = {}
+for name, model in networks.items():
+    print(name)
+    outputs = model.predict(for_testing(test).batch(100))
+    scores = outputs["scores"] if isinstance(outputs, dict) else outputs
+    guesses[name] = scores.argmax(-1)
+mistakes = sum(guess != test.labels for guess in guesses.values())
+
+# Results.
+instances = np.unique(test.instances)
+shape = len(CATEGORIES), len(instances)
+errors = {name: np.empty(shape) for name in networks}
+photographs = np.empty((*shape, *test.images.shape[1:]))
+toys = []
+for toy in np.ndindex(shape):
+    category, instance = toy[0], instances[toy[1]]
+    shown = np.flatnonzero((test.labels == category) & (test.instances == instance))
+    photographs[toy] = test.images[shown[mistakes[shown].argmax()]] / 255.0
+    row = {"toy": f"{CATEGORIES[category]} {instance}"}
+    for name, guess in guesses.items():
+        counts = np.bincount(guess[shown], minlength=len(CATEGORIES))
+        errors[name][toy] = 1.0 - counts[category] / len(shown)
+        counts[category] = 0
+        row[name] = {
+            "error": errors[name][toy],
+            "mistaken_for": CATEGORIES[counts.argmax()] if counts.any() else None,
+        }
+    toys.append(row)
+toys.sort(key=lambda row: -max(row[name]["error"] for name in networks))
+test_error = {
+    name: float((guess != test.labels).mean()) for name, guess in guesses.items()
+}
+metrics = {"dataset": args.dataset, "test_error": test_error, "toys": toys}
+(args.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+plotting.error_by_toy(photographs, errors).savefig(args.output / "toys.png")
+
+print(f"\n{'error in %':12}" + "".join(f"{name:>28}" for name in networks))
+for row in toys:
+    cells = (
+        f"{100.0 * row[name]['error']:.1f} ({row[name]['mistaken_for'] or 'never'})"
+        for name in networks
+    )
+    print(f"{row['toy']:12}" + "".join(f"{cell:>28}" for cell in cells))
+print(f"{'all':12}" + "".join(f"{100 * error:>28.2f}" for error in test_error.values()))
+print(f"\nfiles: {args.output}/metrics.json, {args.output}/toys.png")

@@ -1,0 +1,60 @@
+import json
+
+import keras
+import pytest
+import scripts
+
+PHOTOGRAPHS = """
+import numpy as np
+from keras_capsules.datasets import download, pairs
+
+def load(builder, split, stereo):
+    assert builder == "toys/small" and split == "test" and not stereo
+    labels, instances = (grid.ravel() for grid in np.mgrid[:5, :8])
+    images = np.zeros((40, 48, 48, 1), "uint8")
+    images[:, :, 24:] = 25 * (1 + labels.reshape(-1, 1, 1, 1))
+    zero = np.zeros(40, "int32")
+    return pairs.Pairs(images, labels, zero, zero, instances // 4)
+
+download.download = lambda name, data_dir: name
+pairs.load = load
+"""
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="nothing in it is of a backend"
+)
+
+
+def network(folder, favourite, as_dict=False):
+    """A network that takes every photograph for one category."""
+    images = keras.Input((32, 32, 1))
+    scores = keras.layers.Dense(5, bias_initializer="zeros", kernel_initializer="zeros")
+    output = scores(keras.layers.Flatten()(images))
+    scores.bias.assign([float(category == favourite) for category in range(5)])
+    folder.mkdir()
+    outputs = {"scores": output} if as_dict else output
+    keras.Model(images, outputs).save(folder / "best.keras")
+
+
+def test_a_whole_run(tmp_path):
+    network(tmp_path / "cnn", 4)
+    network(tmp_path / "capsules", 3, as_dict=True)
+    models = [f"{name}/best.keras" for name in ("cnn", "capsules")]
+    options = (*models, "--output", "out")
+    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "toys.png").exists()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["test_error"] == {"cnn": 0.8, "capsules": 0.8}
+    rows = {row["toy"]: row for row in metrics["toys"]}
+    assert len(rows) == 10
+    assert rows["cars 0"]["cnn"] == {"error": 0.0, "mistaken_for": None}
+    assert rows["cars 1"]["capsules"] == {"error": 1.0, "mistaken_for": "trucks"}
+    assert "0.0 (never)" in result.stdout and "100.0 (trucks)" in result.stdout
+
+
+def test_a_network_that_is_missing(tmp_path):
+    options = ("none/best.keras",)
+    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    assert result.returncode == 1
+    assert "best.keras" in result.stderr and "Traceback" not in result.stderr
