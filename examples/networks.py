@@ -4,10 +4,11 @@ import keras
 
 from keras_capsules import callbacks, losses, metrics, models, routing
 
-# Widths of the first paper's network: those of the paper, which are the defaults, and
-# others that make less than a sixth of it.
+# Widths of the first paper's network: those of the paper, which are the defaults, half
+# of them and a quarter.
 CAPSNETS = {
     "paper": {},
+    "medium": {"filters": 128, "primary_capsules": 16},
     "small": {"filters": 64, "primary_capsules": 8, "decoder_units": (256, 512)},
 }
 

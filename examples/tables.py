@@ -61,7 +61,7 @@ RUNS = {
     "mnist_paper": capsnet("--dataset mnist --epochs 20"),
     "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
-    "multi_mnist": capsnet("--dataset multi_mnist --epochs 15"),
+    "multi_mnist": capsnet("--dataset multi_mnist --config medium --epochs 40"),
     "aff_mnist": "affine_robustness.py --config paper --epochs 10 "
     "--precision mixed_bfloat16",
     "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
