@@ -32,6 +32,7 @@ from benchmarks.measure import machine  # noqa: E402
 
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 IMAGES = Path("docs/images")
+FOLDER = Path("runs/results")
 MISTAKEN = 5  # so many toys are in the table of those that are mistaken most
 
 
@@ -40,23 +41,28 @@ def key_of(name, seed):
     return f"{name}_seed{seed}" if seed else name
 
 
+def command_of(name, folder):
+    """The command of a run, where `folder` has all runs."""
+    return f"python examples/{RUNS[name].format(folder=folder)}"
+
+
 def train(name, seed, folder, options):
     """Runs what `tables.RUNS` says, or goes on with it, and keeps its results."""
     key = key_of(name, seed)
-    command = RUNS[name].format(folder=folder)
+    command = command_of(name, folder)
     output = folder / key
     if not (output / "metrics.json").exists():
         print(f"\n{key}: {command}", flush=True)
-        script, *flags = shlex.split(command)
+        _, script, *flags = shlex.split(command)
         tests = name.endswith(("attacks", "mistakes"))
         trained = [] if tests else ["--seed", str(seed), "--resume"]
-        path = str(ROOT / "examples" / script)
+        path = str(ROOT / script)
         flags += [*trained, "--output", str(output), *options]
         code = subprocess.run([sys.executable, path, *flags]).returncode
         if code:
             sys.exit(code)
     metrics = json.loads((output / "metrics.json").read_text())
-    metrics = {"command": f"python examples/{command}", "machine": machine(), **metrics}
+    metrics = {"command": command, "machine": machine(), **metrics}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{key}.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
@@ -84,8 +90,8 @@ def per_cent(errors):
 def error_table(table, name):
     """The lines of a table of errors and its figure."""
     header = ("error in %", "ours", "paper", "best open code")
-    header += ("parameters", "epochs", "minutes")
-    lines, points = [line(header), line(["---", *["---:"] * 6])], []
+    header += ("seeds", "parameters", "epochs", "minutes")
+    lines, points = [line(header), line(["---", *["---:"] * 7])], []
     for row in table.rows:
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
         ours = [100.0 * network[row.value] for network in networks]
@@ -96,12 +102,13 @@ def error_table(table, name):
             minutes = statistics.median(network["seconds"] for network in networks) / 60
             first = networks[0]
             cells += [
+                ", ".join(str(network["seed"]) for network in networks),
                 f"{first['parameters']:,}",
                 str(first["epochs"]),
                 f"{minutes:.0f}",
             ]
         else:
-            cells += ["–"] * 3
+            cells += ["–"] * 4
         lines.append(line(cells))
         marks = dict(zip(("paper", "best open code"), others, strict=True))
         points.append({"label": row.label, "ours": ours, **marks})
@@ -122,7 +129,8 @@ def attack_table(name):
             for attack, rows in accuracy.items()
             for model in ("capsules", "cnn")
         }
-        lines += [line(["epsilon", *columns]), line(["---", *["---:"] * len(columns)])]
+        lines += ["", line(["epsilon", *columns])]
+        lines.append(line(["---", *["---:"] * len(columns)]))
         for epsilon in next(iter(columns.values())):
             cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
             lines.append(line([f"{epsilon:g}", *cells]))
@@ -150,7 +158,7 @@ def mistake_table(name):
 def figure(drawn, name, text):
     IMAGES.mkdir(parents=True, exist_ok=True)
     drawn.savefig(IMAGES / f"{name}.png")
-    return ["", f"![{text}](images/{name}.png)", ""]
+    return ["", f"![{text}](images/{name}.png)"]
 
 
 def section(name):
@@ -181,7 +189,12 @@ def section(name):
     }
     lines += ["", f"`python examples/reproduce.py {name}`"]
     lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
-    lines += ["", "```", *(f"python examples/{RUNS[run]}" for run in table.runs), "```"]
+    commands = [
+        kept[0]["command"] if kept else command_of(run, FOLDER)
+        for run in table.runs
+        for kept in [results_of(run)]
+    ]
+    lines += ["", "```", *commands, "```"]
     return "\n".join(lines)
 
 
@@ -204,9 +217,7 @@ parser = argparse.ArgumentParser(
 parser.add_argument("table", nargs="?", choices=TABLES, help="without one: the page")
 parser.add_argument("--seed", type=natural, default=0)
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument(
-    "--folder", type=Path, default=Path("runs/results"), help="where the runs are"
-)
+parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
 
 if __name__ == "__main__":
     args = parser.parse_args()

@@ -13,6 +13,8 @@ tables = scripts.module("tables")
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 RUN = {
+    "seed": 0,
+    "command": "python examples/train_capsnet.py",
     "test_error": 0.0123,
     "parameters": 1_234,
     "epochs": 5,
@@ -50,15 +52,17 @@ def test_every_table_is_on_the_page_and_every_run_is_known():
 
 
 def test_rows_with_and_without_results():
-    keep("mnist_1")
-    keep("mnist_1_seed1", test_error=0.02)
+    keep("mnist_1", command="python examples/train_capsnet.py --as-it-was")
+    keep("mnist_1_seed1", test_error=0.02, seed=1)
     reproduce.write_page()
     text = section("mnist")
-    assert "| 1 iteration | 1.23, 2.00 | 0.34 | 0.39 | 1,234 | 5 | 10 |" in text
-    assert "| 3 iterations | not run here | 0.35 | 0.40 | – | – | – |" in text
+    assert "| 1 iteration | 1.23, 2.00 | 0.34 | 0.39 | 0, 1 | 1,234 | 5 | 10 |" in text
+    assert "| 3 iterations | not run here | 0.35 | 0.40 | – | – | – | – |" in text
     assert "(2 cores of abacus, tensorflow)" in text
     assert "![Errors](images/results_mnist.png)" in text
     assert Path("docs/images/results_mnist.png").exists()
+    assert "\npython examples/train_capsnet.py --as-it-was\n" in text
+    assert f"\npython examples/{tables.RUNS['mnist_3']}\n" in text
     assert "images" not in section("smallnorb")
     before = Path("docs/results.md").read_text()
     reproduce.write_page()
