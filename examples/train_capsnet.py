@@ -18,11 +18,14 @@ from keras_capsules import plotting, routing
 parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
 parser.add_argument("--config", choices=CAPSNETS, default="paper")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
+parser.add_argument(
+    "--learning-rate", type=float, default=0.001, help="of the first step; it falls"
+)
 parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 args = parser.parse_args()
 
-run = begin(args, "capsnet", "config")
+run = begin(args, "capsnet", "config", "learning_rate")
 widths = CAPSNETS[args.config]
 if args.no_reconstruction:
     widths = {**widths, "decoder_units": None}
@@ -35,6 +38,7 @@ model = capsnet(
     image_shape=tuple(train.element_spec[0].shape[1:]),
     classes=10,
     steps=args.epochs * len(train),
+    learning_rate=args.learning_rate,
     routing=routing.DynamicRouting(args.iterations, args.loop),
     objects=objects,
     **widths,
