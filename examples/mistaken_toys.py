@@ -23,6 +23,7 @@ from keras_capsules import plotting
 from keras_capsules.datasets.download import download
 from keras_capsules.datasets.pairs import for_testing, load
 from keras_capsules.datasets.toys import CATEGORIES
+from keras_capsules.robustness.gradient import scores
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -33,10 +34,9 @@ parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
 parser.add_argument("--output", type=Path, default=Path("runs/mistaken_toys"))
 args = parser.parse_args()
 
-dataset = "toys/small" if args.dataset == "toys" else args.dataset
 try:
     args.output.mkdir(parents=True, exist_ok=True)
-    test = load(download(dataset, args.data_dir), "test", stereo=False)
+    test = load(download(TOYS[args.dataset], args.data_dir), "test", stereo=False)
     networks = {
         path.parent.name: keras.saving.load_model(path, compile=False)
         for path in args.networks
@@ -49,8 +49,7 @@ guesses = {}
 for name, model in networks.items():
     print(name)
     outputs = model.predict(for_testing(test).batch(100))
-    scores = outputs["scores"] if isinstance(outputs, dict) else outputs
-    guesses[name] = scores.argmax(-1)
+    guesses[name] = scores(outputs).argmax(-1)
 mistakes = sum(guess != test.labels for guess in guesses.values())
 
 # Results.

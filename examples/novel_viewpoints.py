@@ -34,7 +34,7 @@ PAPER = {
     },
 }
 
-parser = arguments(__doc__, "novel_viewpoints", TOYS)
+parser = arguments(__doc__, "novel_viewpoints", [*TOYS])
 parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default="both")
 parser.add_argument("--config", choices=["paper", "small"], default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
@@ -45,7 +45,6 @@ settings = {name: getattr(args, name) for name in names}
 output = args.output
 if output is None:
     output = Path("runs") / f"novel_viewpoints_{args.dataset.replace('/', '_')}"
-dataset = "toys/small" if args.dataset == "toys" else args.dataset
 keras.config.set_dtype_policy(args.precision)
 
 metrics = {}
@@ -55,7 +54,7 @@ for novel in list(PAPER) if args.novel == "both" else [args.novel]:
         settings,
         args.resume,
         lambda seed, novel=novel: datasets.viewpoint_split(
-            dataset, novel, args.data_dir, seed=seed
+            TOYS[args.dataset], novel, args.data_dir, seed=seed
         ),
         lambda shape, steps: baseline_cnn(shape, 5, steps),
         lambda shape, steps: matrix_capsnet(

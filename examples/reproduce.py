@@ -83,15 +83,20 @@ def line(cells):
     return f"| {' | '.join(cells)} |"
 
 
+def head(first, *columns):
+    """The first two lines of a table; all columns but the first are numbers."""
+    return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
+
+
 def per_cent(errors):
     return ", ".join(f"{error:.2f}" for error in errors) or "–"
 
 
 def error_table(table, name):
     """The lines of a table of errors and its figure."""
-    header = ("error in %", "ours", "paper", "best open code")
-    header += ("seeds", "parameters", "epochs", "minutes")
-    lines, points = [line(header), line(["---", *["---:"] * 7])], []
+    columns = ("ours", "paper", "best open code")
+    columns += ("seeds", "parameters", "epochs", "minutes")
+    lines, points = head("error in %", *columns), []
     for row in table.rows:
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
         ours = [100.0 * network[row.value] for network in networks]
@@ -129,8 +134,7 @@ def attack_table(name):
             for attack, rows in accuracy.items()
             for model in ("capsules", "cnn")
         }
-        lines += ["", line(["epsilon", *columns])]
-        lines.append(line(["---", *["---:"] * len(columns)]))
+        lines += ["", *head("epsilon", *columns)]
         for epsilon in next(iter(columns.values())):
             cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
             lines.append(line([f"{epsilon:g}", *cells]))
@@ -144,8 +148,7 @@ def mistake_table(name):
     lines = []
     for metrics in results_of(name):
         networks = metrics["test_error"]
-        lines += ["", line(["error in % on a toy", *networks])]
-        lines.append(line(["---", *["---:"] * len(networks)]))
+        lines += ["", *head("error in % on a toy", *networks)]
         for row in metrics["toys"][:MISTAKEN]:
             cells = (
                 f"{100.0 * row[network]['error']:.1f} ({row[network]['mistaken_for']})"

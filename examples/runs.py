@@ -24,7 +24,8 @@ from keras_capsules.datasets.pairs import centre
 from keras_capsules.models.presets import PRESETS
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
-TOYS = ("toys", "toys/full", "smallnorb")  # standardised, cropped at random
+# Standardised, cropped at random; the names that they have for TFDS.
+TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
 # Whoever has a picture of a toy has the whole of it.
 WHOLE_TOYS = {"preprocess": centre, "pixels_shape": (48, 48, 1)}
 
