@@ -33,13 +33,16 @@ parser.add_argument("--dataset", choices=TOYS, default="toys")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
 parser.add_argument("--output", type=Path, default=Path("runs/mistaken_toys"))
 args = parser.parse_args()
+folders = [path.parent.name for path in args.networks]
+if len(set(folders)) < len(folders):
+    parser.error(f"networks must lie in folders of different names, received {folders}")
 
 try:
     args.output.mkdir(parents=True, exist_ok=True)
     test = load(download(TOYS[args.dataset], args.data_dir), "test", stereo=False)
     networks = {
-        path.parent.name: keras.saving.load_model(path, compile=False)
-        for path in args.networks
+        folder: keras.saving.load_model(path, compile=False)
+        for folder, path in zip(folders, args.networks, strict=True)
     }
 except (OSError, ValueError) as error:
     sys.exit(str(error))
@@ -48,7 +51,10 @@ except (OSError, ValueError) as error:
 guesses = {}
 for name, model in networks.items():
     print(name)
-    outputs = model.predict(for_testing(test).batch(100))
+    try:
+        outputs = model.predict(for_testing(test).batch(100))
+    except ValueError as error:
+        sys.exit(f"{name} can't take images of {args.dataset}: {error}")
     guesses[name] = scores(outputs).argmax(-1)
 mistakes = sum(guess != test.labels for guess in guesses.values())
 

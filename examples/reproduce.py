@@ -151,7 +151,8 @@ def mistake_table(name):
         lines += ["", *head("error in % on a toy", *networks)]
         for row in metrics["toys"][:MISTAKEN]:
             cells = (
-                f"{100.0 * row[network]['error']:.1f} ({row[network]['mistaken_for']})"
+                f"{100.0 * row[network]['error']:.1f} "
+                f"({row[network]['mistaken_for'] or 'never'})"
                 for network in networks
             )
             lines.append(line([row["toy"], *cells]))

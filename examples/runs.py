@@ -8,6 +8,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import math
 import os
 import platform
 import statistics
@@ -45,6 +46,14 @@ def at_least(minimum):
 
 
 positive, natural = at_least(1), at_least(0)
+
+
+def above_zero(text):
+    """The type of a flag that is a number above 0."""
+    number = float(text)
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
+    return number
 
 
 def load(dataset, data_dir, seed=0):

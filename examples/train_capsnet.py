@@ -11,7 +11,7 @@ after the last finished epoch.
 
 import numpy as np
 from networks import CAPSNETS, capsnet
-from runs import DIGITS, arguments, begin, load, positive
+from runs import DIGITS, above_zero, arguments, begin, load, positive
 
 from keras_capsules import plotting, routing
 
@@ -19,7 +19,10 @@ parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
 parser.add_argument("--config", choices=CAPSNETS, default="paper")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 parser.add_argument(
-    "--learning-rate", type=float, default=0.001, help="of the first step; it falls"
+    "--learning-rate",
+    type=above_zero,
+    default=0.001,
+    help="of the first step; it falls to a twentieth",
 )
 parser.add_argument("--loop", choices=["while", "unroll"], default="while")
 parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")

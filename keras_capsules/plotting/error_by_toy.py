@@ -8,11 +8,11 @@ def error_by_toy(photographs: np.ndarray, errors: dict[str, np.ndarray]) -> Figu
     """Draws toys with the errors of networks on each of them.
 
     Args:
-        photographs: one of each toy, from 0 to 1,
+        photographs: one of each toy, floats from 0 to 1,
             `(categories, toys, height, width, channels)`.
-        errors: the share of a toy's photographs that a network mistakes,
-            `(categories, toys)`, by the name of the network. A toy that a network
-            mistakes more often than not has its error in red.
+        errors: the share of a toy's photographs that a network mistakes, floats from
+            0 to 1, `(categories, toys)`, by the name of the network. The errors are
+            in red where a network mistakes a toy more often than not.
 
     Returns:
         The figure.

@@ -53,6 +53,26 @@ def test_a_whole_run(tmp_path):
     assert "0.0 (never)" in result.stdout and "100.0 (trucks)" in result.stdout
 
 
+def test_networks_that_can_not_be_told_apart(tmp_path):
+    options = ("a/run/best.keras", "b/run/best.keras")
+    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    assert result.returncode == 2
+    assert "folders of different names, received ['run', 'run']" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_other_images(tmp_path):
+    images = keras.Input((8, 8, 1))
+    scores = keras.layers.Dense(5)(keras.layers.Flatten()(images))
+    (tmp_path / "cnn").mkdir()
+    keras.Model(images, scores).save(tmp_path / "cnn" / "best.keras")
+    options = ("cnn/best.keras",)
+    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    assert result.returncode == 1
+    assert "cnn can't take images of toys: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_network_that_is_missing(tmp_path):
     options = ("none/best.keras",)
     result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)

@@ -1,3 +1,5 @@
+import argparse
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,13 @@ runs = scripts.module("runs")
 networks = scripts.module("networks")
 
 SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf"])
+def test_numbers_above_zero(text):
+    assert runs.above_zero("0.002") == 0.002
+    with pytest.raises(argparse.ArgumentTypeError, match=f"above 0, received {text}"):
+        runs.above_zero(text)
 
 
 class Stop(keras.callbacks.Callback):

@@ -94,7 +94,7 @@ def test_a_whole_run(tmp_path):
 
 
 def test_kill_9_in_an_epoch_and_resume(tmp_path):
-    half = ("--precision", "mixed_float16")
+    half = ("--precision", "mixed_float16", "--learning-rate", "0.002")
     code, _, done = kill_in_epoch(tmp_path, 3, signal.SIGKILL, *half)
     assert code == -signal.SIGKILL
     killed = keras.saving.load_model(tmp_path / "run" / "last.keras")
@@ -110,6 +110,7 @@ def test_kill_9_in_an_epoch_and_resume(tmp_path):
     optimizer = resumed.optimizer.inner_optimizer
     learning_rate = optimizer.get_config()["learning_rate"]
     assert learning_rate["config"]["decay_steps"] == 4 * (done + 1)
+    assert learning_rate["config"]["initial_learning_rate"] == 0.002
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
