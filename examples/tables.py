@@ -48,7 +48,7 @@ def matrix_capsnet(flags):
     return f"train_matrix_capsnet.py {flags} --config small"
 
 
-MNIST = "--dataset mnist --config small --epochs 60"
+MNIST = "--dataset mnist --config small --epochs 60 --learning-rate 0.003"
 TOYS = "--dataset toys/full --epochs 6"
 ATTACK = "adversarial_robustness.py --images 1000"
 
@@ -61,7 +61,10 @@ RUNS = {
     "mnist_paper": capsnet("--dataset mnist --epochs 20"),
     "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
-    "multi_mnist": capsnet("--dataset multi_mnist --config medium --epochs 40"),
+    "multi_mnist": capsnet(
+        "--dataset multi_mnist --config small --epochs 60 --batch-size 32 "
+        "--learning-rate 0.003"
+    ),
     "aff_mnist": "affine_robustness.py --config paper --epochs 10 "
     "--precision mixed_bfloat16",
     "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
