@@ -51,12 +51,21 @@ def train(name, seed, folder, options):
     key = key_of(name, seed)
     command = command_of(name, folder)
     output = folder / key
+    # What the folder holds is of the command that it was begun with.
+    begun = output / "command.txt"
+    if begun.exists() and begun.read_text() != command:
+        sys.exit(
+            f"Can't go on with {output}: it was made by {begun.read_text()!r}. "
+            f"Expected: {command!r}. Remove it, or choose another --folder"
+        )
     if not (output / "metrics.json").exists():
         print(f"\n{key}: {command}", flush=True)
         _, script, *flags = shlex.split(command)
         tests = name.endswith(("attacks", "mistakes"))
         trained = [] if tests else ["--seed", str(seed), "--resume"]
         path = str(ROOT / script)
+        output.mkdir(parents=True, exist_ok=True)
+        begun.write_text(command)
         flags += [*trained, "--output", str(output), *options]
         code = subprocess.run([sys.executable, path, *flags]).returncode
         if code:
@@ -124,7 +133,7 @@ def error_table(table, name):
 
 def attack_table(name):
     """The lines of a table of accuracies under attack and its figure."""
-    lines = []
+    lines = [] if results_of(name) else ["", f"{name}: not run here"]
     for metrics in results_of(name):
         accuracy = metrics["accuracy"]
         columns = {

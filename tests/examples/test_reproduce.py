@@ -95,6 +95,8 @@ def test_attacks():
     assert "| epsilon | FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn |" in text
     assert "| 0.1 | 70.0 | 20.0 | 70.0 | 20.0 |" in text
     assert Path("docs/images/results_toys_attacks.png").exists()
+    assert "\nmnist_attacks: not run here\n" in text
+    assert "toys_attacks: not" not in text
 
 
 def test_the_toys_that_are_mistaken_most():
@@ -132,6 +134,11 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     capfd.readouterr()
     reproduce.train("mnist_cnn", 3, Path("runs"), [])
     assert capfd.readouterr().out == ""
+    monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", f"{command} --batch-size 16")
+    kept = Path("results/mnist_cnn_seed3.json").read_text()
+    with pytest.raises(SystemExit, match="it was made by .*--epochs 1'. Expected: "):
+        reproduce.train("mnist_cnn", 3, Path("runs"), [])
+    assert Path("results/mnist_cnn_seed3.json").read_text() == kept
 
 
 def test_a_run_that_fails_ends_it(monkeypatch):
