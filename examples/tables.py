@@ -48,7 +48,7 @@ def matrix_capsnet(flags):
     return f"train_matrix_capsnet.py {flags} --config small"
 
 
-MNIST = "--dataset mnist --config small --epochs 60 --learning-rate 0.003"
+MNIST = "--dataset mnist --config small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
 ATTACK = "adversarial_robustness.py --images 1000"
 
