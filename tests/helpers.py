@@ -4,11 +4,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from keras_capsules import losses, models
 
 GOLDEN = Path(__file__).parent / "golden"
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+once = pytest.mark.skipif(
+    keras.backend.backend() != "torch",
+    reason="the same on every backend: once, where nothing is compiled",
+)
 
 
 def golden(name):

@@ -6,12 +6,14 @@ import subprocess
 import keras
 import numpy as np
 import pytest
+from helpers import once
 
 from benchmarks import measure, training
 from benchmarks.routing import measure_routing
 from benchmarks.scaling import measure_sizes
 
 
+@once
 def test_a_task_runs_in_a_fresh_process():
     sizes = {"batch": 2, "children": 3, "parents": 2, "pose": 4, "iterations": 2}
     task = {"routing": "em", "growing": "batch", **sizes}
@@ -24,9 +26,7 @@ def test_a_task_that_fails_says_why():
         measure.fresh(measure_routing, {"shape": "none", "routing": "em"})
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="XLA compiles the paper's network"
-)
+@once
 def test_training_is_measured_by_batches(monkeypatch):
     monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "COUNTED", 2)
@@ -68,7 +68,6 @@ def test_ratios_are_of_the_same_round():
 
 
 def test_forward_and_step_run():
-    import keras
 
     x = keras.ops.convert_to_tensor(np.ones((3,), "float32"))
     forward, step = measure.forward_and_step(lambda x: 2.0 * x, [x])

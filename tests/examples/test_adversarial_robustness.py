@@ -1,7 +1,7 @@
 import json
 
 import scripts
-from helpers import small_capsnet
+from helpers import once, small_capsnet
 
 from keras_capsules import models
 
@@ -11,6 +11,7 @@ def run(folder, *options):
     return scripts.run(folder, "adversarial_robustness.py", *networks, *options)
 
 
+@once
 def test_a_whole_run(tmp_path):
     small_capsnet((28, 28, 1), 10, primary_strides=4).save(tmp_path / "capsules.keras")
     cnn = models.BaselineCNN((28, 28, 1), 10, (2, 2), units=8)
@@ -31,6 +32,7 @@ def test_a_whole_run(tmp_path):
             assert line in result.stdout
 
 
+@once
 def test_a_network_that_is_missing(tmp_path):
     result = run(tmp_path)
     assert result.returncode == 1

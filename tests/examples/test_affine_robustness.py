@@ -1,8 +1,7 @@
 import json
 
-import keras
-import pytest
 import scripts
+from helpers import once
 
 DIGITS = """
 import numpy as np, tensorflow as tf
@@ -21,9 +20,7 @@ datasets.aff_mnist = aff_mnist
 """
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="others compile its networks for long"
-)
+@once
 def test_a_whole_run(tmp_path):
     options = ("--batch-size", "8", "--output", "run", "--epochs", "2")
     script = "affine_robustness.py"

@@ -1,8 +1,8 @@
 import json
 
 import keras
-import pytest
 import scripts
+from helpers import once
 
 PHOTOGRAPHS = """
 import numpy as np
@@ -20,9 +20,7 @@ download.download = lambda name, data_dir: name
 pairs.load = load
 """
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="nothing in it is of a backend"
-)
+pytestmark = once
 
 
 def network(folder, favourite, as_dict=False):

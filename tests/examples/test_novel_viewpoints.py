@@ -1,8 +1,8 @@
 import json
 
-import keras
 import pytest
 import scripts
+from helpers import once
 
 from keras_capsules.callbacks import Checkpoint
 
@@ -23,10 +23,7 @@ def viewpoint_split(name, novel, data_dir, seed):
 datasets.viewpoint_split = viewpoint_split
 """
 
-
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="others compile its networks for long"
-)
+pytestmark = once
 
 
 def run(folder, *options):

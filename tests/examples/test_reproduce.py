@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scripts
 import tensorflow_datasets as tfds
+from helpers import once
 
 reproduce = scripts.module("reproduce")
 tables = scripts.module("tables")
@@ -123,6 +124,7 @@ def test_a_page_without_marks_stays_as_it_is():
     assert Path("docs/results.md").read_text() == "# Results\n"
 
 
+@once
 def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     command = "train_baseline_cnn.py --dataset digits --limit 32 --epochs 1"
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", command)
@@ -136,11 +138,12 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     assert capfd.readouterr().out == ""
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", f"{command} --batch-size 16")
     kept = Path("results/mnist_cnn_seed3.json").read_text()
-    with pytest.raises(SystemExit, match="it was made by .*--epochs 1'. Expected: "):
+    with pytest.raises(SystemExit, match=r"it was made by .*--epochs 1'. Expected: "):
         reproduce.train("mnist_cnn", 3, Path("runs"), [])
     assert Path("results/mnist_cnn_seed3.json").read_text() == kept
 
 
+@once
 def test_a_run_that_fails_ends_it(monkeypatch):
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", "train_baseline_cnn.py --what")
     with pytest.raises(SystemExit, match="2"):
@@ -148,9 +151,7 @@ def test_a_run_that_fails_ends_it(monkeypatch):
     assert not list(Path("results").iterdir())
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the data are tf.data: once will do"
-)
+@once
 def test_smallnorb_on_made_up_photographs(folder, monkeypatch):
     builder = tfds.builder("smallnorb", data_dir=folder)
     rng = np.random.default_rng(0)

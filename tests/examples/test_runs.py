@@ -7,6 +7,8 @@ import scripts
 import tensorflow as tf
 from helpers import random_images, small_capsnet
 
+from keras_capsules import routing
+
 runs = scripts.module("runs")
 networks = scripts.module("networks")
 
@@ -26,10 +28,10 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def train(folder, *others, resume=False):
+def train(folder, *others, resume=False, **kwargs):
     """Four epochs of four steps; the weights that are tested and those that train."""
     run = runs.Run(folder, SETTINGS, resume)
-    model = small_capsnet()
+    model = small_capsnet(**kwargs)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 16, 0.5)
     model.compile(networks.adam(schedule, 100), model.loss, metrics=["accuracy"])
     batches = tf.data.Dataset.from_tensor_slices(random_images(32)).batch(8)
@@ -44,6 +46,36 @@ def test_a_run_that_goes_on_is_the_same_as_one_that_was_never_stopped(tmp_path):
     resumed = train(tmp_path / "stopped", resume=True)
     for expected, actual in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_runs_that_can_not_go_on(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        train(folder, Stop())
+    before = contents(folder)
+    with pytest.raises(SystemExit, match="2"):
+        train(folder)
+    assert "run holds a run: add --resume" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"was made with {'seed': 0}. Received: .* 1}"):
+        runs.Run(folder, {**SETTINGS, "seed": 1}, resume=True)
+    iterations = r"Can't resume: .*routing.config.iterations is 3, expected 2"
+    with pytest.raises(SystemExit, match=iterations):
+        train(folder, resume=True, routing=routing.DynamicRouting(2))
+    assert contents(folder) == before
+
+
+def test_output_that_can_not_be_used(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(SystemExit, match=r"Can't use --output .*run"):
+        runs.Run(tmp_path / "run", SETTINGS, resume=False)
+    assert (tmp_path / "run").read_text() == "a file"
+    with pytest.raises(SystemExit, match="_small is a network of the package"):
+        runs.Run(tmp_path / "capsnet_mnist_small", SETTINGS, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_networks_are_tested_and_kept_with_averages(tmp_path):

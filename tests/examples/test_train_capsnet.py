@@ -6,6 +6,7 @@ import subprocess
 import keras
 import pytest
 import scripts
+from helpers import once
 
 from keras_capsules.callbacks import Checkpoint
 
@@ -52,10 +53,6 @@ def kill_in_epoch(folder, epoch, how, *options):
     return process.returncode, output, done
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_a_whole_run(tmp_path):
     code, output = run(tmp_path, "--epochs", "2", "--iterations", "2", "--seed", "5")
     assert code == 0, output
@@ -81,18 +78,8 @@ def test_a_whole_run(tmp_path):
     served = exported / "1" / "saved_model.pb"
     assert served.exists() == (keras.backend.backend() == "tensorflow")
 
-    before = contents(folder)
-    code, output = run(tmp_path, "--epochs", "2")
-    assert code == 2 and "run holds a run: add --resume" in output
-    more = ("--resume", "--epochs", "3")
-    code, output = run(tmp_path, *more, "--seed", "5", "--iterations", "3")
-    assert code == 1 and "Can't resume" in output
-    assert "routing.config.iterations is 2, expected 3" in output
-    code, output = run(tmp_path, *more, "--seed", "6")
-    assert code == 1 and "was made with" in output and "'seed': 5" in output
-    assert contents(folder) == before
 
-
+@once
 def test_kill_9_in_an_epoch_and_resume(tmp_path):
     half = ("--precision", "mixed_float16", "--learning-rate", "0.002")
     code, _, done = kill_in_epoch(tmp_path, 3, signal.SIGKILL, *half)
@@ -113,22 +100,14 @@ def test_kill_9_in_an_epoch_and_resume(tmp_path):
     assert learning_rate["config"]["initial_learning_rate"] == 0.002
 
 
+@once
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     code, output, done = kill_in_epoch(tmp_path, 2, signal.SIGINT)
     assert code == 1
     assert f"Stopped after {done} finished epochs: --resume goes on" in output
 
 
-def test_output_that_can_not_be_used(tmp_path):
-    (tmp_path / "run").write_text("a file")
-    code, output = run(tmp_path)
-    assert code == 1 and "Can't use --output run" in output
-    assert (tmp_path / "run").read_text() == "a file"
-    code, output = run(tmp_path, "--output", "runs/capsnet_mnist_small")
-    assert code == 1 and "capsnet_mnist_small is a network of the package" in output
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
+@once
 def test_missing_data_set_says_what_to_do(tmp_path):
     no_network = f"""
 import tensorflow_datasets as tfds

@@ -2,8 +2,8 @@ import json
 import signal
 
 import keras
-import pytest
 import scripts
+from helpers import once
 
 from keras_capsules import models
 
@@ -36,9 +36,7 @@ def check(folder, output, epochs):
     assert exported.exists() == (keras.backend.backend() == "tensorflow")
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="others compile each trial for seconds"
-)
+@once
 def test_a_search_is_killed_and_resumed(tmp_path):
     flags = (*SMALL, "--epochs", "2")
     with scripts.started(tmp_path, scripts.command(SCRIPT, *flags)) as (process,):
@@ -58,8 +56,9 @@ def test_a_search_is_killed_and_resumed(tmp_path):
     check(tmp_path, result.stdout, epochs=2)
 
 
+@once
 def test_a_chief_and_two_workers(tmp_path):
-    epochs = 3 if keras.backend.backend() == "torch" else 2
+    epochs = 3
     names = ("chief", "worker1", "worker2")
     with scripts.free_port() as port:
         address = {
