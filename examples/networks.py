@@ -36,6 +36,11 @@ def adam(learning_rate, steps):
     )
 
 
+def accuracy(objects):
+    """The metric that tells whether all `objects` of an image are found."""
+    return metrics.ExactMatch(name="accuracy") if objects > 1 else "accuracy"
+
+
 def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
     """The network of the first paper.
 
@@ -50,11 +55,10 @@ def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
     learning_rate = keras.optimizers.schedules.ExponentialDecay(
         learning_rate, decay_steps=steps, decay_rate=0.05
     )
-    several = model.objects > 1
     model.compile(
         adam(learning_rate, steps),
         loss=losses.MarginLoss(),
-        metrics=[metrics.ExactMatch(name="accuracy") if several else "accuracy"],
+        metrics=[accuracy(model.objects)],
     )
     return model
 
@@ -102,13 +106,20 @@ def matrix_capsnet(
     return model, [callbacks.SpreadMarginSchedule(steps=max(1, steps // 16))]
 
 
-def baseline_cnn(image_shape, classes, steps):
-    """The CNN that capsules are compared with; arguments as above."""
+def baseline_cnn(image_shape, classes, steps, objects=1):
+    """The CNN that capsules are compared with.
+
+    Args:
+        image_shape: shape of an image.
+        classes: number of classes.
+        steps: batches in the whole training.
+        objects: how many objects an image shows; labels of several are multi-hot.
+    """
     model = models.BaselineCNN(image_shape, classes)
     learning_rate = keras.optimizers.schedules.CosineDecay(0.001, steps, alpha=0.01)
     model.compile(
         adam(learning_rate, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        loss=f"{'sparse_' if objects == 1 else ''}categorical_crossentropy",
+        metrics=[accuracy(objects)],
     )
     return model

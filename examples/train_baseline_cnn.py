@@ -12,7 +12,7 @@ and the best model; saved_models/ gets a SavedModel. Stop it whenever you like:
 from networks import baseline_cnn
 from runs import DIGITS, TOYS, arguments, begin, load
 
-args = arguments(__doc__, "cnn", [*DIGITS, *TOYS]).parse_args()
+args = arguments(__doc__, "cnn", [*DIGITS, "multi_mnist", *TOYS]).parse_args()
 run = begin(args, "cnn")
 
 train, validation, test = run.batches(
@@ -20,8 +20,9 @@ train, validation, test = run.batches(
 )
 model = baseline_cnn(
     image_shape=tuple(train.element_spec[0].shape[1:]),
-    classes=10 if args.dataset in DIGITS else 5,
+    classes=5 if args.dataset in TOYS else 10,
     steps=args.epochs * len(train),
+    objects=2 if args.dataset == "multi_mnist" else 1,
 )
 run.fit(model, train, validation, args.epochs)
 
