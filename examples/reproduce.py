@@ -211,14 +211,21 @@ def section(name):
     return "\n".join(lines)
 
 
-def write_page():
-    """Puts the tables between the marks that docs/results.md has for them."""
+def write_page(shown=None):
+    """Puts the tables between the marks that docs/results.md has for them.
+
+    Args:
+        shown: name of the table that is printed too.
+    """
     page = PAGE.read_text()
     for name in TABLES:
         mark, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if mark not in page:
             sys.exit(f"{PAGE} has no {mark}")
-        new = f"{mark}\n{section(name)}\n{end}"
+        found = section(name)
+        if name == shown:
+            print(f"\n{found}")
+        new = f"{mark}\n{found}\n{end}"
         page = re.sub(f"{mark}.*?{end}", lambda _, new=new: new, page, flags=re.DOTALL)
     PAGE.write_text(page)
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
@@ -238,4 +245,4 @@ if __name__ == "__main__":
     if args.table:
         for name in TABLES[args.table].runs:
             train(name, args.seed, args.folder, options)
-    write_page()
+    write_page(args.table)

@@ -52,7 +52,7 @@ def test_every_table_is_on_the_page_and_every_run_is_known():
     assert used == set(tables.RUNS)
 
 
-def test_rows_with_and_without_results():
+def test_rows_with_and_without_results(capsys):
     keep("mnist_1", command="python examples/train_capsnet.py --as-it-was")
     keep("mnist_1_seed1", test_error=0.02, seed=1)
     reproduce.write_page()
@@ -68,6 +68,9 @@ def test_rows_with_and_without_results():
     before = Path("docs/results.md").read_text()
     reproduce.write_page()
     assert Path("docs/results.md").read_text() == before
+    capsys.readouterr()
+    reproduce.write_page("mnist")
+    assert text.strip() in capsys.readouterr().out
 
 
 def test_networks_that_are_compared():
