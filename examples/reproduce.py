@@ -64,8 +64,11 @@ def train(name, seed, folder, options):
         tests = name.endswith(("attacks", "mistakes"))
         trained = [] if tests else ["--seed", str(seed), "--resume"]
         path = str(ROOT / script)
-        output.mkdir(parents=True, exist_ok=True)
-        begun.write_text(command)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            begun.write_text(command)
+        except OSError as error:
+            sys.exit(f"Can't use --folder {folder}: {error}")
         flags += [*trained, "--output", str(output), *options]
         code = subprocess.run([sys.executable, path, *flags]).returncode
         if code:

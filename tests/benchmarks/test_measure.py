@@ -68,7 +68,6 @@ def test_ratios_are_of_the_same_round():
 
 
 def test_forward_and_step_run():
-
     x = keras.ops.convert_to_tensor(np.ones((3,), "float32"))
     forward, step = measure.forward_and_step(lambda x: 2.0 * x, [x])
     forward()

@@ -28,15 +28,11 @@ def test_weights_are_averaged_over_a_part_of_the_training(steps, window):
 
 @pytest.mark.parametrize(("objects", "labels"), [(1, [2, 0]), (2, [[0, 1, 1]] * 2)])
 def test_the_cnn_learns_one_object_or_several(objects, labels):
-    model = networks.baseline_cnn((8, 8, 1), 3, 10, objects)
-    images = np.random.rand(2, 8, 8, 1)
-    losses = [
-        model.train_on_batch(images, np.array(labels), return_dict=True)["loss"]
-        for _ in range(10)
-    ]
-    assert losses[-1] < losses[0]
-    results = model.evaluate(images, np.array(labels), verbose=0, return_dict=True)
-    assert 0.0 <= results["accuracy"] <= 1.0
+    model = networks.baseline_cnn((8, 8, 1), 3, 40, objects)
+    images, labels = np.random.rand(2, 8, 8, 1), np.array(labels)
+    model.fit(images, labels, epochs=40, verbose=0)
+    results = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert results["accuracy"] == 1.0
 
 
 def test_only_the_spread_loss_has_a_margin_that_grows():

@@ -120,6 +120,13 @@ def test_the_toys_that_are_mistaken_most():
     assert not lines[first + 7]
 
 
+def test_a_folder_that_can_not_be_used():
+    Path("runs").write_text("a file")
+    with pytest.raises(SystemExit, match="Can't use --folder runs: "):
+        reproduce.train("mnist_cnn", 0, Path("runs"), [])
+    assert Path("runs").read_text() == "a file"
+
+
 def test_a_page_without_marks_stays_as_it_is():
     Path("docs/results.md").write_text("# Results\n")
     with pytest.raises(SystemExit, match="has no <!-- mnist -->"):
