@@ -41,15 +41,16 @@ def key_of(name, seed):
     return f"{name}_seed{seed}" if seed else name
 
 
-def command_of(name, folder):
-    """The command of a run, where `folder` has all runs."""
-    return f"python examples/{RUNS[name].format(folder=folder)}"
+def command_of(name, seed, folder):
+    """The command of a run, where `folder` has all runs, those of the same seed."""
+    folders = {run: folder / key_of(run, seed) for run in RUNS}
+    return f"python examples/{RUNS[name].format_map(folders)}"
 
 
 def train(name, seed, folder, options):
     """Runs what `tables.RUNS` says, or goes on with it, and keeps its results."""
     key = key_of(name, seed)
-    command = command_of(name, folder)
+    command = command_of(name, seed, folder)
     output = folder / key
     # What the folder holds is of the command that it was begun with.
     begun = output / "command.txt"
@@ -206,7 +207,7 @@ def section(name):
     lines += ["", f"`python examples/reproduce.py {name}`"]
     lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
     commands = [
-        kept[0]["command"] if kept else command_of(run, FOLDER)
+        kept[0]["command"] if kept else command_of(run, 0, FOLDER)
         for run in table.runs
         for kept in [results_of(run)]
     ]

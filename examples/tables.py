@@ -52,7 +52,7 @@ MNIST = "--dataset mnist --config small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
 ATTACK = "adversarial_robustness.py --images 1000"
 
-# Commands, by the names of their runs. `{folder}` is where all runs are.
+# Commands, by the names of their runs. `{NAME}` is the folder of another run.
 RUNS = {
     "mnist_1": capsnet(f"{MNIST} --iterations 1 --no-reconstruction"),
     "mnist_1_reconstruction": capsnet(f"{MNIST} --iterations 1"),
@@ -78,14 +78,12 @@ RUNS = {
     "toys_margin": matrix_capsnet(f"{TOYS} --loss margin"),
     "toys_cross_entropy": matrix_capsnet(f"{TOYS} --loss cross_entropy"),
     "toys_mistakes": "mistaken_toys.py --dataset toys/full "
-    "{folder}/toys_cnn/best.keras {folder}/toys_1/best.keras "
-    "{folder}/toys_3/best.keras",
+    "{toys_cnn}/best.keras {toys_1}/best.keras {toys_3}/best.keras",
     "viewpoints": "novel_viewpoints.py --dataset toys/full --epochs 12",
     "mnist_attacks": f"{ATTACK} --dataset mnist "
-    "--capsules {folder}/mnist_3_reconstruction/best.keras "
-    "--cnn {folder}/mnist_cnn/best.keras",
+    "--capsules {mnist_3_reconstruction}/best.keras --cnn {mnist_cnn}/best.keras",
     "toys_attacks": f"{ATTACK} --dataset toys/full "
-    "--capsules {folder}/toys_3/best.keras --cnn {folder}/toys_cnn/best.keras",
+    "--capsules {toys_3}/best.keras --cnn {toys_cnn}/best.keras",
     "smallnorb_cnn": "train_baseline_cnn.py --dataset smallnorb --epochs 10",
     "smallnorb_small": matrix_capsnet("--dataset smallnorb --epochs 20"),
 }

@@ -153,6 +153,12 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     assert Path("results/mnist_cnn_seed3.json").read_text() == kept
 
 
+def test_networks_that_are_attacked_have_the_seed_of_the_attack():
+    command = reproduce.command_of("toys_attacks", 2, Path("runs"))
+    assert "--capsules runs/toys_3_seed2/best.keras" in command
+    assert "--cnn runs/toys_cnn_seed2/best.keras" in command
+
+
 @once
 def test_a_run_that_fails_ends_it(monkeypatch):
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", "train_baseline_cnn.py --what")
