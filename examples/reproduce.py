@@ -138,7 +138,7 @@ def error_table(table, name):
 def attack_table(name):
     """The lines of a table of accuracies under attack and its figure."""
     lines = [] if results_of(name) else ["", f"{name}: not run here"]
-    for metrics in results_of(name):
+    for metrics in results_of(name)[:1]:
         accuracy = metrics["accuracy"]
         columns = {
             f"{attack}, {model}": {
@@ -159,7 +159,7 @@ def attack_table(name):
 def mistake_table(name):
     """The lines of a table of the toys that are mistaken most."""
     lines = []
-    for metrics in results_of(name):
+    for metrics in results_of(name)[:1]:
         networks = metrics["test_error"]
         lines += ["", *head("error in % on a toy", *networks)]
         for row in metrics["toys"][:MISTAKEN]:

@@ -70,6 +70,14 @@ def load(dataset, data_dir, seed=0):
     return loaders[dataset]()
 
 
+def contents(dataset):
+    """How many classes a data set has and how many objects an image of it."""
+    return {
+        "classes": 5 if dataset in TOYS else 10,
+        "objects": 2 if dataset == "multi_mnist" else 1,
+    }
+
+
 def arguments(description, network, names):
     """The flags that every training has; the first data set is the default."""
     parser = argparse.ArgumentParser(

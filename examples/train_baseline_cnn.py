@@ -10,7 +10,7 @@ and the best model; saved_models/ gets a SavedModel. Stop it whenever you like:
 """
 
 from networks import baseline_cnn
-from runs import DIGITS, TOYS, arguments, begin, load
+from runs import DIGITS, TOYS, arguments, begin, contents, load
 
 args = arguments(__doc__, "cnn", [*DIGITS, "multi_mnist", *TOYS]).parse_args()
 run = begin(args, "cnn")
@@ -20,9 +20,8 @@ train, validation, test = run.batches(
 )
 model = baseline_cnn(
     image_shape=tuple(train.element_spec[0].shape[1:]),
-    classes=5 if args.dataset in TOYS else 10,
     steps=args.epochs * len(train),
-    objects=2 if args.dataset == "multi_mnist" else 1,
+    **contents(args.dataset),
 )
 run.fit(model, train, validation, args.epochs)
 

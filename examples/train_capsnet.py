@@ -11,7 +11,7 @@ after the last finished epoch.
 
 import numpy as np
 from networks import CAPSNETS, capsnet
-from runs import DIGITS, above_zero, arguments, begin, load, positive
+from runs import DIGITS, above_zero, arguments, begin, contents, load, positive
 
 from keras_capsules import plotting, routing
 
@@ -36,14 +36,13 @@ if args.no_reconstruction:
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
 )
-objects = 2 if args.dataset == "multi_mnist" else 1
+found = contents(args.dataset)
 model = capsnet(
     image_shape=tuple(train.element_spec[0].shape[1:]),
-    classes=10,
     steps=args.epochs * len(train),
     learning_rate=args.learning_rate,
     routing=routing.DynamicRouting(args.iterations, args.loop),
-    objects=objects,
+    **found,
     **widths,
 )
 run.fit(model, train, validation, args.epochs)
@@ -53,7 +52,8 @@ model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
 pictures = {}
 if model.decoder is not None:
-    draw = plotting.reconstructions if objects == 1 else plotting.objects_apart
+    alone = found["objects"] == 1
+    draw = plotting.reconstructions if alone else plotting.objects_apart
     pictures = {
         "reconstructions": draw(model, examples, labels),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),

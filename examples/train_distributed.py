@@ -34,7 +34,7 @@ def main():
     import numpy as np
     from jax.experimental import multihost_utils
     from networks import capsnet, matrix_capsnet
-    from runs import DIGITS, TOYS, Run, arguments, load
+    from runs import DIGITS, TOYS, Run, arguments, contents, load
 
     from keras_capsules import plotting
 
@@ -104,7 +104,7 @@ def main():
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
     image_shape = tuple(train.element_spec[0].shape[1:])
-    classes = 10 if args.dataset in DIGITS else 5
+    classes = contents(args.dataset)["classes"]
     steps = args.epochs * len(train)
     if args.network == "capsnet":
         model, others = capsnet(image_shape, classes, steps), []

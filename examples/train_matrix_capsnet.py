@@ -11,7 +11,7 @@ after the last finished epoch.
 
 import numpy as np
 from networks import LOSSES, matrix_capsnet
-from runs import DIGITS, TOYS, arguments, begin, load, positive
+from runs import DIGITS, TOYS, arguments, begin, contents, load, positive
 
 from keras_capsules import plotting
 
@@ -31,7 +31,7 @@ train, validation, test = run.batches(
 )
 model, others = matrix_capsnet(
     image_shape=tuple(train.element_spec[0].shape[1:]),
-    classes=10 if args.dataset in DIGITS else 5,
+    classes=contents(args.dataset)["classes"],
     config=args.config,
     iterations=args.iterations,
     steps=args.epochs * len(train),

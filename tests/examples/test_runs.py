@@ -22,6 +22,12 @@ def test_numbers_above_zero(text):
         runs.above_zero(text)
 
 
+def test_contents_of_data_sets():
+    assert runs.contents("multi_mnist") == {"classes": 10, "objects": 2}
+    assert runs.contents("toys/full") == {"classes": 5, "objects": 1}
+    assert runs.contents("mnist") == {"classes": 10, "objects": 1}
+
+
 class Stop(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
