@@ -7,6 +7,9 @@ import scripts
 from keras_capsules import models
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="XLA compiles its epoch for a minute"
+)
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ("--epochs", "1", "--iterations", "2", "--output", "run")
