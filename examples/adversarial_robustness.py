@@ -8,8 +8,7 @@
 Prints the accuracy under FGSM and BIM against epsilon; the output folder gets
 metrics.json and a figure. The loss of training is zero, and so is its gradient,
 where a network is right with the full margin: attacks by the loss of training
-flatter such a network. By default the cross-entropy is attacked, for which Keras
-makes the scores of an image sum to 1.
+flatter such a network. By default the cross-entropy of the scores is attacked.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from runs import DIGITS, TOYS, load, positive
+from runs import DIGITS, TOYS, folder_of, load, positive
 
 from keras_capsules import plotting, robustness
 
@@ -51,25 +50,24 @@ parser.add_argument(
     default="cross_entropy",
     help="what an attack makes grow",
 )
-parser.add_argument("--output", type=Path, default=Path("runs/robustness"))
+parser.add_argument("--output", type=Path, help="default: runs/robustness_DATASET")
 args = parser.parse_args()
+output = folder_of(args, "robustness")
 
 # Pixels of digits stay from 0 to 1; those of standardised images have no bounds.
 clip = (0.0, 1.0) if args.dataset in DIGITS else None
 try:
-    args.output.mkdir(parents=True, exist_ok=True)
     test = load(args.dataset, args.data_dir).test.take(args.images)
     networks = {
         name: keras.saving.load_model(path)
         for name, path in (("capsules", args.capsules), ("cnn", args.cnn))
     }
+    output.mkdir(parents=True, exist_ok=True)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
 
 # Attacks.
-loss = None
-if args.loss == "cross_entropy":
-    loss = keras.losses.SparseCategoricalCrossentropy()
+loss = robustness.cross_entropy if args.loss == "cross_entropy" else None
 attacks = {
     "FGSM": functools.partial(robustness.fgsm, loss=loss, clip=clip),
     "BIM": functools.partial(robustness.bim, steps=args.steps, loss=loss, clip=clip),
@@ -93,8 +91,8 @@ for name, rows in results.items():
         print(f"{name:8}{epsilon:>8.3f}{cells}")
 settings = {"dataset": args.dataset, "images": len(test), "loss": args.loss}
 settings |= {"capsules": str(args.capsules), "cnn": str(args.cnn), "steps": args.steps}
-(args.output / "metrics.json").write_text(
+plotting.attack_curves(results).savefig(output / "attacks.png")
+(output / "metrics.json").write_text(
     json.dumps({**settings, "accuracy": results}, indent=2) + "\n"
 )
-plotting.attack_curves(results).savefig(args.output / "attacks.png")
-print(f"\nfiles: {args.output}/metrics.json, {args.output}/attacks.png")
+print(f"\nfiles: {output}/metrics.json, {output}/attacks.png")

@@ -12,31 +12,21 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 """
 
 import json
-from pathlib import Path
 
 import keras
 from matching import compare, epochs, report
 from networks import CAPSNETS, baseline_cnn, capsnet
-from runs import arguments, positive
+from runs import arguments, folder_of, positive, settings_of
 
 from keras_capsules import datasets, plotting, routing
-
-# Errors that the paper reports, in per cent; on affNIST and on digits in its canvas.
-PAPER = {
-    "affine": {
-        "novel_error": {"cnn": 34.0, "capsules": 21.0},
-        "familiar_error": {"cnn": 0.78, "capsules": 0.77},
-    },
-}
 
 parser = arguments(__doc__, "affine_robustness", ["aff_mnist"])
 parser.add_argument("--config", choices=CAPSNETS, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 args = parser.parse_args()
 
-names = ("dataset", "config", "iterations", "epochs", "limit", "batch_size", "seed")
-settings = {name: getattr(args, name) for name in names}
-output = args.output or Path("runs/affine_robustness")
+settings = settings_of(args, "config", "iterations", "epochs")
+output = folder_of(args, "affine_robustness")
 keras.config.set_dtype_policy(args.precision)
 
 
@@ -61,15 +51,12 @@ networks = compare(
 )
 
 # Results.
-(output / "metrics.json").write_text(json.dumps(networks, indent=2) + "\n")
 figure = plotting.viewpoint_errors(
     {"digits: changed against unchanged": epochs(networks)}
 )
 figure.savefig(output / "affine.png")
+(output / "metrics.json").write_text(json.dumps(networks, indent=2) + "\n")
 print()
-report(
-    {"affine": networks},
-    PAPER,
-    {"novel_error": "changed", "familiar_error": "unchanged"},
-)
+kinds = {"novel_error": "changed", "familiar_error": "unchanged"}
+report({"affine": networks}, kinds)
 print(f"\nfiles: {output}/metrics.json, {output}/affine.png")

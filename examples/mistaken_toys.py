@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from runs import TOYS
+from runs import TOYS, folder_of
 
 from keras_capsules import plotting
 from keras_capsules.datasets.download import download
@@ -31,19 +31,20 @@ parser = argparse.ArgumentParser(
 parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
 parser.add_argument("--dataset", choices=TOYS, default="toys")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument("--output", type=Path, default=Path("runs/mistaken_toys"))
+parser.add_argument("--output", type=Path, help="default: runs/mistaken_DATASET")
 args = parser.parse_args()
+output = folder_of(args, "mistaken")
 folders = [path.parent.name for path in args.networks]
 if len(set(folders)) < len(folders):
     parser.error(f"networks must lie in folders of different names, received {folders}")
 
 try:
-    args.output.mkdir(parents=True, exist_ok=True)
     test = load(download(TOYS[args.dataset], args.data_dir), "test", stereo=False)
     networks = {
         folder: keras.saving.load_model(path, compile=False)
         for folder, path in zip(folders, args.networks, strict=True)
     }
+    output.mkdir(parents=True, exist_ok=True)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
 
@@ -83,8 +84,8 @@ test_error = {
     name: float((guess != test.labels).mean()) for name, guess in guesses.items()
 }
 metrics = {"dataset": args.dataset, "test_error": test_error, "toys": toys}
-(args.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-plotting.error_by_toy(photographs, errors).savefig(args.output / "toys.png")
+plotting.error_by_toy(photographs, errors).savefig(output / "toys.png")
+(output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 print(f"\n{'error in %':12}" + "".join(f"{name:>28}" for name in networks))
 for row in toys:
@@ -94,4 +95,4 @@ for row in toys:
     )
     print(f"{row['toy']:12}" + "".join(f"{cell:>28}" for cell in cells))
 print(f"{'all':12}" + "".join(f"{100 * error:>28.2f}" for error in test_error.values()))
-print(f"\nfiles: {args.output}/metrics.json, {args.output}/toys.png")
+print(f"\nfiles: {output}/metrics.json, {output}/toys.png")

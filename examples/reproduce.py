@@ -52,32 +52,43 @@ def train(name, seed, folder, options):
     key = key_of(name, seed)
     command = command_of(name, seed, folder)
     output = folder / key
-    # What the folder holds is of the command that it was begun with.
-    begun = output / "command.txt"
-    if begun.exists() and begun.read_text() != command:
+    begun = output / "begun.json"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not any(output.iterdir()):
+            begun.write_text(json.dumps({"command": command, "machine": machine()}))
+        kept = json.loads(begun.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"Can't use --folder {folder}: {error}")
+    if kept["command"] != command:
         sys.exit(
-            f"Can't go on with {output}: it was made by {begun.read_text()!r}. "
+            f"Can't go on with {output}: it was made by {kept['command']!r}. "
             f"Expected: {command!r}. Remove it, or choose another --folder"
         )
-    if not (output / "metrics.json").exists():
+
+    _, script, *flags = shlex.split(command)
+    networks = [Path(flag) for flag in flags if flag.endswith(".keras")]
+    metrics = output / "metrics.json"
+    if not is_newer(metrics, networks):
         print(f"\n{key}: {command}", flush=True)
-        _, script, *flags = shlex.split(command)
-        tests = name.endswith(("attacks", "mistakes"))
-        trained = [] if tests else ["--seed", str(seed), "--resume"]
-        path = str(ROOT / script)
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            begun.write_text(command)
-        except OSError as error:
-            sys.exit(f"Can't use --folder {folder}: {error}")
+        trained = [] if networks else ["--seed", str(seed), "--resume"]
         flags += [*trained, "--output", str(output), *options]
-        code = subprocess.run([sys.executable, path, *flags]).returncode
+        process = subprocess.Popen([sys.executable, str(ROOT / script), *flags])
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            code = process.wait()  # it is stopped too, and says how to go on
         if code:
             sys.exit(code)
-    metrics = json.loads((output / "metrics.json").read_text())
-    metrics = {"command": command, "machine": machine(), **metrics}
+    kept |= json.loads(metrics.read_text())
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{key}.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    (RESULTS / f"{key}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def is_newer(metrics, networks):
+    """Whether metrics are there and those of the networks as they are now."""
+    times = [path.stat().st_mtime for path in (*networks, metrics) if path.exists()]
+    return metrics.exists() and max(times) == metrics.stat().st_mtime
 
 
 def results_of(name):
@@ -101,8 +112,9 @@ def head(first, *columns):
     return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
 
 
-def per_cent(errors):
-    return ", ".join(f"{error:.2f}" for error in errors) or "–"
+def published(error):
+    """An error as papers write it: of less than 1 % with two decimals."""
+    return f"{error:.2f}" if error < 1.0 else f"{error:g}"
 
 
 def error_table(table, name):
@@ -114,8 +126,9 @@ def error_table(table, name):
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
         ours = [100.0 * network[row.value] for network in networks]
         others = [[x] if x is not None else [] for x in (row.paper, row.best_open)]
-        cells = [row.label, per_cent(ours) if ours else "not run here"]
-        cells += [per_cent(other) for other in others]
+        found = ", ".join(f"{error:.2f}" for error in ours)
+        cells = [row.label, found or "not run here"]
+        cells += [published(other[0]) if other else "–" for other in others]
         if networks:
             minutes = statistics.median(network["seconds"] for network in networks) / 60
             first = networks[0]
@@ -128,48 +141,66 @@ def error_table(table, name):
         else:
             cells += ["–"] * 4
         lines.append(line(cells))
-        marks = dict(zip(("paper", "best open code"), others, strict=True))
-        points.append({"label": row.label, "ours": ours, **marks})
+        reports = dict(zip(("paper", "best open code"), others, strict=True))
+        points.append({"label": row.label, "ours": ours, **reports})
     if any(point["ours"] for point in points):
         lines += figure(plotting.errors(points), f"results_{name}", "Errors")
     return lines
 
 
-def attack_table(name):
+def attack_table(name, metrics):
     """The lines of a table of accuracies under attack and its figure."""
-    lines = [] if results_of(name) else ["", f"{name}: not run here"]
-    for metrics in results_of(name)[:1]:
-        accuracy = metrics["accuracy"]
-        columns = {
-            f"{attack}, {model}": {
-                row["epsilon"]: row["accuracy"] for row in rows if row["model"] == model
-            }
-            for attack, rows in accuracy.items()
-            for model in ("capsules", "cnn")
+    accuracy = metrics["accuracy"]
+    columns = {
+        f"{attack}, {model}": {
+            row["epsilon"]: row["accuracy"] for row in rows if row["model"] == model
         }
-        lines += ["", *head("epsilon", *columns)]
-        for epsilon in next(iter(columns.values())):
-            cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
-            lines.append(line([f"{epsilon:g}", *cells]))
-        drawn = plotting.attack_curves(accuracy)
-        lines += figure(drawn, f"results_{name}", "Accuracy against epsilon")
-    return lines
+        for attack, rows in accuracy.items()
+        for model in ("capsules", "cnn")
+    }
+    lines = ["", *head(f"{metrics['dataset']}, accuracy in %, epsilon", *columns)]
+    for epsilon in next(iter(columns.values())):
+        cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
+        lines.append(line([f"{epsilon:g}", *cells]))
+    drawn = plotting.attack_curves(accuracy)
+    return lines + figure(drawn, f"results_{name}", "Accuracy against epsilon")
 
 
-def mistake_table(name):
+def mistake_table(name, metrics):
     """The lines of a table of the toys that are mistaken most."""
-    lines = []
-    for metrics in results_of(name)[:1]:
-        networks = metrics["test_error"]
-        lines += ["", *head("error in % on a toy", *networks)]
-        for row in metrics["toys"][:MISTAKEN]:
-            cells = (
-                f"{100.0 * row[network]['error']:.1f} "
-                f"({row[network]['mistaken_for'] or 'never'})"
-                for network in networks
-            )
-            lines.append(line([row["toy"], *cells]))
+    networks = metrics["test_error"]
+    lines = ["", *head("error in % on a toy", *networks)]
+    for row in metrics["toys"][:MISTAKEN]:
+        cells = (
+            f"{100.0 * row[network]['error']:.1f} "
+            f"({row[network]['mistaken_for'] or 'never'})"
+            for network in networks
+        )
+        lines.append(line([row["toy"], *cells]))
     return lines
+
+
+def epochs_figure(name, metrics):
+    """The lines of a figure of the epochs of networks that are compared."""
+    compared = {"digits": metrics} if "cnn" in metrics else metrics
+    panels = {
+        what: epochs(compared[what])
+        for what in ("azimuth", "elevation", "digits")
+        if what in compared
+    }
+    drawn = plotting.viewpoint_errors(panels)
+    text = "Error on novel against familiar images, a dot for each epoch"
+    return figure(drawn, f"results_{name}_epochs", text)
+
+
+# What a run has beside its rows.
+BESIDE = {
+    "mnist_attacks": attack_table,
+    "toys_attacks": attack_table,
+    "toys_mistakes": mistake_table,
+    "viewpoints": epochs_figure,
+    "aff_mnist": epochs_figure,
+}
 
 
 def figure(drawn, name, text):
@@ -183,21 +214,10 @@ def section(name):
     table = TABLES[name]
     lines = error_table(table, name) if table.rows else []
     for run in table.runs:
-        if run.endswith("attacks"):
-            lines += attack_table(run)
-        if run.endswith("mistakes"):
-            lines += mistake_table(run)
-        for metrics in results_of(run)[:1]:
-            if run in ("viewpoints", "aff_mnist"):
-                compared = {"digits": metrics} if run == "aff_mnist" else metrics
-                panels = {
-                    what: epochs(compared[what])
-                    for what in ("azimuth", "elevation", "digits")
-                    if what in compared
-                }
-                drawn = plotting.viewpoint_errors(panels)
-                text = "Error on novel against familiar images, a dot for each epoch"
-                lines += figure(drawn, f"results_{run}_epochs", text)
+        if run in BESIDE:
+            kept = results_of(run)
+            missing = ["", f"{run}: not run here"]
+            lines += BESIDE[run](run, kept[0]) if kept else missing
     machines = {
         f"{found['cores']} cores of {found['processor']}, {found['backend']}"
         for run in table.runs
@@ -215,17 +235,32 @@ def section(name):
     return "\n".join(lines)
 
 
+def marks(name):
+    """What stands in docs/results.md before and behind a table."""
+    return f"<!-- {name} -->", f"<!-- end of {name} -->"
+
+
+def read_page():
+    """The page, which has the marks of all tables."""
+    try:
+        page = PAGE.read_text()
+    except OSError as error:
+        sys.exit(f"Can't read {PAGE}, from the root of the repository: {error}")
+    for mark in (mark for name in TABLES for mark in marks(name)):
+        if mark not in page:
+            sys.exit(f"{PAGE} has no {mark}")
+    return page
+
+
 def write_page(shown=None):
     """Puts the tables between the marks that docs/results.md has for them.
 
     Args:
         shown: name of the table that is printed too.
     """
-    page = PAGE.read_text()
+    page = read_page()
     for name in TABLES:
-        mark, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        if mark not in page:
-            sys.exit(f"{PAGE} has no {mark}")
+        mark, end = marks(name)
         found = section(name)
         if name == shown:
             print(f"\n{found}")
@@ -246,6 +281,7 @@ parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs 
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
+    read_page()  # that it can't be written is known before hours of training
     if args.table:
         for name in TABLES[args.table].runs:
             train(name, args.seed, args.folder, options)

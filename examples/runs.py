@@ -97,13 +97,13 @@ def arguments(description, network, names):
     add(
         "--output",
         type=Path,
-        help="folder; what is exported to saved_models/ is called as it is "
+        help="folder; what is exported is called as it is "
         f"(default: runs/{network}_DATASET)",
     )
     add(
         "--resume",
         action="store_true",
-        help="go on with the run there; more epochs stretch its learning-rate schedule",
+        help="go on after the last finished epoch of the run there",
     )
     add("--seed", type=natural, default=0)
     add(
@@ -112,6 +112,17 @@ def arguments(description, network, names):
         default="float32",
     )
     return parser
+
+
+def settings_of(args, *names):
+    """What a resumed run must have in common with the one before, `names` too."""
+    names = ("dataset", *names, "limit", "batch_size", "seed")
+    return {name: getattr(args, name) for name in names}
+
+
+def folder_of(args, network):
+    """The folder of the run that the flags ask for, by default that of the network."""
+    return args.output or Path(f"runs/{network}_{args.dataset.replace('/', '_')}")
 
 
 def begin(args, network, *names):
@@ -123,10 +134,7 @@ def begin(args, network, *names):
         *names: more flags that a resumed run must have in common with the one
             before.
     """
-    names = ("dataset", *names, "limit", "batch_size", "seed")
-    output = Path("runs") / f"{network}_{args.dataset.replace('/', '_')}"
-    settings = {name: getattr(args, name) for name in names}
-    run = Run(args.output or output, settings, args.resume)
+    run = Run(folder_of(args, network), settings_of(args, *names), args.resume)
     keras.config.set_dtype_policy(args.precision)
     return run
 
@@ -152,8 +160,7 @@ class Run:
         try:
             output.mkdir(parents=True, exist_ok=True)
             self.history = callbacks.Checkpoint.history_of(output)
-            begun = resume and settings_file.exists()
-            kept = json.loads(settings_file.read_text()) if begun else settings
+            kept = json.loads(settings_file.read_text()) if self.history else settings
         except (OSError, ValueError) as error:
             sys.exit(f"Can't use --output {output}: {error}")
         if self.history and not resume:
@@ -250,7 +257,7 @@ class Run:
             sys.exit(
                 f"\nStopped after {done} finished epochs: --resume goes on from there."
             )
-        self.history = checkpoint.history
+        self.history, self.best_epoch = checkpoint.history, checkpoint.best_epoch
 
     def best(self):
         """The model of the best epoch."""
@@ -298,7 +305,6 @@ class Run:
             pictures: figures, by name.
         """
         results = self.summary(model, results)
-        (self.output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
         with open(self.output / "history.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, self.history[0])
             writer.writeheader()
@@ -307,6 +313,8 @@ class Run:
         for picture, figure in pictures.items():
             figure.savefig(self.output / f"{picture}.png")
         saved = self.export()
+        # Last, for it is what says that the run is done.
+        (self.output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
 
         print()
         files = ", ".join(sorted(path.name for path in self.output.iterdir()))

@@ -18,7 +18,6 @@ goes on after the last finished epoch.
 
 import os
 import sys
-from pathlib import Path
 
 from watching import watched
 
@@ -34,7 +33,7 @@ def main():
     import numpy as np
     from jax.experimental import multihost_utils
     from networks import capsnet, matrix_capsnet
-    from runs import DIGITS, TOYS, Run, arguments, contents, load
+    from runs import DIGITS, TOYS, arguments, begin, contents, load
 
     from keras_capsules import plotting
 
@@ -79,14 +78,10 @@ def main():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"{processes} processes with {devices} devices")
 
-    name = f"distributed_{args.network}_{args.dataset.replace('/', '_')}"
-    names = ("network", "dataset", "config", "limit", "batch_size", "seed")
-    settings = {name: getattr(args, name) for name in names}
-    run = Run(args.output or Path("runs") / name, settings, args.resume)
+    run = begin(args, f"distributed_{args.network}", "network", "config")
     multihost_utils.assert_equal(
         len(run.history), "All processes must share the folder --output."
     )
-    keras.config.set_dtype_policy(args.precision)
 
     def splits():
         return load(args.dataset, args.data_dir, run.seed)

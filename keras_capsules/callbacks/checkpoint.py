@@ -146,11 +146,19 @@ class Checkpoint(keras.callbacks.Callback):
         history = [*self.history, row]
         if is_first_process():
             self.directory.mkdir(parents=True, exist_ok=True)
-            if row is min(history, key=self._rank):
+            if row is self._best(history):
                 self._save("best.keras", history)
             # Last, for it is what says that the epoch is over.
             self._save("last.keras", history)
         self.history = history
+
+    @property
+    def best_epoch(self) -> dict:
+        """The epoch of `best.keras`, as the history has it."""
+        return self._best(self.history)
+
+    def _best(self, history):
+        return min(history, key=self._rank)
 
     def _rank(self, row):
         value = row[self.monitor]

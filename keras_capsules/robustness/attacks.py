@@ -24,8 +24,7 @@ def fgsm(
     A pixel without gradient stays as it is. So an image whose loss is exactly
     zero isn't attacked at all, and margin and spread loss are zero for every
     image that is classified with the full margin: a network can withstand its
-    own loss and yet fall to another. `keras.losses.SparseCategoricalCrossentropy(
-    from_logits=True)` has a gradient everywhere.
+    own loss and yet fall to another, such as `robustness.cross_entropy`.
 
     Args:
         model: a network that returns scores, alone or in a dict as `scores`.

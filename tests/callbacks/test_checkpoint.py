@@ -217,6 +217,13 @@ def test_a_process_that_is_not_the_first_writes_nothing(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"unfinished-last.keras": b"of the first process"}
 
 
+def test_the_best_epoch():
+    history = [{"epoch": i + 1, "x": x} for i, x in enumerate((np.nan, 0.3, 0.1, 0.2))]
+    for mode, epoch in (("min", 3), ("max", 2)):
+        checkpoint = Checkpoint("run", monitor="x", mode=mode, history=history)
+        assert checkpoint.best_epoch is history[epoch - 1]
+
+
 def test_unknown_monitor(tmp_path):
     with pytest.raises(ValueError, match="`monitor` must be one of"):
         train(small_capsnet(), Checkpoint(tmp_path, monitor="val_f1"), epochs=1)

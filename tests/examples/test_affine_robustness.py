@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import scripts
 from helpers import once
 
@@ -30,6 +31,11 @@ def test_a_whole_run(tmp_path):
     files = sorted(path.name for path in folder.iterdir())
     assert files == ["affine.png", "capsules", "cnn", "metrics.json"]
     metrics = json.loads((folder / "metrics.json").read_text())
+    # A share of 12 changed and of 10 unchanged digits.
+    for network in metrics.values():
+        for error, count in (("novel_error", 12), ("familiar_error", 10)):
+            mistakes = network[error] * count
+            assert mistakes == pytest.approx(round(mistakes), abs=1e-4)
     ours = [100 * metrics[name]["novel_error"] for name in ("cnn", "capsules")]
     row = f"{ours[0]:10.1f}{34.0:8.1f}{ours[1]:12.1f}{21.0:8.1f}"
     assert "affine, changed".ljust(22) + row in result.stdout

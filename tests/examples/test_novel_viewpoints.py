@@ -7,8 +7,10 @@ from helpers import once
 from keras_capsules.callbacks import Checkpoint
 
 TOYS = """
-import numpy as np, tensorflow as tf
+import matching, numpy as np, tensorflow as tf
 from keras_capsules import datasets
+
+matching.SAMPLE = 8
 
 def viewpoint_split(name, novel, data_dir, seed):
     assert name == "toys/small" and novel == "elevation"
@@ -50,10 +52,14 @@ def test_a_whole_run(tmp_path):
         for epoch in histories["capsules"]
     ]
     assert capsules["mismatch"] == pytest.approx(min(mismatches))
-    # With few test images the sample is all of them.
+    # An epoch tells of 8 of the 12 novel images, the results of all.
     for name, network in metrics.items():
+        assert network["history"] == histories[name]
         (epoch,) = (e for e in histories[name] if e["epoch"] == network["epoch"])
-        assert epoch["novel_error"] == pytest.approx(network["novel_error"])
+        assert epoch["familiar_error"] == pytest.approx(network["familiar_error"])
+        for row, count in (*((row, 8) for row in histories[name]), (network, 12)):
+            mistakes = row["novel_error"] * count
+            assert mistakes == pytest.approx(round(mistakes), abs=1e-4)
     for error, paper in (("novel", (17.8, 12.3)), ("familiar", (4.3, 4.3))):
         ours = [100 * network[f"{error}_error"] for network in (cnn, capsules)]
         row = f"{ours[0]:10.1f}{paper[0]:8.1f}{ours[1]:12.1f}{paper[1]:8.1f}"

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -81,8 +82,8 @@ def test_networks_that_are_compared():
     keep("aff_mnist", **networks)
     keep("viewpoints", azimuth=networks, elevation=networks)
     reproduce.write_page()
-    assert "| changed digits, capsules | 20.00 | 21.00 |" in section("aff_mnist")
-    assert "| novel azimuths, CNN | 30.00 | 20.00 |" in section("viewpoints")
+    assert "| changed digits, capsules | 20.00 | 21 |" in section("aff_mnist")
+    assert "| novel azimuths, CNN | 30.00 | 20 |" in section("viewpoints")
     for name in ("aff_mnist", "viewpoints"):
         assert Path(f"docs/images/results_{name}_epochs.png").exists()
 
@@ -93,10 +94,11 @@ def test_attacks():
         for model, accuracies in (("capsules", (1.0, 0.7)), ("cnn", (0.9, 0.2)))
         for epsilon, accuracy in zip((0.0, 0.1), accuracies, strict=True)
     ]
-    keep("toys_attacks", accuracy={"FGSM": rows, "BIM": rows})
+    keep("toys_attacks", accuracy={"FGSM": rows, "BIM": rows}, dataset="toys/full")
     reproduce.write_page()
     text = section("attacks")
-    assert "| epsilon | FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn |" in text
+    attacks = "FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn"
+    assert f"| toys/full, accuracy in %, epsilon | {attacks} |" in text
     assert "| 0.1 | 70.0 | 20.0 | 70.0 | 20.0 |" in text
     assert Path("docs/images/results_toys_attacks.png").exists()
     assert "\nmnist_attacks: not run here\n" in text
@@ -127,11 +129,45 @@ def test_a_folder_that_can_not_be_used():
     assert Path("runs").read_text() == "a file"
 
 
-def test_a_page_without_marks_stays_as_it_is():
-    Path("docs/results.md").write_text("# Results\n")
-    with pytest.raises(SystemExit, match="has no <!-- mnist -->"):
+def test_pages_that_can_not_be_written(folder):
+    keep("mnist_1")
+    for text, missing in (
+        ("", "<!-- mnist -->"),
+        ("<!-- mnist -->", "<!-- end of mni"),
+    ):
+        Path("docs/results.md").write_text(text)
+        with pytest.raises(SystemExit, match=f"has no {missing}"):
+            reproduce.write_page()
+        assert Path("docs/results.md").read_text() == text
+    Path("docs/results.md").unlink()
+    with pytest.raises(SystemExit, match=r"Can't read docs/results\.md"):
         reproduce.write_page()
-    assert Path("docs/results.md").read_text() == "# Results\n"
+    assert not (folder / "docs" / "images").exists()
+
+
+@once
+def test_the_page_is_that_of_the_results(folder):
+    shutil.rmtree(folder / "results")
+    shutil.copytree(PAGE.parents[1] / "results", folder / "results")
+    before = PAGE.read_text()
+    reproduce.write_page()
+    assert Path("docs/results.md").read_text() == before
+    images = {path.name for path in Path("docs/images").iterdir()}
+    assert images == {path.name for path in PAGE.parent.glob("images/results_*.png")}
+    for path in Path("results").iterdir():
+        name, _, seed = path.stem.partition("_seed")
+        command = reproduce.command_of(name, int(seed or 0), reproduce.FOLDER)
+        assert json.loads(path.read_text())["command"] == command
+
+
+def test_metrics_of_networks_that_have_changed(tmp_path):
+    network, metrics = tmp_path / "best.keras", tmp_path / "metrics.json"
+    assert not reproduce.is_newer(metrics, [network])
+    metrics.touch()
+    os.utime(metrics, (1, 1))
+    assert reproduce.is_newer(metrics, [network]) and reproduce.is_newer(metrics, [])
+    network.touch()
+    assert not reproduce.is_newer(metrics, [network])
 
 
 @once
@@ -144,13 +180,19 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     assert kept["machine"]["backend"] == keras.backend.backend()
     assert len(kept["history"]) == kept["epochs"] == 1
     capfd.readouterr()
+    monkeypatch.setattr(reproduce, "machine", dict)
     reproduce.train("mnist_cnn", 3, Path("runs"), [])
     assert capfd.readouterr().out == ""
+    again = json.loads(Path("results/mnist_cnn_seed3.json").read_text())
+    assert again == kept
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", f"{command} --batch-size 16")
     kept = Path("results/mnist_cnn_seed3.json").read_text()
     with pytest.raises(SystemExit, match=r"it was made by .*--epochs 1'. Expected: "):
         reproduce.train("mnist_cnn", 3, Path("runs"), [])
     assert Path("results/mnist_cnn_seed3.json").read_text() == kept
+    Path("runs/mnist_cnn_seed3/begun.json").unlink()
+    with pytest.raises(SystemExit, match=r"Can't use --folder runs: .*begun\.json"):
+        reproduce.train("mnist_cnn", 3, Path("runs"), [])
 
 
 def test_networks_that_are_attacked_have_the_seed_of_the_attack():
@@ -186,8 +228,8 @@ def test_smallnorb_on_made_up_photographs(folder, monkeypatch):
     monkeypatch.setattr(type(builder), "_split_generators", generators)
     builder.download_and_prepare()
     for name in tables.TABLES["smallnorb"].runs:
-        once = tables.RUNS[name].rpartition(" --epochs ")[0] + " --epochs 1"
-        monkeypatch.setitem(reproduce.RUNS, name, once)
+        short = tables.RUNS[name].rpartition(" --epochs ")[0] + " --epochs 1"
+        monkeypatch.setitem(reproduce.RUNS, name, short)
         reproduce.train(name, 0, Path("runs"), ["--data-dir", str(folder)])
         assert json.loads(Path("results", f"{name}.json").read_text())["epochs"] == 1
     reproduce.write_page()

@@ -1,4 +1,5 @@
 import argparse
+import json
 
 import keras
 import numpy as np
@@ -15,9 +16,12 @@ networks = scripts.module("networks")
 SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
 
 
-@pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf"])
-def test_numbers_above_zero(text):
+def test_numbers_above_zero():
     assert runs.above_zero("0.002") == 0.002
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf"])
+def test_numbers_that_are_not_above_zero(text):
     with pytest.raises(argparse.ArgumentTypeError, match=f"above 0, received {text}"):
         runs.above_zero(text)
 
@@ -72,6 +76,14 @@ def test_runs_that_can_not_go_on(tmp_path, capsys):
     with pytest.raises(SystemExit, match=iterations):
         train(folder, resume=True, routing=routing.DynamicRouting(2))
     assert contents(folder) == before
+
+
+def test_a_run_without_an_epoch_takes_other_settings(tmp_path):
+    runs.Run(tmp_path / "run", SETTINGS, resume=False)
+    changed = {**SETTINGS, "seed": 1}
+    assert runs.Run(tmp_path / "run", changed, resume=True).seed == 1
+    kept = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert kept == changed
 
 
 def test_output_that_can_not_be_used(tmp_path):
