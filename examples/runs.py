@@ -160,7 +160,8 @@ class Run:
         try:
             output.mkdir(parents=True, exist_ok=True)
             self.history = callbacks.Checkpoint.history_of(output)
-            kept = json.loads(settings_file.read_text()) if self.history else settings
+            begun = resume and settings_file.exists()
+            kept = json.loads(settings_file.read_text()) if begun else settings
         except (OSError, ValueError) as error:
             sys.exit(f"Can't use --output {output}: {error}")
         if self.history and not resume:

@@ -21,7 +21,6 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -29,7 +28,7 @@ import keras
 import keras_tuner
 import numpy as np
 from networks import capsnet
-from runs import DIGITS, Run, arguments, load
+from runs import DIGITS, Run, arguments, folder_of, load, settings_of
 
 from keras_capsules import plotting, routing
 
@@ -43,7 +42,7 @@ class Hyperband(keras_tuner.Hyperband):
         time.sleep(0.2)
 
 
-def settings_of(hyperparameters):
+def values_of(hyperparameters):
     """What the search decides: a value for each setting."""
     hp = hyperparameters
     return {
@@ -60,17 +59,17 @@ def settings_of(hyperparameters):
 
 def build(hyperparameters):
     """The network with these settings, compiled."""
-    settings = settings_of(hyperparameters)
+    values = values_of(hyperparameters)
     return capsnet(
         image_shape,
         10,
         steps=args.epochs * len(train),
-        learning_rate=settings["learning_rate"],
-        primary_capsules=settings["capsule_types"],
-        primary_pose_shape=settings["pose_size"] // 2,
-        class_pose_shape=settings["pose_size"],
-        routing=ROUTINGS[settings["routing"]](settings["iterations"]),
-        reconstruction_weight=settings["reconstruction_weight"],
+        learning_rate=values["learning_rate"],
+        primary_capsules=values["capsule_types"],
+        primary_pose_shape=values["pose_size"] // 2,
+        class_pose_shape=values["pose_size"],
+        routing=ROUTINGS[values["routing"]](values["iterations"]),
+        reconstruction_weight=values["reconstruction_weight"],
     )
 
 
@@ -78,7 +77,7 @@ args = arguments(__doc__, "tune_capsnet", DIGITS).parse_args()
 name = os.environ.get("KERASTUNER_TUNER_ID", "chief")
 worker = "chief" not in name
 
-output = args.output or Path("runs") / f"tune_capsnet_{args.dataset}"
+output = folder_of(args, "tune_capsnet")
 begun = (output / "search" / "oracle.json").exists()
 if begun and not (args.resume or worker):
     print(
@@ -86,9 +85,7 @@ if begun and not (args.resume or worker):
         file=sys.stderr,
     )
     sys.exit(2)
-names = ("dataset", "epochs", "limit", "batch_size", "seed")
-settings = {name: getattr(args, name) for name in names}
-run = Run(output, settings, args.resume or worker)
+run = Run(output, settings_of(args, "epochs"), args.resume or worker)
 keras.config.set_dtype_policy(args.precision)
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
@@ -120,7 +117,7 @@ if worker:
 
 trials = [
     {
-        **settings_of(trial.hyperparameters),
+        **values_of(trial.hyperparameters),
         "epochs": trial.hyperparameters.values["tuner/epochs"],
         "val_accuracy": trial.score,
     }
@@ -147,4 +144,4 @@ pictures = {
     "reconstructions": plotting.reconstructions(model, examples, labels),
     "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
 }
-run.report(model, {**settings_of(best), **results}, pictures)
+run.report(model, {**values_of(best), **results}, pictures)

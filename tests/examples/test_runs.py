@@ -1,5 +1,4 @@
 import argparse
-import json
 
 import keras
 import numpy as np
@@ -76,14 +75,6 @@ def test_runs_that_can_not_go_on(tmp_path, capsys):
     with pytest.raises(SystemExit, match=iterations):
         train(folder, resume=True, routing=routing.DynamicRouting(2))
     assert contents(folder) == before
-
-
-def test_a_run_without_an_epoch_takes_other_settings(tmp_path):
-    runs.Run(tmp_path / "run", SETTINGS, resume=False)
-    changed = {**SETTINGS, "seed": 1}
-    assert runs.Run(tmp_path / "run", changed, resume=True).seed == 1
-    kept = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert kept == changed
 
 
 def test_output_that_can_not_be_used(tmp_path):
