@@ -34,7 +34,7 @@ def input_gradient(
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            total = keras.ops.sum(loss(labels, scores(model(images))))
+            total = keras.ops.sum(loss(labels, _compiled_by_tensorflow(model)(images)))
         gradient = tape.gradient(total, images)
     elif backend == "jax":
         import jax
@@ -56,12 +56,25 @@ def input_gradient(
     return keras.ops.convert_to_numpy(gradient)
 
 
+# The loss stays outside of what is compiled: a spread loss has a margin that changes.
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_by_tensorflow(model):
+    """The scores as a function of the images.
+
+    Without it TensorFlow remembers every operation of a routing, votes too.
+    """
+    import tensorflow as tf
+
+    return tf.function(lambda images: scores(model(images)), reduce_retracing=True)
+
+
 @functools.lru_cache(maxsize=4)
 def _compiled_by_jax(model):
     """The scores as a function of the variables and the images.
 
-    Without it JAX compiles the loops of a routing at every call. The loss stays
-    outside: a spread loss has a margin that changes.
+    Without it JAX compiles the loops of a routing at every call.
     """
     import jax
 
