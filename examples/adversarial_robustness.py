@@ -13,7 +13,6 @@ flatter such a network. By default the cross-entropy of the scores is attacked.
 
 import argparse
 import functools
-import json
 import os
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from runs import DIGITS, TOYS, folder_of, load, positive
+from runs import DIGITS, TOYS, folder_of, load, positive, write_json
 
 from keras_capsules import plotting, robustness
 
@@ -92,7 +91,5 @@ for name, rows in results.items():
 settings = {"dataset": args.dataset, "images": len(test), "loss": args.loss}
 settings |= {"capsules": str(args.capsules), "cnn": str(args.cnn), "steps": args.steps}
 plotting.attack_curves(results).savefig(output / "attacks.png")
-(output / "metrics.json").write_text(
-    json.dumps({**settings, "accuracy": results}, indent=2) + "\n"
-)
+write_json(output / "metrics.json", {**settings, "accuracy": results})
 print(f"\nfiles: {output}/metrics.json, {output}/attacks.png")

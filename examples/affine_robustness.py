@@ -11,12 +11,10 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 --epochs, goes on after the last finished epoch.
 """
 
-import json
-
 import keras
 from matching import compare, epochs, report
 from networks import CAPSNETS, baseline_cnn, capsnet
-from runs import arguments, folder_of, positive, settings_of
+from runs import arguments, folder_of, positive, settings_of, write_json
 
 from keras_capsules import datasets, plotting, routing
 
@@ -55,7 +53,7 @@ figure = plotting.viewpoint_errors(
     {"digits: changed against unchanged": epochs(networks)}
 )
 figure.savefig(output / "affine.png")
-(output / "metrics.json").write_text(json.dumps(networks, indent=2) + "\n")
+write_json(output / "metrics.json", networks)
 print()
 kinds = {"novel_error": "changed", "familiar_error": "unchanged"}
 report({"affine": networks}, kinds)

@@ -8,27 +8,11 @@ match. Novel ones choose nothing.
 
 import keras
 from runs import Run
+from tables import PAPER
 
 # So many novel images say where an epoch stands; all of them are tested with the
 # networks that are compared.
 SAMPLE = 2_000
-
-# Errors that the papers report, in per cent: on smallNORB, and on affNIST and digits in
-# its canvas.
-PAPER = {
-    "azimuth": {
-        "novel_error": {"cnn": 20.0, "capsules": 13.5},
-        "familiar_error": {"cnn": 3.7, "capsules": 3.7},
-    },
-    "elevation": {
-        "novel_error": {"cnn": 17.8, "capsules": 12.3},
-        "familiar_error": {"cnn": 4.3, "capsules": 4.3},
-    },
-    "affine": {
-        "novel_error": {"cnn": 34.0, "capsules": 21.0},
-        "familiar_error": {"cnn": 0.78, "capsules": 0.77},
-    },
-}
 
 
 def test_errors(model, familiar, novel):
@@ -41,7 +25,7 @@ def test_errors(model, familiar, novel):
 
 
 class TestErrors(keras.callbacks.Callback):
-    """Adds the errors on familiar and a sample of novel images to an epoch's logs.
+    """Adds the errors on test images to the logs of an epoch.
 
     Args:
         familiar: batches of familiar test images.
@@ -52,8 +36,7 @@ class TestErrors(keras.callbacks.Callback):
 
     def __init__(self, familiar, novel, match=None):
         super().__init__()
-        size = next(iter(novel))[1].shape[0]
-        self.tests = familiar, novel.take(-(-SAMPLE // size))
+        self.tests = familiar, novel
         self.match = match
 
     def on_epoch_end(self, epoch, logs):
@@ -87,7 +70,9 @@ def compare(output, settings, resume, load, cnn, capsules):
         train, validation, *tests = run.batches(lambda: load(run.seed))
         image_shape = tuple(train.element_spec[0].shape[1:])
         model, others = build(image_shape, settings["epochs"] * len(train))
-        errors = TestErrors(*tests, match)
+        familiar, novel = tests
+        sample = novel.take(-(-SAMPLE // settings["batch_size"]))
+        errors = TestErrors(familiar, sample, match)
         run.fit(model, train, validation, settings["epochs"], [*others, errors], **best)
         return tests
 

@@ -8,7 +8,6 @@ figure of a photograph of each toy, the one that most networks mistake.
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from runs import TOYS, folder_of
+from runs import TOYS, folder_of, write_json
 
 from keras_capsules import plotting
 from keras_capsules.datasets.download import download
@@ -85,7 +84,7 @@ test_error = {
 }
 metrics = {"dataset": args.dataset, "test_error": test_error, "toys": toys}
 plotting.error_by_toy(photographs, errors).savefig(output / "toys.png")
-(output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+write_json(output / "metrics.json", metrics)
 
 print(f"\n{'error in %':12}" + "".join(f"{name:>28}" for name in networks))
 for row in toys:

@@ -12,12 +12,10 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 --epochs, goes on after the last finished epoch.
 """
 
-import json
-
 import keras
 from matching import compare, epochs, report
 from networks import baseline_cnn, matrix_capsnet
-from runs import TOYS, arguments, folder_of, positive, settings_of
+from runs import TOYS, arguments, folder_of, positive, settings_of, write_json
 
 from keras_capsules import datasets, plotting
 
@@ -49,7 +47,7 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
 # Results, as the paper's table 2.
 lines = {f"novel {novel}": epochs(networks) for novel, networks in metrics.items()}
 plotting.viewpoint_errors(lines).savefig(output / "viewpoints.png")
-(output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+write_json(output / "metrics.json", metrics)
 print(f"\n{args.dataset}, and smallNORB in the paper")
 report(metrics, {"novel_error": "novel", "familiar_error": "familiar"})
 print(f"\nfiles: {output}/metrics.json, {output}/viewpoints.png")

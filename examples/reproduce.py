@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from matching import epochs
-from runs import natural
+from runs import natural, write_json
 from tables import RUNS, TABLES
 
 from keras_capsules import plotting
@@ -56,7 +56,7 @@ def train(name, seed, folder, options):
     try:
         output.mkdir(parents=True, exist_ok=True)
         if not any(output.iterdir()):
-            begun.write_text(json.dumps({"command": command, "machine": machine()}))
+            write_json(begun, {"command": command})
         kept = json.loads(begun.read_text())
     except (OSError, ValueError) as error:
         sys.exit(f"Can't use --folder {folder}: {error}")
@@ -69,7 +69,9 @@ def train(name, seed, folder, options):
     _, script, *flags = shlex.split(command)
     networks = [Path(flag) for flag in flags if flag.endswith(".keras")]
     metrics = output / "metrics.json"
-    if not is_newer(metrics, networks):
+    if not is_up_to_date(metrics, networks):
+        kept |= {"seed": seed, "machine": machine()}
+        write_json(begun, kept)
         print(f"\n{key}: {command}", flush=True)
         trained = [] if networks else ["--seed", str(seed), "--resume"]
         flags += [*trained, "--output", str(output), *options]
@@ -77,18 +79,20 @@ def train(name, seed, folder, options):
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            code = process.wait()  # it is stopped too, and says how to go on
+            code = process.wait() or 130  # a run is stopped too, and says how to go on
         if code:
             sys.exit(code)
-    kept |= json.loads(metrics.read_text())
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{key}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    write_json(RESULTS / f"{key}.json", kept | json.loads(metrics.read_text()))
 
 
-def is_newer(metrics, networks):
-    """Whether metrics are there and those of the networks as they are now."""
-    times = [path.stat().st_mtime for path in (*networks, metrics) if path.exists()]
-    return metrics.exists() and max(times) == metrics.stat().st_mtime
+def is_up_to_date(metrics, networks):
+    """Whether metrics are there and not older than the networks."""
+    return metrics.exists() and all(
+        network.stat().st_mtime <= metrics.stat().st_mtime
+        for network in networks
+        if network.exists()
+    )
 
 
 def results_of(name):
@@ -114,6 +118,8 @@ def head(first, *columns):
 
 def published(error):
     """An error as papers write it: of less than 1 % with two decimals."""
+    if error is None:
+        return "–"
     return f"{error:.2f}" if error < 1.0 else f"{error:g}"
 
 
@@ -125,10 +131,9 @@ def error_table(table, name):
     for row in table.rows:
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
         ours = [100.0 * network[row.value] for network in networks]
-        others = [[x] if x is not None else [] for x in (row.paper, row.best_open)]
         found = ", ".join(f"{error:.2f}" for error in ours)
         cells = [row.label, found or "not run here"]
-        cells += [published(other[0]) if other else "–" for other in others]
+        cells += [published(row.paper), published(row.best_open)]
         if networks:
             minutes = statistics.median(network["seconds"] for network in networks) / 60
             first = networks[0]
@@ -141,8 +146,14 @@ def error_table(table, name):
         else:
             cells += ["–"] * 4
         lines.append(line(cells))
-        reports = dict(zip(("paper", "best open code"), others, strict=True))
-        points.append({"label": row.label, "ours": ours, **reports})
+        points.append(
+            {
+                "label": row.label,
+                "ours": ours,
+                "paper": [row.paper] if row.paper else [],
+                "best open code": [row.best_open] if row.best_open else [],
+            }
+        )
     if any(point["ours"] for point in points):
         lines += figure(plotting.errors(points), f"results_{name}", "Errors")
     return lines
@@ -158,7 +169,9 @@ def attack_table(name, metrics):
         for attack, rows in accuracy.items()
         for model in ("capsules", "cnn")
     }
-    lines = ["", *head(f"{metrics['dataset']}, accuracy in %, epsilon", *columns)]
+    lines = ["", f"Accuracy in % on {metrics['images']:,} test images of "]
+    lines[-1] += f"{metrics['dataset']}, networks of seed {metrics['seed']}:"
+    lines += ["", *head("epsilon", *columns)]
     for epsilon in next(iter(columns.values())):
         cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
         lines.append(line([f"{epsilon:g}", *cells]))
@@ -246,9 +259,10 @@ def read_page():
         page = PAGE.read_text()
     except OSError as error:
         sys.exit(f"Can't read {PAGE}, from the root of the repository: {error}")
-    for mark in (mark for name in TABLES for mark in marks(name)):
-        if mark not in page:
-            sys.exit(f"{PAGE} has no {mark}")
+    for name in TABLES:
+        for mark in marks(name):
+            if mark not in page:
+                sys.exit(f"{PAGE} has no {mark}")
     return page
 
 

@@ -78,6 +78,13 @@ def contents(dataset):
     }
 
 
+def write_json(path, content):
+    """Writes a file in one step, so that there is never half of it."""
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(unfinished, path)
+
+
 def arguments(description, network, names):
     """The flags that every training has; the first data set is the default."""
     parser = argparse.ArgumentParser(
@@ -177,7 +184,7 @@ class Run:
             )
             sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
         if not self.history and callbacks.is_first_process():
-            settings_file.write_text(json.dumps(settings))
+            write_json(settings_file, settings)
         # A run that goes on must not see the order and the shifts of its first
         # epoch again.
         self.seed = settings["seed"] + len(self.history)
@@ -315,7 +322,7 @@ class Run:
             figure.savefig(self.output / f"{picture}.png")
         saved = self.export()
         # Last, for it is what says that the run is done.
-        (self.output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_json(self.output / "metrics.json", results)
 
         print()
         files = ", ".join(sorted(path.name for path in self.output.iterdir()))

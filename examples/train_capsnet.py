@@ -36,13 +36,13 @@ if args.no_reconstruction:
 train, validation, test = run.batches(
     lambda: load(args.dataset, args.data_dir, run.seed)
 )
-found = contents(args.dataset)
+digits = contents(args.dataset)
 model = capsnet(
     image_shape=tuple(train.element_spec[0].shape[1:]),
     steps=args.epochs * len(train),
     learning_rate=args.learning_rate,
     routing=routing.DynamicRouting(args.iterations, args.loop),
-    **found,
+    **digits,
     **widths,
 )
 run.fit(model, train, validation, args.epochs)
@@ -52,8 +52,8 @@ model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
 pictures = {}
 if model.decoder is not None:
-    alone = found["objects"] == 1
-    draw = plotting.reconstructions if alone else plotting.objects_apart
+    several = digits["objects"] > 1
+    draw = plotting.objects_apart if several else plotting.reconstructions
     pictures = {
         "reconstructions": draw(model, examples, labels),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),

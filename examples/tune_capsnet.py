@@ -17,7 +17,6 @@ for: start it again under its name. Have a data set downloaded before many proce
 for it.
 """
 
-import json
 import os
 import sys
 import time
@@ -28,7 +27,7 @@ import keras
 import keras_tuner
 import numpy as np
 from networks import capsnet
-from runs import DIGITS, Run, arguments, folder_of, load, settings_of
+from runs import DIGITS, Run, arguments, folder_of, load, settings_of, write_json
 
 from keras_capsules import plotting, routing
 
@@ -124,7 +123,7 @@ trials = [
     for trial in tuner.oracle.get_best_trials(len(tuner.oracle.trials))
     if trial.status == "COMPLETED"
 ]
-(output / "search.json").write_text(json.dumps(trials, indent=2) + "\n")
+write_json(output / "search.json", trials)
 plotting.trials(trials).savefig(output / "trials.png")
 print(f"\n{len(trials)} trials, the best of them:")
 print("".join(f"{name:>{len(name) + 2}}" for name in trials[0]))

@@ -153,9 +153,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = history
 
     @property
-    def best_epoch(self) -> dict:
-        """The epoch of `best.keras`, as the history has it."""
-        return self._best(self.history)
+    def best_epoch(self) -> dict | None:
+        """The epoch of `best.keras`, as the history has it; `None` before the first."""
+        return self._best(self.history) if self.history else None
 
     def _best(self, history):
         return min(history, key=self._rank)

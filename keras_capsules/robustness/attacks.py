@@ -120,7 +120,8 @@ def bim(
     loss = _loss(model, loss)
     changed = images
     for _ in range(steps):
-        gradient = input_gradient(model, changed, labels, loss)
+        # In float16 that of an image far from right may overflow.
+        gradient = np.nan_to_num(input_gradient(model, changed, labels, loss))
         changed = np.clip(changed + step_size * np.sign(gradient), low, high)
     return changed
 

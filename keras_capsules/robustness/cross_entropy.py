@@ -13,8 +13,9 @@ def cross_entropy(y_true: Any, y_pred: Any) -> Any:
     `L = ln Σ_k s_k − ln s_t` for the scores s and the class t. Its gradient is not
     zero for an image that a network is sure of, as that of margin and spread loss
     is, and as that of Keras's cross-entropy is on JAX and PyTorch, where
-    probabilities are cut off at 1e-7 and 1 − 1e-7. So networks of capsules and
-    others are attacked alike, on every backend.
+    probabilities are cut off at 1e-7 and 1 − 1e-7; only where all other scores are
+    exactly 0 it is. So networks of capsules and others are attacked alike, on every
+    backend.
 
     Args:
         y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot labels

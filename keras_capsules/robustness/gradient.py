@@ -56,14 +56,12 @@ def input_gradient(
     return keras.ops.convert_to_numpy(gradient)
 
 
-# The loss stays outside of what is compiled: a spread loss has a margin that changes.
-
-
 @functools.lru_cache(maxsize=4)
 def _compiled_by_tensorflow(model):
     """The scores as a function of the images.
 
-    Without it TensorFlow remembers every operation of a routing, votes too.
+    Without it TensorFlow remembers every operation of a routing, votes too. The loss
+    stays outside: a spread loss has a margin that changes.
     """
     import tensorflow as tf
 
@@ -74,7 +72,8 @@ def _compiled_by_tensorflow(model):
 def _compiled_by_jax(model):
     """The scores as a function of the variables and the images.
 
-    Without it JAX compiles the loops of a routing at every call.
+    Without it JAX compiles the loops of a routing at every call. The loss stays
+    outside, as above.
     """
     import jax
 

@@ -222,6 +222,7 @@ def test_the_best_epoch():
     for mode, epoch in (("min", 3), ("max", 2)):
         checkpoint = Checkpoint("run", monitor="x", mode=mode, history=history)
         assert checkpoint.best_epoch is history[epoch - 1]
+    assert Checkpoint("run").best_epoch is None
 
 
 def test_unknown_monitor(tmp_path):

@@ -94,11 +94,13 @@ def test_attacks():
         for model, accuracies in (("capsules", (1.0, 0.7)), ("cnn", (0.9, 0.2)))
         for epsilon, accuracy in zip((0.0, 0.1), accuracies, strict=True)
     ]
-    keep("toys_attacks", accuracy={"FGSM": rows, "BIM": rows}, dataset="toys/full")
+    accuracy = {"FGSM": rows, "BIM": rows}
+    keep("toys_attacks", accuracy=accuracy, dataset="toys/full", images=1_000)
     reproduce.write_page()
     text = section("attacks")
-    attacks = "FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn"
-    assert f"| toys/full, accuracy in %, epsilon | {attacks} |" in text
+    where = "1,000 test images of toys/full, networks of seed 0:"
+    assert f"\nAccuracy in % on {where}\n" in text
+    assert "| epsilon | FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn |" in text
     assert "| 0.1 | 70.0 | 20.0 | 70.0 | 20.0 |" in text
     assert Path("docs/images/results_toys_attacks.png").exists()
     assert "\nmnist_attacks: not run here\n" in text
@@ -162,12 +164,32 @@ def test_the_page_is_that_of_the_results(folder):
 
 def test_metrics_of_networks_that_have_changed(tmp_path):
     network, metrics = tmp_path / "best.keras", tmp_path / "metrics.json"
-    assert not reproduce.is_newer(metrics, [network])
+    assert not reproduce.is_up_to_date(metrics, [network])
     metrics.touch()
-    os.utime(metrics, (1, 1))
-    assert reproduce.is_newer(metrics, [network]) and reproduce.is_newer(metrics, [])
+    os.utime(metrics, (2, 2))
+    assert reproduce.is_up_to_date(metrics, [network])
     network.touch()
-    assert not reproduce.is_newer(metrics, [network])
+    assert not reproduce.is_up_to_date(metrics, [network])
+    os.utime(network, (1, 1))
+    assert reproduce.is_up_to_date(metrics, [network])
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_run_that_is_interrupted_is_the_last(monkeypatch, code):
+    class Process:
+        def __init__(self, command):
+            self.codes = iter([KeyboardInterrupt, code])
+
+        def wait(self):
+            found = next(self.codes)
+            if found is KeyboardInterrupt:
+                raise found
+            return found
+
+    monkeypatch.setattr(reproduce.subprocess, "Popen", Process)
+    with pytest.raises(SystemExit, match=str(code or 130)):
+        reproduce.train("mnist_cnn", 0, Path("runs"), [])
+    assert not list(Path("results").iterdir())
 
 
 @once

@@ -79,6 +79,11 @@ def test_an_image_without_loss_stays_as_it_is():
     close(np.abs(changed - IMAGES[:1]), np.full((1, 3, 2, 1), 0.1), rtol=1e-3)
 
 
+def test_a_gradient_that_is_no_number_moves_nothing():
+    nan = fgsm(linear(), IMAGES, LABELS, 0.1, loss=lambda y, p: np.nan * p)
+    np.testing.assert_array_equal(nan, IMAGES)
+
+
 @pytest.mark.parametrize(
     ("message", "settings"),
     [
