@@ -55,9 +55,8 @@ def train(name, seed, folder, options):
     begun = output / "begun.json"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if not any(output.iterdir()):
-            write_json(begun, {"command": command})
-        kept = json.loads(begun.read_text())
+        fresh = not any(output.iterdir())
+        kept = {"command": command} if fresh else json.loads(begun.read_text())
     except (OSError, ValueError) as error:
         sys.exit(f"Can't use --folder {folder}: {error}")
     if kept["command"] != command:
