@@ -37,6 +37,8 @@ def errors(rows: list[dict]) -> Figure:
             axis.plot(*zip(*points, strict=True), marker, label=who)
     axis.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axis.invert_yaxis()
+    axis.update_datalim([(0.0, 0.0)])  # or the margin is a share of what is drawn
+    axis.autoscale_view()
     axis.set_xlim(left=0.0)
     axis.set_xlabel("error, %")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

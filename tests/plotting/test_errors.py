@@ -17,6 +17,11 @@ def test_a_line_for_each_row_and_a_mark_for_each_number():
     assert [text.get_text() for text in axis.get_yticklabels()] == ["here", "not here"]
 
 
+def test_no_mark_is_cut_by_the_edge():
+    (axis,) = plotting.errors([{**ROWS[0], "ours": [0.26]}]).axes
+    assert axis.get_xlim() == pytest.approx((0.0, 1.05 * 0.26))
+
+
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="`rows` must hold one row"):
         plotting.errors([])
