@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Where it is set every process compiles TensorFlow's modules anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-all test-wheel lint clean
 

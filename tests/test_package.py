@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers import once
 
 import keras_capsules
 from keras_capsules.models.presets import PRESETS
@@ -150,6 +151,7 @@ keras_capsules.layers.DigitCapsule(3)(np.zeros((2, 4, 8), "float32"))
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@once
 def test_a_missing_extra_says_what_to_install():
     program = """
 import sys

@@ -171,6 +171,7 @@ import keras, tensorflow as tf
 sys.path.insert(0, sys.argv[1])
 from helpers import random_images, small_matrix_capsnet
 from keras_capsules import callbacks
+from keras_capsules.routing import EMRouting
 
 if keras.backend.backend() == "tensorflow":
     tf.config.set_logical_device_configuration(
@@ -186,7 +187,7 @@ histories = []
 for devices in (contextlib.nullcontext, two_devices):
     keras.utils.set_random_seed(0)
     with devices():
-        model = small_matrix_capsnet(decoder_units=(8,))
+        model = small_matrix_capsnet(routing=EMRouting(1))
         images, labels = random_images(24, model.image_shape)
         batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
         history = model.fit(

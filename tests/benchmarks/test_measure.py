@@ -21,6 +21,7 @@ def test_a_task_runs_in_a_fresh_process():
     assert found["step_ms"] > 0.0
 
 
+@once
 def test_a_task_that_fails_says_why():
     with pytest.raises(RuntimeError, match="KeyError: 'none'"):
         measure.fresh(measure_routing, {"shape": "none", "routing": "em"})

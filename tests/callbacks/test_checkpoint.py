@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, small_capsnet
+from helpers import once, random_images, small_capsnet
 
 from keras_capsules.callbacks import Checkpoint
 from keras_capsules.routing import DynamicRouting
@@ -186,6 +186,7 @@ model.fit(images, labels, batch_size=4, initial_epoch=len(history), verbose=2,
 """
 
 
+@once
 def test_kill_9_in_an_epoch_and_resume(tmp_path):
     program = [sys.executable, "-u", "-c", PROGRAM]
     here = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(TESTS)}}
