@@ -1,5 +1,6 @@
 """One code on three backends: same weights, same numbers, in any precision."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -18,9 +19,14 @@ from helpers import (
 )
 
 from keras_capsules import datasets, export
+from keras_capsules.routing import EMRouting
 
 BACKEND = keras.backend.backend()
-NETWORKS = {"capsnet": small_capsnet, "matrix_capsnet": small_matrix_capsnet}
+# Every iteration is compiled into a step; the second sees what the first has moved.
+NETWORKS = {
+    "capsnet": small_capsnet,
+    "matrix_capsnet": functools.partial(small_matrix_capsnet, routing=EMRouting(2)),
+}
 
 # Another backend takes over a network, says what it sees and learns from it, trains it
 # on and saves it. A step of gradient descent tells the gradients.
