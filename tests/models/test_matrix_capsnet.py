@@ -17,9 +17,8 @@ from keras_capsules import callbacks, losses, models, routing
 
 SHAPE = (20, 19, 1)
 # XLA compiles each operation for each shape, and every iteration into a step: minutes
-# for all of these. Where steps are compiled at all, one count is trained with.
+# for all of these.
 JAX = keras.backend.backend() == "jax"
-EAGER = keras.backend.backend() == "torch"
 COUNTS = [3] if JAX else [1, 2, 3, 5]
 SIZES = [("small", 28), ("small", 48), ("small", 96), ("paper", 28), ("paper", 40)]
 
@@ -93,7 +92,7 @@ def test_the_gradient_reaches_the_first_convolution(config, size):
     assert 0.01 < first / last < 100.0
 
 
-@pytest.mark.parametrize("iterations", COUNTS if EAGER else [3])
+@pytest.mark.parametrize("iterations", COUNTS)
 def test_it_learns_with_any_number_of_iterations(iterations):
     keras.utils.set_random_seed(0)
     images, labels = standardized(48)
