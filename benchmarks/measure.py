@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -245,10 +246,23 @@ def machine() -> dict:
     return {
         "processor": name,
         "cores": len(os.sched_getaffinity(0)),
+        "gpus": gpus(),
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
     }
+
+
+def gpus() -> list[str]:
+    """Names of the machine's GPUs, if they are of NVIDIA.
+
+    No backend is asked, for it may take the memory of a GPU when it starts.
+    """
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        return []
+    found = subprocess.run(command, capture_output=True, text=True)
+    return [] if found.returncode else found.stdout.splitlines()
 
 
 def show(header: list[str], rows: list[list]) -> None:

@@ -15,17 +15,23 @@ from tables import PAPER
 SAMPLE = 2_000
 
 
-def test_errors(model, familiar, novel):
+def test_errors(model, familiar, novel, callbacks=None):
     """Errors of a network on familiar and on novel test images."""
-    tests = {"familiar_error": familiar, "novel_error": novel}
-    return {
-        name: 1.0 - model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
-        for name, batches in tests.items()
-    }
+    errors = {}
+    for name, batches in {"familiar_error": familiar, "novel_error": novel}.items():
+        results = model.evaluate(
+            batches, verbose=0, callbacks=callbacks, return_dict=True
+        )
+        errors[name] = 1.0 - results["accuracy"]
+    return errors
 
 
 class TestErrors(keras.callbacks.Callback):
     """Adds the errors on test images to the logs of an epoch.
+
+    They are those of the averages of the weights. It must come before what gives the
+    model its averages after an epoch: from then on JAX has one array for both, which
+    a test gives away.
 
     Args:
         familiar: batches of familiar test images.
@@ -40,7 +46,8 @@ class TestErrors(keras.callbacks.Callback):
         self.match = match
 
     def on_epoch_end(self, epoch, logs):
-        logs |= test_errors(self.model, *self.tests)
+        averages = keras.callbacks.SwapEMAWeights()
+        logs |= test_errors(self.model, *self.tests, [averages])
         if self.match is not None:
             logs["mismatch"] = abs(logs["familiar_error"] - self.match)
 

@@ -231,7 +231,13 @@ def section(name):
             missing = ["", f"{run}: not run here"]
             lines += BESIDE[run](run, kept[0]) if kept else missing
     machines = {
-        f"{found['cores']} cores of {found['processor']}, {found['backend']}"
+        ", ".join(
+            [
+                *found.get("gpus", []),
+                f"{found['cores']} cores of {found['processor']}",
+                found["backend"],
+            ]
+        )
         for run in table.runs
         for metrics in results_of(run)
         for found in [metrics["machine"]]

@@ -225,7 +225,7 @@ class Run:
             train: batches to train on.
             validation: batches to choose the best epoch by.
             epochs: epochs in all.
-            others: more callbacks.
+            others: more callbacks; after an epoch they come before the averages.
             **best: what the best epoch is, as `callbacks.Checkpoint` takes it.
         """
         model.summary()
@@ -254,8 +254,8 @@ class Run:
                 initial_epoch=len(self.history),
                 epochs=epochs,
                 callbacks=[
-                    keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
                     *others,
+                    keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
                     checkpoint,
                 ],
                 shuffle=False,  # the data set does it

@@ -92,6 +92,19 @@ def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
         assert len(table) >= lines
 
 
+@once
+@pytest.mark.parametrize(
+    ("prints", "gpus"), [("echo 'An A1\nA B2'", ["An A1", "A B2"]), ("exit 9", [])]
+)
+def test_gpus_are_part_of_a_machine(prints, gpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert measure.machine()["gpus"] == []
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{prints}\n")
+    command.chmod(0o755)
+    assert measure.machine()["gpus"] == gpus
+
+
 @pytest.mark.parametrize(
     ("code", "errors"), [(-9, ""), (1, "RESOURCE_EXHAUSTED: 80 GB")]
 )

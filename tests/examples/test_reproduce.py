@@ -55,12 +55,13 @@ def test_every_table_is_on_the_page_and_every_run_is_known():
 
 def test_rows_with_and_without_results(capsys):
     keep("mnist_1", command="python examples/train_capsnet.py --as-it-was")
-    keep("mnist_1_seed1", test_error=0.02, seed=1)
+    machine = {**RUN["machine"], "gpus": ["An A1"], "backend": "jax"}
+    keep("mnist_1_seed1", test_error=0.02, seed=1, machine=machine)
     reproduce.write_page()
     text = section("mnist")
     assert "| 1 iteration | 1.23, 2.00 | 0.34 | 0.39 | 0, 1 | 1,234 | 5 | 10 |" in text
     assert "| 3 iterations | not run here | 0.35 | 0.40 | – | – | – | – |" in text
-    assert "(2 cores of abacus, tensorflow)" in text
+    assert "(2 cores of abacus, tensorflow; An A1, 2 cores of abacus, jax)" in text
     assert "![Errors](images/results_mnist.png)" in text
     assert Path("docs/images/results_mnist.png").exists()
     assert "\npython examples/train_capsnet.py --as-it-was\n" in text
