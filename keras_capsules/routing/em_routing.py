@@ -55,7 +55,8 @@ class EMRouting(MomentRouting):
     Args:
         iterations: how many times the parents are computed, at least 1.
         inverse_temperature: λ. `None` measures mass as described above, with
-            λ = 7, so that λ_t reaches 1 in the third iteration.
+            λ = 7, so that λ_t reaches 1 in the third iteration, or with less where
+            there are more, so that it does in the last.
         min_variance: added to every variance, in squared units of a vote.
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents
@@ -298,7 +299,9 @@ class EMRouting(MomentRouting):
             excess = costs - ops.mean(costs, axis=1, keepdims=True)
             variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
             return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
-        inverse_temperature = self.inverse_temperature or 7.0
+        # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it.
+        gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
+        inverse_temperature = self.inverse_temperature or gentle
         return inverse_temperature * (1.0 - 0.95 ** (t + 1)) * (beta_a - costs)
 
 

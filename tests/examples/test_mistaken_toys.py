@@ -49,6 +49,9 @@ def test_a_whole_run(tmp_path):
     assert rows["cars 0"]["cnn"] == {"error": 0.0, "mistaken_for": None}
     assert rows["cars 1"]["capsules"] == {"error": 1.0, "mistaken_for": "trucks"}
     assert "0.0 (never)" in result.stdout and "100.0 (trucks)" in result.stdout
+    # The first three are those of categories that neither network knows.
+    others = f"{100.0 * 5 / 7:28.2f}"
+    assert f"all but 3   {others}{others}\n" in result.stdout
 
 
 def test_networks_that_can_not_be_told_apart(tmp_path):

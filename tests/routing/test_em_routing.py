@@ -144,6 +144,26 @@ def test_gradient_matches_finite_differences(
     close(weighed(*float32(*arrays)), expected(*arrays), rtol=1e-3)
 
 
+@pytest.mark.parametrize("iterations", [2, 3, 4, 6])
+def test_temperature_of_the_default(iterations, problem):
+    temperature = 7.0 if iterations < 4 else 1.0 / (1.0 - 0.95**iterations)
+    route = routing.EMRouting(iterations)
+    route.build(problem[0].shape, problem[1].shape)
+    betas = route.beta_u, route.beta_a
+    *expected, _ = reference.em_routing(
+        *problem,
+        *(keras.ops.convert_to_numpy(beta) for beta in betas),
+        iterations,
+        temperature,
+        min_variance=1.0,
+        agreement="mean",
+        relative_mass=True,
+    )
+    poses, activations = route(*float32(*problem))
+    close(activations, expected[1])
+    close(poses, expected[0])
+
+
 def test_stop_gradient_takes_assignments_as_constants(problem):
     poses, kernel, activations = problem
     rng = np.random.default_rng(1)
