@@ -254,7 +254,7 @@ def machine() -> dict:
 
 
 def gpus() -> list[str]:
-    """Names of the machine's GPUs, if they are of NVIDIA.
+    """Names of the machine's NVIDIA GPUs.
 
     No backend is asked, for it may take the memory of a GPU when it starts.
     """
@@ -262,6 +262,7 @@ def gpus() -> list[str]:
     if shutil.which(command[0]) is None:
         return []
     found = subprocess.run(command, capture_output=True, text=True)
+    # Where it fails it prints the reason there too.
     return [] if found.returncode else found.stdout.splitlines()
 
 

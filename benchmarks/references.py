@@ -82,7 +82,7 @@ def textbook_em_routing(
 ):
     """EM routing of each patch on its own, as the formulas stand, on whole votes.
 
-    Mass is measured as in `EMRouting`, so that networks train alike.
+    Mass and λ are as in `EMRouting`, so that networks train alike.
 
     Args:
         poses: poses of the children, `(batch, children, 4, Q)`.
@@ -107,6 +107,7 @@ def textbook_em_routing(
     votes = tf.reshape(tf.matmul(x, w), (-1, children, parents, 16))
     a_i = activations[:, :, None, None]
     r = tf.fill((batch, children, parents, 1), 1.0 / parents)
+    inverse_temperature = min(7.0, 1.0 / (1.0 - 0.95**iterations))
     for t in range(iterations):
         weights = r * a_i  # (batch, children, parents, 1)
         mass = tf.reduce_sum(weights, axis=1, keepdims=True) + 1e-7
@@ -116,8 +117,8 @@ def textbook_em_routing(
         sigma = tf.sqrt(variance + min_variance)
         cost = (beta_u[:, None] + tf.math.log(sigma)) * mass
         cost = tf.reduce_sum(cost, axis=-1, keepdims=True) / (0.5 * children / parents)
-        temperature = 7.0 * (1.0 - 0.95 ** (t + 1))
-        a_j = tf.sigmoid(temperature * (beta_a[:, None] - cost))
+        steepness = inverse_temperature * (1.0 - 0.95 ** (t + 1))
+        a_j = tf.sigmoid(steepness * (beta_a[:, None] - cost))
         if t + 1 < iterations:
             exponent = tf.square(votes - mu) / (2.0 * tf.square(sigma))
             density = -tf.reduce_sum(exponent, axis=-1, keepdims=True)

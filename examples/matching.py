@@ -30,8 +30,9 @@ class TestErrors(keras.callbacks.Callback):
     """Adds the errors on test images to the logs of an epoch.
 
     They are those of the averages of the weights. It must come before what gives the
-    model its averages after an epoch: from then on JAX has one array for both, which
-    a test gives away.
+    model its averages after an epoch, or its own swap brings back the raw weights.
+    (A test behind it, without a swap, fails on JAX: after the last epoch model and
+    averages share arrays, which a test donates.)
 
     Args:
         familiar: batches of familiar test images.

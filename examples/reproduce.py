@@ -21,7 +21,7 @@ from pathlib import Path
 
 from matching import epochs
 from runs import natural, write_json
-from tables import RUNS, TABLES
+from tables import MISTAKEN, RUNS, TABLES
 
 from keras_capsules import plotting
 
@@ -33,7 +33,6 @@ from benchmarks.measure import machine  # noqa: E402
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 IMAGES = Path("docs/images")
 FOLDER = Path("runs/results")
-MISTAKEN = 3  # so many toys are in the table of those that are mistaken most
 
 
 def key_of(name, seed):
@@ -95,7 +94,10 @@ def is_up_to_date(metrics, networks):
 
 
 def results_of(name):
-    """What is kept of a run, with each of its seeds."""
+    """What is kept of a run, with each of its seeds.
+
+    A file that was renamed, say to NAME_seed0_jax.json, is kept beside a new NAME.json.
+    """
     paths = [RESULTS / f"{name}.json", *sorted(RESULTS.glob(f"{name}_seed*.json"))]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
@@ -134,13 +136,13 @@ def error_table(table, name):
         cells = [row.label, found or "not run here"]
         cells += [published(row.paper), published(row.best_open)]
         if networks:
-            minutes = statistics.median(network["seconds"] for network in networks) / 60
+            minutes = (network["seconds"] / 60 for network in networks)
             first = networks[0]
             cells += [
                 ", ".join(str(network["seed"]) for network in networks),
                 f"{first['parameters']:,}",
                 str(first["epochs"]),
-                f"{minutes:.0f}",
+                ", ".join(f"{time:.0f}" for time in minutes),
             ]
         else:
             cells += ["–"] * 4
@@ -179,7 +181,7 @@ def attack_table(name, metrics):
 
 
 def mistake_table(name, metrics):
-    """The lines of a table of the toys that are mistaken most."""
+    """The lines of a table of the toys that are mistaken most, and of the others."""
     networks = metrics["test_error"]
     lines = ["", *head("error in % on a toy", *networks)]
     for row in metrics["toys"][:MISTAKEN]:
@@ -235,6 +237,7 @@ def section(name):
             kept = results_of(run)
             missing = ["", f"{run}: not run here"]
             lines += BESIDE[run](run, kept[0]) if kept else missing
+    shown = {row.run for row in table.rows} | BESIDE.keys() & {*table.runs}
     machines = {
         ", ".join(
             [
@@ -243,7 +246,7 @@ def section(name):
                 found["backend"],
             ]
         )
-        for run in table.runs
+        for run in shown
         for metrics in results_of(run)
         for found in [metrics["machine"]]
     }

@@ -225,7 +225,8 @@ class Run:
             train: batches to train on.
             validation: batches to choose the best epoch by.
             epochs: epochs in all.
-            others: more callbacks; after an epoch they come before the averages.
+            others: more callbacks; at the end of an epoch they run before the model
+                gets its averages.
             **best: what the best epoch is, as `callbacks.Checkpoint` takes it.
         """
         model.summary()

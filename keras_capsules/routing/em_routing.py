@@ -54,9 +54,9 @@ class EMRouting(MomentRouting):
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        inverse_temperature: λ. `None` measures mass as described above, with
-            λ = 7, so that λ_t reaches 1 in the third iteration, or with less where
-            there are more, so that it does in the last.
+        inverse_temperature: λ. `None` measures mass as described above, and λ is
+            7 for up to three iterations, so that λ_t reaches 1 in the third; with
+            more it is less, and λ_t reaches 1 in the last.
         min_variance: added to every variance, in squared units of a vote.
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents

@@ -94,7 +94,11 @@ def test_the_tables_of_the_command_line(name, monkeypatch, tmp_path, capsys):
 
 @once
 @pytest.mark.parametrize(
-    ("prints", "gpus"), [("echo 'An A1\nA B2'", ["An A1", "A B2"]), ("exit 9", [])]
+    ("prints", "gpus"),
+    [
+        ("echo 'An A1\nA B2'", ["An A1", "A B2"]),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", []),
+    ],
 )
 def test_gpus_are_part_of_a_machine(prints, gpus, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
