@@ -92,7 +92,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_when_a_process_is_killed_the_other_stops_and_both_resume(tmp_path):
-    odd = ("--limit", "41")
+    odd = ("--limit", "41", "--batch-size", "20")
     with started(tmp_path, 2, "--epochs", "999", *odd) as group:
         while "Epoch 3/999" not in (line := group[0].stdout.readline()):
             assert line, group[0].communicate()
