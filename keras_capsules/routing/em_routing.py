@@ -299,7 +299,8 @@ class EMRouting(MomentRouting):
             excess = costs - ops.mean(costs, axis=1, keepdims=True)
             variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
             return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
-        # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it.
+        # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it
+        # (docs/results.md, five iterations).
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         inverse_temperature = self.inverse_temperature or gentle
         return inverse_temperature * (1.0 - 0.95 ** (t + 1)) * (beta_a - costs)
