@@ -11,9 +11,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Where it is set every process compiles TensorFlow's modules anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-wheel lint clean
+.PHONY: help install demo test test-all test-wheel lint clean
 
 help:
+	@echo "make install     an environment with everything, in $(VENV)"
 	@echo "make demo        train the first paper's network on real digits, export it"
 	@echo "make test        the tests, on TensorFlow"
 	@echo "make test-all    the tests, on TensorFlow, JAX and PyTorch"
@@ -31,6 +32,8 @@ $(VENV)/.backends: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --no-compile --editable ".[jax,torch]"
 	touch $@
+
+install: $(VENV)/.backends
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/train_capsnet.py --dataset digits --epochs 10 \

@@ -99,15 +99,26 @@ def compare(output, settings, resume, load, cnn, capsules):
 def epochs(networks):
     """The epochs of networks, as `plotting.viewpoint_errors` draws them.
 
+    The epoch that is compared has the errors on all images.
+
     Args:
         networks: what `compare` returns.
     """
-    return [
-        {"model": name, **epoch, "compared": epoch["epoch"] == network["epoch"]}
-        for name in ("cnn", "capsules")
-        for network in [networks[name]]
-        for epoch in network["history"]
-    ]
+    found = []
+    for name in ("cnn", "capsules"):
+        network = networks[name]
+        for epoch in network["history"]:
+            compared = epoch["epoch"] == network["epoch"]
+            errors = network if compared else epoch
+            found.append(
+                {
+                    "model": name,
+                    "familiar_error": errors["familiar_error"],
+                    "novel_error": errors["novel_error"],
+                    "compared": compared,
+                }
+            )
+    return found
 
 
 def report(metrics, kinds):

@@ -88,16 +88,17 @@ metrics = {"dataset": args.dataset, "test_error": test_error, "toys": toys}
 plotting.error_by_toy(photographs, errors).savefig(output / "toys.png")
 write_json(output / "metrics.json", metrics)
 
-print(f"\n{'error in %':12}" + "".join(f"{name:>28}" for name in networks))
+print(f"\n{'error in %':22}" + "".join(f"{name:>28}" for name in networks))
 for row in toys:
     cells = (
         f"{100.0 * row[name]['error']:.1f} ({row[name]['mistaken_for'] or 'never'})"
         for name in networks
     )
-    print(f"{row['toy']:12}" + "".join(f"{cell:>28}" for cell in cells))
+    print(f"{row['toy']:22}" + "".join(f"{cell:>28}" for cell in cells))
 others = {
     name: np.mean([row[name]["error"] for row in toys[MISTAKEN:]]) for name in networks
 }
-for label, found in (("all", test_error), (f"all but {MISTAKEN}", others)):
-    print(f"{label:12}" + "".join(f"{100.0 * x:>28.2f}" for x in found.values()))
+rest = f"the other {len(toys) - MISTAKEN}"
+for label, found in (("all", test_error), (rest, others)):
+    print(f"{label:22}" + "".join(f"{100.0 * x:>28.2f}" for x in found.values()))
 print(f"\nfiles: {output}/metrics.json, {output}/toys.png")

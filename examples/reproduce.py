@@ -250,7 +250,11 @@ def section(name):
         for metrics in results_of(run)
         for found in [metrics["machine"]]
     }
-    lines += ["", f"`python examples/reproduce.py {name}`"]
+    seeds = {
+        kept[0].get("seed", 0) for run in shown for kept in [results_of(run)] if kept
+    }
+    flag = f" --seed {seeds.pop()}" if len(seeds) == 1 and 0 not in seeds else ""
+    lines += ["", f"`python examples/reproduce.py {name}{flag}`"]
     lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
     commands = [
         kept[0]["command"] if kept else command_of(run, 0, FOLDER)

@@ -41,3 +41,18 @@ def test_errors_of_an_epoch_are_those_of_the_averages_that_are_kept(tmp_path):
         assert epoch["familiar_error"] == pytest.approx(1.0 - epoch["val_accuracy"])
         mismatch = abs(epoch["familiar_error"] - 0.5)
         assert epoch["mismatch"] == pytest.approx(mismatch)
+
+
+def test_the_epoch_that_is_compared_has_the_errors_on_all_images():
+    history = [
+        {"epoch": 1, "familiar_error": 0.2, "novel_error": 0.4},
+        {"epoch": 2, "familiar_error": 0.1, "novel_error": 0.3},
+    ]
+    network = {"epoch": 2, "familiar_error": 0.1, "novel_error": 0.35}
+    compared = {"cnn": network, "capsules": {**network, "epoch": 1}}
+    rows = matching.epochs(
+        {name: {**found, "history": history} for name, found in compared.items()}
+    )
+    assert [row["compared"] for row in rows] == [False, True, True, False]
+    assert [row["novel_error"] for row in rows] == [0.4, 0.35, 0.35, 0.3]
+    assert [row["familiar_error"] for row in rows] == [0.2, 0.1, 0.1, 0.1]

@@ -51,7 +51,7 @@ def test_a_whole_run(tmp_path):
     assert "0.0 (never)" in result.stdout and "100.0 (trucks)" in result.stdout
     # The first three are those of categories that neither network knows.
     others = f"{100.0 * 5 / 7:28.2f}"
-    assert f"all but 3   {others}{others}\n" in result.stdout
+    assert f"the other 7           {others}{others}\n" in result.stdout
 
 
 def test_networks_that_can_not_be_told_apart(tmp_path):

@@ -107,6 +107,10 @@ def test_attacks():
     assert Path("docs/images/results_toys_attacks.png").exists()
     assert "\nmnist_attacks: not run here\n" in text
     assert "toys_attacks: not" not in text
+    assert "`python examples/reproduce.py attacks` (" in text
+    keep("toys_attacks", accuracy=accuracy, dataset="toys/full", images=1_000, seed=3)
+    reproduce.write_page()
+    assert "`python examples/reproduce.py attacks --seed 3` (" in section("attacks")
 
 
 def test_the_toys_that_are_mistaken_most():
