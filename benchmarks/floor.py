@@ -68,7 +68,11 @@ def _part(part, blocks):
     route = EMRouting(block=IMAGES)
     route.build(poses.shape, kernel.shape)
     if part in ("forward", "step"):
-        return lambda *x: route(*x, fields=fields), [poses, kernel, activations]
+        return lambda *x: route(*x, receptive_fields=fields), [
+            poses,
+            kernel,
+            activations,
+        ]
     matrices = by_child(poses, kernel)
     if part == "votes":
         inputs = [poses, matrices, activations]

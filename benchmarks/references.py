@@ -16,12 +16,18 @@ class TiledRouting(Routing):
         super().__init__(**kwargs)
         self.iterations = iterations
 
-    def call(self, poses, kernel, activations=None, fields=None):
+    def call(
+        self, poses, kernel, activations=None, receptive_fields=None, training=None
+    ):
         parents = tiled_dynamic_routing(poses[:, :, 0], kernel, self.iterations)
         return parents[:, :, None]
 
     def compute_output_shape(
-        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
+        self,
+        poses_shape,
+        kernel_shape,
+        activations_shape=None,
+        receptive_fields_shape=None,
     ):
         return (poses_shape[0], kernel_shape[1], 1, kernel_shape[3])
 
@@ -33,7 +39,9 @@ class TiledRouting(Routing):
 class TextbookEMRouting(EMRouting):
     """`textbook_em_routing` for a layer of capsules, with what `EMRouting` learns."""
 
-    def call(self, poses, kernel, activations=None, fields=None):
+    def call(
+        self, poses, kernel, activations=None, receptive_fields=None, training=None
+    ):
         return textbook_em_routing(
             poses,
             kernel,

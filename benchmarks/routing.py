@@ -89,7 +89,7 @@ def _matrices(shape, routing):
 
         route = TextbookEMRouting()
     route.build(poses.shape, kernel.shape)
-    return lambda *x: route(*x, fields=fields), (poses, kernel, activations)
+    return lambda *x: route(*x, receptive_fields=fields), (poses, kernel, activations)
 
 
 def report(results: list) -> None:

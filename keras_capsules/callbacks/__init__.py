@@ -1,6 +1,7 @@
 """Callbacks for training capsule networks."""
 
-from keras_capsules.callbacks.checkpoint import Checkpoint, is_first_process
+from keras_capsules._backend import is_first_process
+from keras_capsules.callbacks.checkpoint import Checkpoint
 from keras_capsules.callbacks.spread_margin_schedule import SpreadMarginSchedule
 
 __all__ = ["Checkpoint", "SpreadMarginSchedule", "is_first_process"]

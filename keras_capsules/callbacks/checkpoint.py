@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from keras_capsules import arguments
+from keras_capsules import validation
+from keras_capsules._backend import is_first_process
 
 _HISTORY = "history.json"
 
@@ -62,7 +63,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.directory = Path(directory)
         self.monitor = monitor
-        self.mode = arguments.one_of("mode", mode, ("min", "max"))
+        self.mode = validation.check_one_of("mode", mode, ("min", "max"))
         self.history = list(history or [])
 
     @staticmethod
@@ -191,26 +192,6 @@ class Checkpoint(keras.callbacks.Callback):
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr(_HISTORY, json.dumps(history))
         os.replace(unfinished, path)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes the files of a training.
-
-    Returns:
-        False in all processes but the first that `keras.distribution` joins, which
-        it does on JAX; true elsewhere.
-
-    Example:
-
-    >>> from keras_capsules import callbacks
-    >>> callbacks.is_first_process()
-    True
-    """
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
-
-    return jax.process_index() == 0
 
 
 def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) -> None:

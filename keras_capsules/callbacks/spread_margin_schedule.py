@@ -1,6 +1,6 @@
 import keras
 
-from keras_capsules import arguments
+from keras_capsules import _backend, validation
 from keras_capsules.losses import SpreadLoss
 
 
@@ -53,16 +53,16 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         steps: int | None = None,
     ) -> None:
         super().__init__()
-        self.start = arguments.positive("start", start)
-        self.step = arguments.positive("step", step)
-        self.stop = arguments.positive("stop", stop)
+        self.start = validation.check_positive("start", start)
+        self.step = validation.check_positive("step", step)
+        self.stop = validation.check_positive("stop", stop)
         if start > stop:
             raise ValueError(
                 "Argument `start` must not exceed `stop`. "
                 f"Received: start={start}, stop={stop}"
             )
         self.steps = (
-            None if steps is None else arguments.positive_integer("steps", steps)
+            None if steps is None else validation.check_positive_integer("steps", steps)
         )
 
     def on_train_begin(self, logs=None):
@@ -112,11 +112,4 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         if any(loss.margin != margin for loss in self._losses):
             for loss in self._losses:
                 loss.margin = margin
-            _forget_constants(self.model)
-
-
-def _forget_constants(model):
-    """Has JAX compile the steps anew: the variables of a loss are constants there."""
-    if keras.backend.backend() == "jax":
-        model.make_train_function(force=True)
-        model.make_test_function(force=True)
+            _backend.recompile(self.model)

@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.export.targets import check_network, writable_folder
 from keras_capsules.models import Classifier
 
@@ -38,7 +38,7 @@ def export_litert(
     ```
     """
     check_network(model)
-    arguments.one_of("precision", precision, ("float32", "float16", "int8"))
+    validation.check_one_of("precision", precision, ("float32", "float16", "int8"))
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(

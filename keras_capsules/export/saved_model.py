@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.export.signatures import signatures
 from keras_capsules.export.targets import check_network, writable_folder
 from keras_capsules.export.warm_up import write_warm_up
@@ -76,14 +76,16 @@ def export_saved_model(
     ```
     """
     check_network(model)
-    version = arguments.positive_integer("version", version)
+    version = validation.check_positive_integer("version", version)
     if not (preprocess is None or callable(preprocess)):
         raise ValueError(
             "Argument `preprocess` must be a function of images. Received: "
             f"preprocess={preprocess!r}"
         )
     if pixels_shape is not None:
-        pixels_shape = arguments.positive_integers("pixels_shape", pixels_shape, 3)
+        pixels_shape = validation.check_positive_integers(
+            "pixels_shape", pixels_shape, 3
+        )
     if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
         raise ModuleNotFoundError(
             "warm_up=True needs tensorflow-serving-api: "

@@ -3,8 +3,8 @@ from typing import Any
 import keras
 from keras import initializers, ops, regularizers
 
-from keras_capsules import arguments
 from keras_capsules import routing as routings
+from keras_capsules import validation
 from keras_capsules.ops import safe_norm
 
 
@@ -71,8 +71,8 @@ class CapsuleLayer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.capsules = arguments.positive_integer("capsules", capsules)
-        self.pose_shape = arguments.pose_shape("pose_shape", pose_shape)
+        self.capsules = validation.check_positive_integer("capsules", capsules)
+        self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         self.routing = routings.get(routing)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -99,7 +99,7 @@ class CapsuleLayer(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        outputs = self.routing(**self._problem(inputs))
+        outputs = self.routing(**self._routing_inputs(inputs))
         shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
         if not self.routing.computes_activations:
             return self._output(outputs, shapes)
@@ -117,7 +117,7 @@ class CapsuleLayer(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
-        return self.routing.trace(**self._problem(inputs))
+        return self.routing.trace(**self._routing_inputs(inputs))
 
     def compute_output_shape(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
@@ -153,7 +153,7 @@ class CapsuleLayer(keras.layers.Layer):
         """Height and width of the grid of parents, `()` if they have none."""
         return ()
 
-    def problem(self, poses: Any, activations: Any) -> dict:
+    def routing_inputs(self, poses: Any, activations: Any) -> dict:
         """Brings children into the form that a routing solves.
 
         Args:
@@ -165,7 +165,7 @@ class CapsuleLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def _problem(self, inputs):
+    def _routing_inputs(self, inputs):
         poses = _poses(inputs)
         shape = self.poses_shape(tuple(poses.shape))
         pose = self.child_pose(shape)
@@ -188,7 +188,7 @@ class CapsuleLayer(keras.layers.Layer):
         # A vector is a matrix of one row.
         matrix = (1, *pose)[-2:]
         poses = ops.reshape(poses, (-1, *activations.shape[1:], *matrix))
-        return self.problem(poses, activations)
+        return self.routing_inputs(poses, activations)
 
     def _parent_pose(self, pose):
         if self.pose_shape is None:

@@ -3,8 +3,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import check_labels, class_indicators, safe_norm
+from keras_capsules import validation
+from keras_capsules.ops import class_indicators, safe_norm
+from keras_capsules.validation import check_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -52,7 +53,7 @@ class CapsuleMask(keras.layers.Layer):
 
     def build(self, poses_shape, labels_shape=None):
         expected = "(batch, capsules, pose size)"
-        shape = arguments.shape("poses", poses_shape, expected, 3, static=(1,))
+        shape = validation.check_shape("poses", poses_shape, expected, 3, static=(1,))
         if labels_shape is not None:
             check_labels(keras.KerasTensor(labels_shape), shape[1])
 

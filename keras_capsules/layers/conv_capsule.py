@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.layers.capsule_layer import CapsuleLayer
 from keras_capsules.ops import ReceptiveFields
 
@@ -90,14 +90,16 @@ class ConvCapsule(CapsuleLayer):
             kernel_regularizer,
             **kwargs,
         )
-        self.kernel_size = arguments.window("kernel_size", kernel_size)
-        self.strides = arguments.window("strides", strides)
-        self.padding = arguments.one_of("padding", padding, ("valid", "same"))
+        self.kernel_size = validation.check_window("kernel_size", kernel_size)
+        self.strides = validation.check_window("strides", strides)
+        self.padding = validation.check_one_of("padding", padding, ("valid", "same"))
 
     def poses_shape(self, shape):
-        shape = arguments.grid_of_poses(shape)
+        shape = validation.check_grid_of_poses(shape)
         if self.padding == "valid":
-            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+            validation.check_receptive_field(
+                "kernel_size", self.kernel_size, shape[1:3]
+            )
         return shape
 
     def kernel_axes(self, shape):
@@ -106,7 +108,7 @@ class ConvCapsule(CapsuleLayer):
     def parent_grid(self, shape):
         return self._fields(shape).grid
 
-    def problem(self, poses, activations):
+    def routing_inputs(self, poses, activations):
         fields = self._fields(poses.shape)
         places = fields.positions.shape[1]
         children = places * poses.shape[3]
@@ -118,7 +120,7 @@ class ConvCapsule(CapsuleLayer):
             "activations": ops.reshape(
                 self._patches(activations, fields), (-1, children)
             ),
-            "fields": fields,
+            "receptive_fields": fields,
         }
 
     def get_config(self):

@@ -94,7 +94,7 @@ class DigitCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (prod(shape[1:-1]),)
 
-    def problem(self, poses, activations):
+    def routing_inputs(self, poses, activations):
         children, _, size, _ = self.kernel.shape
         return {
             "poses": ops.reshape(poses, (-1, children, 1, size)),

@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.layers.capsule_layer import CapsuleLayer
 from keras_capsules.ops import add_coordinates
 
@@ -85,12 +85,12 @@ class EMRoutingCapsule(CapsuleLayer):
             kernel_regularizer,
             **kwargs,
         )
-        self.coordinate_addition = arguments.flag(
+        self.coordinate_addition = validation.check_flag(
             "coordinate_addition", coordinate_addition
         )
 
     def poses_shape(self, shape):
-        shape = arguments.grid_of_poses(shape)
+        shape = validation.check_grid_of_poses(shape)
         if self.coordinate_addition and (len(shape) == 5 or shape[4] < 2):
             raise ValueError(
                 "Argument `coordinate_addition` must be False for poses that are not "
@@ -102,7 +102,7 @@ class EMRoutingCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (shape[3],)
 
-    def problem(self, poses, activations):
+    def routing_inputs(self, poses, activations):
         _, height, width, types, *pose = poses.shape
         children = height * width * types
         poses = ops.reshape(poses, (-1, children, *pose))

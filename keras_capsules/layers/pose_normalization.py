@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.ops import at_least_float32
 
 
@@ -50,7 +50,7 @@ class PoseNormalization(keras.layers.Layer):
 
     def __init__(self, epsilon: float = 1e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.epsilon = arguments.positive("epsilon", epsilon)
+        self.epsilon = validation.check_positive("epsilon", epsilon)
 
     def call(self, inputs):
         pair = isinstance(inputs, (tuple, list))

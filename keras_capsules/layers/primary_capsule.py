@@ -4,8 +4,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import squash, strided_convolution
+from keras_capsules import validation
+from keras_capsules._backend import strided_convolution
+from keras_capsules.ops import squash
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -81,17 +82,17 @@ class PrimaryCapsule(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.capsules = arguments.positive_integer("capsules", capsules)
-        self.pose_shape = arguments.pose_shape("pose_shape", pose_shape)
+        self.capsules = validation.check_positive_integer("capsules", capsules)
+        self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         if self.pose_shape is None:
             raise ValueError("Argument `pose_shape` must be given. Received: None")
         if isinstance(self.pose_shape, int):
             self._channels = self.pose_shape
         else:
             self._channels = prod(self.pose_shape) + 1
-        self.kernel_size = arguments.window("kernel_size", kernel_size)
-        self.strides = arguments.window("strides", strides)
-        self.padding = arguments.one_of("padding", padding, ("valid", "same"))
+        self.kernel_size = validation.check_window("kernel_size", kernel_size)
+        self.strides = validation.check_window("strides", strides)
+        self.padding = validation.check_one_of("padding", padding, ("valid", "same"))
         self.conv = _Conv2D(
             capsules * self._channels,
             self.kernel_size,
@@ -108,7 +109,7 @@ class PrimaryCapsule(keras.layers.Layer):
 
     def build(self, input_shape):
         expected = "(batch, height, width, channels)"
-        shape = arguments.shape("inputs", input_shape, expected, 4, static=(3,))
+        shape = validation.check_shape("inputs", input_shape, expected, 4, static=(3,))
         self._check_receptive_field(shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={3: shape[3]})
         self.conv.build(shape)
@@ -155,7 +156,9 @@ class PrimaryCapsule(keras.layers.Layer):
 
     def _check_receptive_field(self, shape):
         if self.padding == "valid":
-            arguments.receptive_field("kernel_size", self.kernel_size, shape[1:3])
+            validation.check_receptive_field(
+                "kernel_size", self.kernel_size, shape[1:3]
+            )
 
 
 class _Conv2D(keras.layers.Conv2D):

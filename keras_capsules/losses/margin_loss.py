@@ -30,7 +30,7 @@ class MarginLoss(keras.losses.Loss):
     Raises:
         ValueError: the labels have another shape or batch size, or values
             outside the classes. In a compiled step values are checked as
-            `ops.check_labels` says.
+            `validation.check_labels` says.
 
     Example:
 

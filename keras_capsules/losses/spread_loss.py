@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.losses.targets import targets
 
 
@@ -33,7 +33,7 @@ class SpreadLoss(keras.losses.Loss):
     Raises:
         ValueError: the margin isn't positive; or the labels have another shape
             or batch size, values outside the classes, or several classes for a
-            sample. In a compiled step values are checked as `ops.check_labels`
+            sample. In a compiled step values are checked as `validation.check_labels`
             says.
 
     Example:
@@ -70,7 +70,7 @@ class SpreadLoss(keras.losses.Loss):
 
     @margin.setter
     def margin(self, margin):
-        self._margin = float(arguments.positive("margin", margin))
+        self._margin = float(validation.check_positive("margin", margin))
         self._variable.assign(self._margin)
 
     def call(self, y_true, y_pred):

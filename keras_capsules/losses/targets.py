@@ -2,8 +2,9 @@ from typing import Any
 
 from keras import ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules import validation
+from keras_capsules.ops import class_indicators
+from keras_capsules.validation import check_labels
 
 
 def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
@@ -20,10 +21,10 @@ def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
 
     Raises:
         ValueError: the labels have another shape or batch size, or values that
-            `ops.check_labels` does not take.
+            `validation.check_labels` does not take.
     """
     expected = "(batch, classes)"
-    batch, classes = arguments.shape("y_pred", y_pred, expected, 2, static=(1,))
+    batch, classes = validation.check_shape("y_pred", y_pred, expected, 2, static=(1,))
     y_true = ops.convert_to_tensor(y_true)
     check_labels(y_true, classes, "y_true", several)
     if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:

@@ -2,7 +2,7 @@ from typing import Any
 
 import keras
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.models.classifier import Classifier
 
 
@@ -70,9 +70,9 @@ class BaselineCNN(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, classes, **kwargs)
-        filters = arguments.positive_integers("filters", filters, 2)
-        kernel_size = arguments.window("kernel_size", kernel_size)
-        units = arguments.positive_integer("units", units)
+        filters = validation.check_positive_integers("filters", filters, 2)
+        kernel_size = validation.check_window("kernel_size", kernel_size)
+        units = validation.check_positive_integer("units", units)
         if min(self.image_shape[:2]) < 4:
             raise ValueError(
                 "Argument `input_shape` must leave a pixel after it is halved twice. "

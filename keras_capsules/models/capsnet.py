@@ -3,8 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
 from keras_capsules import routing as routings
+from keras_capsules import validation
 from keras_capsules.layers import CapsuleLength, DigitCapsule, PrimaryCapsule
 from keras_capsules.models.capsule_network import CapsuleNetwork
 
@@ -60,7 +60,7 @@ class CapsNet(CapsuleNetwork):
         ValueError: an argument is out of its range, the receptive field is
             larger than the image, or labels given as arrays have another shape
             or values outside the classes. Labels from a `tf.data.Dataset` are
-            checked as `ops.check_labels` says.
+            checked as `validation.check_labels` says.
 
     Example:
 
@@ -105,13 +105,15 @@ class CapsNet(CapsuleNetwork):
             "class_pose_shape": class_pose_shape,
         }
         for name, size in sizes.items():
-            sizes[name] = arguments.positive_integer(name, size)
+            sizes[name] = validation.check_positive_integer(name, size)
 
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
-        kernel_size = arguments.window("kernel_size", kernel_size)
-        arguments.receptive_field("kernel_size", kernel_size, self.image_shape[:2])
+        kernel_size = validation.check_window("kernel_size", kernel_size)
+        validation.check_receptive_field(
+            "kernel_size", kernel_size, self.image_shape[:2]
+        )
         self.conv = keras.layers.Conv2D(
             filters,
             kernel_size,

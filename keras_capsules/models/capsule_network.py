@@ -4,9 +4,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
+from keras_capsules import validation
 from keras_capsules.models.classifier import Classifier
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.ops import class_indicators
+from keras_capsules.validation import check_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -59,7 +60,7 @@ class CapsuleNetwork(Classifier):
     ) -> None:
         super().__init__(input_shape, classes, **kwargs)
         self.reconstruction_weight = reconstruction_weight
-        self.objects = arguments.positive_integer("objects", objects)
+        self.objects = validation.check_positive_integer("objects", objects)
         if objects > classes:
             raise ValueError(
                 "Argument `objects` must not exceed `classes`. "
@@ -76,7 +77,9 @@ class CapsuleNetwork(Classifier):
         """
         if units is None:
             return
-        self.decoder_units = arguments.positive_integers("decoder_units", units, None)
+        self.decoder_units = validation.check_positive_integers(
+            "decoder_units", units, None
+        )
         dtype = self.dtype_policy
         hidden = [
             keras.layers.Dense(units, activation="relu", dtype=dtype)

@@ -4,9 +4,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_capsules import arguments
+from keras_capsules import validation
+from keras_capsules._backend import unrolled
 from keras_capsules.models.presets import preset_file
-from keras_capsules.ops import check_labels, written_out
+from keras_capsules.validation import check_labels
 
 Network = TypeVar("Network", bound="Classifier")
 
@@ -37,7 +38,7 @@ class Classifier(keras.Model):
     Raises:
         ValueError: an argument is out of its range, or labels given as arrays
             have another shape or values outside the classes. Labels from a
-            `tf.data.Dataset` are checked as `ops.check_labels` says.
+            `tf.data.Dataset` are checked as `validation.check_labels` says.
 
     Example:
 
@@ -63,8 +64,10 @@ class Classifier(keras.Model):
         self, input_shape: tuple[int, int, int], classes: int, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.image_shape = arguments.positive_integers("input_shape", input_shape, 3)
-        self.classes = arguments.positive_integer("classes", classes)
+        self.image_shape = validation.check_positive_integers(
+            "input_shape", input_shape, 3
+        )
+        self.classes = validation.check_positive_integer("classes", classes)
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
 
     @classmethod
@@ -172,7 +175,7 @@ class Classifier(keras.Model):
         if format in ("onnx", "litert") and self.compute_dtype != "float32":
             model = type(self).from_config({**self.get_config(), "dtype": "float32"})
             model.set_weights(self.get_weights())
-        with written_out() if format == "litert" else nullcontext():
+        with unrolled() if format == "litert" else nullcontext():
             super(Classifier, model).export(
                 filepath, format, verbose, input_signature, **kwargs
             )

@@ -3,8 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
 from keras_capsules import routing as routings
+from keras_capsules import validation
 from keras_capsules.layers import (
     ConvCapsule,
     EMRoutingCapsule,
@@ -95,8 +95,8 @@ class MatrixCapsNet(CapsuleNetwork):
             input_shape, classes, reconstruction_weight, objects=1, **kwargs
         )
         if isinstance(config, str):
-            config = _CONFIGS[arguments.one_of("config", config, _CONFIGS)]
-        a, b, c, d = config = arguments.positive_integers("config", config, 4)
+            config = _CONFIGS[validation.check_one_of("config", config, _CONFIGS)]
+        a, b, c, d = config = validation.check_positive_integers("config", config, 4)
         if min(self.image_shape[:2]) < 19:
             raise ValueError(
                 "Argument `input_shape` must be at least 19×19 pixels, so that each "

@@ -4,21 +4,21 @@ from typing import Any
 
 from keras import ops
 
-from keras_capsules.ops.fields import ReceptiveFields
+from keras_capsules.ops.receptive_fields import ReceptiveFields
 
 
 def compete(
-    scores: Any, fields: ReceptiveFields | None = None, amounts: Any = None
+    scores: Any, receptive_fields: ReceptiveFields | None = None, amounts: Any = None
 ) -> Any:
     """Softmax of each child over all parents that compete for it.
 
     Args:
         scores: logarithms of what speaks for a parent,
             `(batch·positions, parents, children)`.
-        fields: the receptive fields of the positions. Every parent whose field
-            contains a child then competes for it, at every position. Without
-            fields only the parents of one position do, as if each field had a
-            copy of the child of its own.
+        receptive_fields: those of the positions. Every parent whose field contains a
+            child then competes for it, at every position. Without receptive fields
+            only the parents of one position do, as if each field had a copy of the
+            child of its own.
         amounts: how much there is of each child, `(batch·positions, children)`;
             1 by default.
 
@@ -42,8 +42,8 @@ def compete(
     assignments = ops.exp(scores - highest)
     # Of the parents at one position, (batch·positions, 1, children)
     evidence = ops.log(ops.sum(assignments, axis=1, keepdims=True)) + highest
-    if fields is not None and len(fields.positions) > 1:
-        evidence = _over_fields(evidence, fields)
+    if receptive_fields is not None and len(receptive_fields.positions) > 1:
+        evidence = _over_fields(evidence, receptive_fields)
     shares = ops.exp(highest - evidence)
     if amounts is not None:
         shares = shares * ops.expand_dims(amounts, 1)

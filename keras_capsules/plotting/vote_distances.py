@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.ops import class_indicators
 from keras_capsules.plotting.traces import class_trace
+from keras_capsules.validation import check_labels
 
 
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:

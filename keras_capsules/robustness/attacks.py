@@ -4,9 +4,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_capsules import arguments
-from keras_capsules.ops import check_labels
+from keras_capsules import validation
 from keras_capsules.robustness.gradient import input_gradient, scores
+from keras_capsules.validation import check_labels
 
 
 def fgsm(
@@ -107,7 +107,7 @@ def bim(
         Kurakin, Goodfellow and Bengio, Adversarial examples in the physical
         world (2017), section 2.2.
     """
-    steps = arguments.positive_integer("steps", steps)
+    steps = validation.check_positive_integer("steps", steps)
     step_size = epsilon / steps if step_size is None else step_size
     for name, value in {"epsilon": epsilon, "step_size": step_size}.items():
         if not value >= 0.0:

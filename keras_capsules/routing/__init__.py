@@ -1,4 +1,4 @@
-"""Routings: how children choose their parents."""
+"""Routings: how strongly each child is coupled to each parent."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import keras
 from keras_capsules.routing.dynamic_routing import DynamicRouting
 from keras_capsules.routing.em_routing import EMRouting
 from keras_capsules.routing.moment_routing import MomentRouting
-from keras_capsules.routing.routing import Routing
+from keras_capsules.routing.moments import Moments, Polynomial
+from keras_capsules.routing.routing import Routing, RoutingInputs
 
 _NAMES = {"dynamic": DynamicRouting, "em": EMRouting}
 
@@ -43,4 +44,13 @@ def get(identifier: Any) -> Routing:
     return routing
 
 
-__all__ = ["DynamicRouting", "EMRouting", "MomentRouting", "Routing", "get"]
+__all__ = [
+    "DynamicRouting",
+    "EMRouting",
+    "MomentRouting",
+    "Moments",
+    "Polynomial",
+    "Routing",
+    "RoutingInputs",
+    "get",
+]

@@ -3,9 +3,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import Votes, by_child, compete, squash
+from keras_capsules.ops import at_least_float32, compete, squash
 from keras_capsules.routing.moment_routing import MomentRouting
+from keras_capsules.routing.moments import Polynomial
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -29,8 +29,8 @@ class DynamicRouting(MomentRouting):
             (`tf.while_loop` on TensorFlow), however many there are; `"unroll"`
             writes every iteration out, as the gradient does with both. The values
             and gradients are the same.
-        stop_gradient: whether the logits are taken as constants by the
-            gradient. Faster; by default it flows through every iteration.
+        stop_gradient: whether the gradient takes the logits as constants. Faster; by
+            default it flows through every iteration.
         block: how many images are routed at a time, see `MomentRouting`. It changes
             speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
@@ -40,8 +40,8 @@ class DynamicRouting(MomentRouting):
         kernel: the transformation matrices that make votes of poses.
         activations: activations of the children. Not used: the length of a
             pose already says how present a child is.
-        fields: the `ops.ReceptiveFields` of the layer: they say which rows of the
-            batch are one image. Each field routes on its own.
+        receptive_fields: the `ops.ReceptiveFields` of the layer: they say which rows
+            of the batch are one image. Each field routes on its own.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`
@@ -70,7 +70,7 @@ class DynamicRouting(MomentRouting):
         procedure 1 and equations 1 to 3.
     """
 
-    remembers = True
+    accumulates_scores = True
 
     def __init__(
         self,
@@ -80,61 +80,21 @@ class DynamicRouting(MomentRouting):
         block: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(iterations, stop_gradient, block, **kwargs)
-        self.loop = arguments.one_of("loop", loop, ("while", "unroll"))
+        super().__init__(iterations, loop, stop_gradient, block, **kwargs)
 
-    def call(self, poses, kernel, activations=None, fields=None):
-        v = self.route(poses, kernel, (), (), fields)
-        return self._as_matrices(v, poses, kernel)
+    # Procedure 1, line 2: b_ij = 0, so that c_ij is the same for all parents.
+    def initial_weights(self, inputs):
+        ones = ops.ones_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+        return ones / inputs.parents  # (batch, 1, children)
 
-    def assign(self, scores, children, fields):
+    # Line 4: c_i = softmax(b_i).
+    def update_weights(self, scores, inputs):
         return compete(scores)  # (batch, parents, children)
 
-    def begin(self, zeros, parents, children, fields):
-        return zeros + 1.0 / parents
+    # Lines 5 and 6: s_j = Σ_i c_ij û_j|i, v_j = squash(s_j).
+    def update_parents(self, moments, iteration, inputs):
+        return {"parents": squash(moments.sum)}  # (batch, parents, D)
 
-    def estimate(self, moments, t, center, learned, fields):
-        total, s = moments
-        v = squash(s)
-        return v, (ops.zeros_like(total), v)
-
-    def trace(
-        self, poses: Any, kernel: Any, activations: Any = None, fields: Any = None
-    ) -> dict:
-        """What happens in each iteration, to look at; it holds all votes.
-
-        Args:
-            poses: as for calling the routing.
-            kernel: as for calling the routing.
-            activations: as for calling the routing.
-            fields: as for calling the routing.
-
-        Returns:
-            A dict of two tensors: `couplings`
-            `(iterations, batch, children, parents)`, which sum to 1 over the
-            parents, and `poses` `(iterations, batch, parents, P, R)`.
-        """
-        matrices = by_child(poses, kernel)
-        votes = Votes(poses, matrices, self._begin(poses, matrices, (), fields))
-        logits, couplings, parents = ops.zeros_like(votes.first), [], []
-        for t in range(self.iterations):
-            c = self.assign(logits, (), fields)
-            v, stated = self.estimate(votes.moments(c), t, None, (), fields)
-            logits = logits + votes.scores(stated)
-            couplings.append(ops.transpose(c, (0, 2, 1)))
-            parents.append(self._as_matrices(v, poses, kernel))
-        return {"couplings": ops.stack(couplings), "poses": ops.stack(parents)}
-
-    def compute_output_shape(
-        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
-    ):
-        return (poses_shape[0], kernel_shape[1], poses_shape[2], kernel_shape[3])
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "loop": self.loop,
-        }
-
-    def _as_matrices(self, v, poses, kernel):
-        return ops.reshape(v, (-1, kernel.shape[1], poses.shape[2], kernel.shape[3]))
+    # Line 7: b_ij grows by û_j|i · v_j.
+    def score_coefficients(self, parents):
+        return Polynomial(linear=parents["parents"])

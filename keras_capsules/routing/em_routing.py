@@ -5,15 +5,10 @@ import keras
 import numpy as np
 from keras import initializers, ops
 
-from keras_capsules import arguments
-from keras_capsules.ops import (
-    ReceptiveFields,
-    Votes,
-    at_least_float32,
-    by_child,
-    compete,
-)
+from keras_capsules import validation
+from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
+from keras_capsules.routing.moments import Polynomial
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -67,8 +62,10 @@ class EMRouting(MomentRouting):
             minimum variance. It takes no `inverse_temperature`.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
-        stop_gradient: whether assignments are taken as constants by the gradient.
-            Faster; by default it flows through every iteration.
+        loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
+            every iteration out. The values and gradients are the same.
+        stop_gradient: whether the gradient takes assignments as constants. Faster; by
+            default it flows through every iteration.
         block: how many images are routed at a time, see `MomentRouting`. It changes
             speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
@@ -78,8 +75,8 @@ class EMRouting(MomentRouting):
         kernel: the transformation matrices that make votes of poses.
         activations: activations of the children, from 0 to 1; what lies outside
             counts as the nearest of the two.
-        fields: the `ops.ReceptiveFields` of the layer, if the children of one
-            image are spread over several rows of the batch.
+        receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
+            one image are spread over several rows of the batch.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
@@ -112,7 +109,8 @@ class EMRouting(MomentRouting):
     """
 
     computes_activations = True
-    degree = 2
+    needs_activations = True
+    second_moments = True
 
     def __init__(
         self,
@@ -122,23 +120,26 @@ class EMRouting(MomentRouting):
         competition: str = "image",
         cost: str = "paper",
         agreement: str = "mean",
+        loop: str = "unroll",
         stop_gradient: bool = False,
         block: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(iterations, stop_gradient, block, **kwargs)
+        super().__init__(iterations, loop, stop_gradient, block, **kwargs)
         if inverse_temperature is not None:
-            arguments.positive("inverse_temperature", inverse_temperature)
+            validation.check_positive("inverse_temperature", inverse_temperature)
         self.inverse_temperature = inverse_temperature
         self._relative_mass = cost == "paper" and inverse_temperature is None
-        self.min_variance = arguments.positive("min_variance", min_variance)
+        self.min_variance = validation.check_positive("min_variance", min_variance)
         # The standardized cost has no minimum; this keeps a variance of 0 finite.
         self._variance_floor = min_variance if cost == "paper" else 1e-8
-        self.competition = arguments.one_of(
+        self.competition = validation.check_one_of(
             "competition", competition, ("image", "patch")
         )
-        self.cost = arguments.one_of("cost", cost, ("paper", "standardized"))
-        self.agreement = arguments.one_of("agreement", agreement, ("product", "mean"))
+        self.cost = validation.check_one_of("cost", cost, ("paper", "standardized"))
+        self.agreement = validation.check_one_of(
+            "agreement", agreement, ("product", "mean")
+        )
         if cost == "standardized" and inverse_temperature is not None:
             raise ValueError(
                 "Argument `inverse_temperature` must be None with "
@@ -157,90 +158,48 @@ class EMRouting(MomentRouting):
             name="beta_a", shape=(parents,), initializer="zeros"
         )
 
-    def call(self, poses, kernel, activations=None, fields=None):
-        a, learned, fields = self._problem(kernel, activations, fields)
-        parents = self.route(poses, kernel, (a,), learned, fields)
-        shape = (-1, kernel.shape[1], poses.shape[2], kernel.shape[3])
-        means, activations = ops.split(parents, [shape[2] * shape[3]], axis=-1)
-        return ops.reshape(means, shape), ops.squeeze(activations, -1)
+    # Procedure 1, line 2: R_ij is the same for all parents that see the child.
+    def initial_weights(self, inputs):
+        activations = ops.expand_dims(ops.clip(inputs.activations, 0.0, 1.0), 1)
+        return _at_positions(activations, self._random_shares(inputs)[:, None])
 
-    def assign(self, scores, children, fields):
-        # The E-step; the assignments of a child sum to its activation.
-        fields = fields if self.competition == "image" else None
-        scores = ops.stop_gradient(scores) if self.stop_gradient else scores
-        return compete(scores, fields, *children)
+    # The E-step, lines 2 to 4, and line 2 of the M-step: R_ij · a_i.
+    def update_weights(self, scores, inputs):
+        fields = inputs.receptive_fields if self.competition == "image" else None
+        return compete(scores, fields, ops.clip(inputs.activations, 0.0, 1.0))
 
-    def begin(self, zeros, parents, children, fields):
-        return _at_positions(*children, self._random_shares(parents, fields))
+    # The M-step, lines 3 to 6: μ, σ² and a of each parent.
+    def update_parents(self, moments, iteration, inputs):
+        # What a parent gets if every child is half active and chooses at random.
+        expected = 0.5 * np.sum(self._random_shares(inputs), axis=-1)[:, None, None]
+        # Where a parent gets nothing, this bounds the gradient.
+        least = 1e-3 * expected if self._relative_mass else 1e-7 + 0.0 * expected
+        mass = moments.mass + _at_positions(ops.ones_like(moments.mass), least)
+        means = moments.sum / mass  # (batch, parents, D)
+        variances = moments.squares(about=means) / mass + self._variance_floor
+        if self._relative_mass:
+            mass = _at_positions(mass, 1.0 / expected)
+        logits = self._logits(variances, mass, iteration)  # (batch, parents)
+        return {
+            "parents": means,
+            "activations": ops.sigmoid(logits),
+            "logits": logits,
+            "means": means,
+            "variances": variances,
+        }
 
-    def estimate(self, moments, t, center, learned, fields):
-        means, precisions, logits = self._gaussians(moments, t, center, learned, fields)
-        parents = ops.concatenate([means, ops.sigmoid(logits)], axis=-1)
-        # ln a_j + ln N(V_ij; μ_j, σ²_j) as a polynomial: (V − μ)² is
-        # (V − center)² − 2 (μ − center) V + μ² − center².
-        shift = means - center
-        spread = shift * (means + center) * precisions
-        constant = ops.sum(ops.log(precisions) - spread, -1, keepdims=True)
+    # The E-step, lines 2 and 3: ln a_j + ln N(V_ij; μ_j, σ²_j).
+    def score_coefficients(self, parents):
+        precisions = 1.0 / parents["variances"]
+        logs = ops.sum(ops.log(precisions), axis=-1)
         if self.agreement == "mean":
-            constant, precisions = (x / means.shape[-1] for x in (constant, precisions))
-        constant = 0.5 * constant + ops.log_sigmoid(logits)
-        return parents, (constant, shift * precisions, -0.5 * precisions)
-
-    def trace(
-        self,
-        poses: Any,
-        kernel: Any,
-        activations: Any = None,
-        fields: ReceptiveFields | None = None,
-    ) -> dict:
-        """What happens in each iteration, to look at; it holds all votes.
-
-        Args:
-            poses: as for calling the routing.
-            kernel: as for calling the routing.
-            activations: as for calling the routing.
-            fields: as for calling the routing.
-
-        Returns:
-            A dict of tensors, the iterations first: `assignments`, `weights`
-            (assignments times activations of the children) and `distances` (of
-            each vote from the mean of the parent)
-            `(iterations, batch, parents, children)`; `means` and `variances`
-            `(iterations, batch, parents, P·R)`; `activations`
-            `(iterations, batch, parents)`.
-        """
-        if not self.built:
-            self.build(poses.shape, kernel.shape)
-        a, learned, fields = self._problem(kernel, activations, fields)
-        matrices = by_child(poses, kernel)
-        first = self._begin(poses, matrices, (a,), fields)
-        votes = Votes(poses, matrices, first, self.degree)
-        scores, steps = ops.zeros_like(votes.first), []
-        for t in range(self.iterations):
-            assignments = self.assign(scores, (ops.ones_like(a),), fields)
-            weights = assignments * ops.expand_dims(a, 1)
-            at = votes.moments(weights), t, votes.center, learned, fields
-            means, precisions, logits = self._gaussians(*at)
-            from_means = votes.powers[0] - ops.expand_dims(means, 2)
-            steps.append(
-                {
-                    "assignments": assignments,
-                    "weights": weights,
-                    "distances": ops.sqrt(ops.sum(ops.square(from_means), axis=-1)),
-                    "means": means,
-                    "variances": 1.0 / precisions,
-                    "activations": ops.squeeze(ops.sigmoid(logits), -1),
-                }
-            )
-            _, coefficients = self.estimate(*at)
-            scores = votes.scores(coefficients)
-        return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
-
-    def compute_output_shape(
-        self, poses_shape, kernel_shape, activations_shape=None, fields_shape=None
-    ):
-        batch, parents = poses_shape[0], kernel_shape[1]
-        return (batch, parents, poses_shape[2], kernel_shape[3]), (batch, parents)
+            size = precisions.shape[-1]
+            logs, precisions = logs / size, precisions / size
+        return Polynomial(
+            constant=ops.log_sigmoid(parents["logits"]) + 0.5 * logs,
+            quadratic=-0.5 * precisions,
+            about=parents["means"],
+        )
 
     def get_config(self):
         return {
@@ -252,58 +211,31 @@ class EMRouting(MomentRouting):
             "agreement": self.agreement,
         }
 
-    def _problem(self, kernel, activations, fields):
-        """The activations, what is learned, and the fields."""
-        if activations is None:
-            raise ValueError("Argument `activations` is missing: EM routing needs it.")
-        activations = ops.clip(at_least_float32(activations), 0.0, 1.0)
-        betas = (self.beta_u, self.beta_a)
-        learned = tuple(
-            ops.cast(ops.expand_dims(beta, -1), activations.dtype) for beta in betas
-        )  # (parents, 1)
-        return activations, learned, fields or ReceptiveFields.whole(kernel.shape[0])
-
-    def _gaussians(self, moments, t, center, learned, fields):
-        """The M-step: μ and 1/σ² (batch, parents, P·R), logits (…, 1)."""
-        mass, first, second = moments
-        # What a parent gets if every child is half active and chooses at random.
-        shares = self._random_shares(mass.shape[1], fields)
-        unit_mass = 0.5 * np.sum(shares, axis=-1)[:, None, None]
-        # Where a parent gets nothing, this bounds the gradient.
-        least = 1e-3 * unit_mass if self._relative_mass else 1e-7 + 0.0 * unit_mass
-        least = _at_positions(ops.ones_like(mass), least)
-        total = mass + least
-        unit, lack = 1.0 / total, least / total
-        means = first * unit
-        # Σ_i w_i (V_i − μ)²; a sum of squares but for rounding.
-        shift = means - center
-        excess = shift * (shift + lack * (means + center))
-        variances = ops.relu(second * unit - excess)
-        precisions = 1.0 / (variances + self._variance_floor)
-        if self._relative_mass:
-            total = _at_positions(total, 1.0 / unit_mass)
-        return means, precisions, self._logits(precisions, total, t, learned)
-
-    def _random_shares(self, parents, fields):
-        """The share of each child that a parent gets, (positions, children)."""
-        sharing = fields.sharing if self.competition == "image" else 1
-        return ~fields.padded / (parents * sharing)
-
-    def _logits(self, precisions, mass, t, learned):
-        """What the sigmoid makes activations of, (batch, parents, 1)."""
-        beta_u, beta_a = learned
-        logs = -0.5 * ops.sum(ops.log(precisions), axis=-1, keepdims=True)
-        costs = (beta_u * precisions.shape[-1] + logs) * mass
+    def _logits(self, variances, mass, iteration):
+        """What the sigmoid makes activations of, (batch, parents)."""
+        beta_u, beta_a = ops.expand_dims(self.beta_u, -1), self.beta_a
+        # Σ_h (β_u + ln σ_jh) · mass_j
+        costs = ops.sum(beta_u + 0.5 * ops.log(variances), axis=-1) * mass[..., 0]
         if self.cost == "standardized":
-            steepness = np.linspace(1.0, min(self.iterations, 3), self.iterations)[t]
+            last = max(self.iterations - 1, 1)
+            steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
             excess = costs - ops.mean(costs, axis=1, keepdims=True)
             variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
             return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
+        return self._inverse_temperature(iteration) * (beta_a - costs)
+
+    def _inverse_temperature(self, iteration):
+        """λ_t"""
         # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it
         # (docs/results.md, five iterations).
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
-        inverse_temperature = self.inverse_temperature or gentle
-        return inverse_temperature * (1.0 - 0.95 ** (t + 1)) * (beta_a - costs)
+        return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))
+
+    def _random_shares(self, inputs):
+        """The share of each child that a parent gets, (positions, children)."""
+        fields = inputs.receptive_fields
+        sharing = fields.sharing if self.competition == "image" else 1
+        return ~fields.padded / (inputs.parents * sharing)
 
 
 def _at_positions(x, factors):

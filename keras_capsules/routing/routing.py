@@ -1,32 +1,58 @@
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
+from keras import ops
+
+from keras_capsules import validation
+from keras_capsules.ops import ReceptiveFields, at_least_float32
+from keras_capsules.ops.votes import check_poses_and_kernel, votes
+
+
+class RoutingInputs(NamedTuple):
+    """What a routing may use beside the votes. All of it can be differentiated.
+
+    Attributes:
+        poses: poses of the children, `(batch, children, P, Q)`.
+        activations: activations of the children, `(batch, children)`, at least
+            float32; `None` if the layer has none.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each of its fields
+            is a row of the batch: `image · fields + field`. A layer whose parents see
+            all children of an image has one field.
+        parents: number of parents.
+    """
+
+    poses: Any
+    activations: Any
+    receptive_fields: ReceptiveFields
+    parents: int
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Routing(keras.layers.Layer):
-    """Base class of routings: how children choose their parents.
+    """Base class of routings: how strongly is each child coupled to each parent?
 
-    A routing is called with `(poses, kernel, activations=None, fields=None)` and
-    makes the votes itself, when and for which parents it needs them. It returns
-    the poses of the parents, or `(poses, activations)` if it computes activations
-    of their own.
+    A subclass writes `route`, a generator of its iterations, which is given all votes.
+    A routing that needs no more of the votes than weighted sums over the children
+    derives from `MomentRouting` instead: there votes are never kept.
 
-    It computes in the dtype that it is given: the layer that owns the kernel
-    chooses the precision of the votes.
+    It computes in the dtype of the votes, but at least in float32: the layer that owns
+    the kernel chooses the precision of the votes.
 
     Args:
-        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Attributes:
-        computes_activations: whether it returns activations too.
+        computes_activations: whether it returns activations of the parents too.
+        needs_activations: whether it needs activations of the children.
 
     Call arguments:
         poses: poses of the children.
         kernel: the transformation matrices that make votes of poses.
         activations: activations of the children.
-        fields: the `ops.ReceptiveFields` of the layer, if the children of one
-            image are spread over several rows of the batch.
+        receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
+            one image are spread over several rows of the batch.
+        training: whether the routing is trained, for `finalize`.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`,
@@ -35,20 +61,233 @@ class Routing(keras.layers.Layer):
     Output shape:
         `(batch, parents, P, R)`, and `(batch, parents)` for activations.
 
+    Raises:
+        ValueError: the shapes do not fit together, activations that the routing needs
+            are missing, or `route` yields something of another shape than it should.
+
     Example:
 
-    >>> from keras_capsules import routing
-    >>> isinstance(routing.get("dynamic"), routing.Routing)
-    True
+    >>> import keras
+    >>> from keras_capsules import layers, routing
+    >>> class MeanRouting(routing.Routing):
+    ...     def route(self, votes, inputs):
+    ...         weights = keras.ops.ones_like(votes[..., 0]) / inputs.parents
+    ...         total = keras.ops.sum(weights[..., None] * votes, axis=2)
+    ...         yield {"weights": weights, "parents": total}
+    >>> layer = layers.DigitCapsule(10, 16, routing=MeanRouting())
+    >>> tuple(layer(keras.random.normal((2, 1152, 8))).shape)
+    (2, 10, 16)
     """
 
     computes_activations = False
+    needs_activations = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
 
+    # What a subclass writes.
+
     def build(self, poses_shape, kernel_shape):
-        """A routing that learns something adds its weights here."""
+        """Makes the weights of a routing that learns something.
+
+        Args:
+            poses_shape: `(batch, children, P, Q)`, every size known but the batch.
+            kernel_shape: `(children, parents, Q, R)`.
+        """
+
+    def route(self, votes: Any, inputs: RoutingInputs) -> Iterator[dict]:
+        """Yields what each iteration finds.
+
+        Args:
+            votes: `(batch, parents, children, D)`, at least float32. A pose is
+                flattened row by row into D = P · R elements.
+            inputs: activations and receptive fields of the children.
+
+        Yields:
+            A dict of tensors: `weights`, what each parent gets of each child,
+            `(batch, parents, children)`; `parents`, their poses `(batch, parents, D)`;
+            `activations` `(batch, parents)` if the routing computes them; `scores`
+            `(batch, parents, children)`, what the weights were made of, if there is
+            such a thing. What else is in it becomes part of the trace.
+        """
+        raise NotImplementedError
+
+    def finalize(self, parents: dict, training: bool | None = None) -> dict:
+        """Makes what the routing returns of the parents of the last iteration.
+
+        It sees the whole batch, so it is the place for batch normalization. By
+        default it returns what it is given.
+
+        Args:
+            parents: `parents` `(batch, parents, D)` and, if the routing computes
+                them, `activations` `(batch, parents)`.
+            training: whether the routing is trained.
+
+        Returns:
+            The same keys and shapes.
+        """
+        return parents
+
+    # What users call.
+
+    def call(
+        self, poses, kernel, activations=None, receptive_fields=None, training=None
+    ):
+        inputs = self._inputs(poses, kernel, activations, receptive_fields)
+        found = self.finalize(self._last(kernel, inputs), training)
+        parents = self._as_matrices(found["parents"], poses, kernel)
+        return (parents, found["activations"]) if self.computes_activations else parents
+
+    def trace(
+        self,
+        poses: Any,
+        kernel: Any,
+        activations: Any = None,
+        receptive_fields: ReceptiveFields | None = None,
+    ) -> dict:
+        """What happens in each iteration, to look at; it holds all votes.
+
+        Args:
+            poses: as for calling the routing.
+            kernel: as for calling the routing.
+            activations: as for calling the routing.
+            receptive_fields: as for calling the routing.
+
+        Returns:
+            A dict of tensors, the iterations first:
+
+            - `weights`: what each parent gets of each child,
+              `(iterations, batch, parents, children)`;
+            - `scores`: what the weights were made of, of the same shape;
+            - `distances`: of each vote from the pose of the parent, of the same shape;
+            - `parents`: poses, `(iterations, batch, parents, P, R)`;
+            - `activations`: `(iterations, batch, parents)`, if there are any.
+
+            A routing may add more, as `EMRouting` adds `means` and `variances`.
+        """
+        if not self.built:
+            self.build(tuple(poses.shape), tuple(kernel.shape))
+        inputs = self._inputs(poses, kernel, activations, receptive_fields)
+        all_votes = _flat_votes(poses, kernel)
+        steps = []
+        for step in self._steps(all_votes, kernel, inputs):
+            scores = step.get("scores", ops.zeros_like(step["weights"]))
+            step = {**step, "scores": scores, **self.finalize(_returned(step))}
+            away = all_votes - ops.expand_dims(step["parents"], 2)
+            step["distances"] = ops.sqrt(ops.sum(ops.square(away), axis=-1))
+            step["parents"] = self._as_matrices(step["parents"], poses, kernel)
+            steps.append(step)
+        return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
+
+    def compute_output_shape(
+        self,
+        poses_shape,
+        kernel_shape,
+        activations_shape=None,
+        receptive_fields_shape=None,
+    ):
+        parents = poses_shape[0], kernel_shape[1]
+        shape = (*parents, poses_shape[2], kernel_shape[3])
+        return (shape, parents) if self.computes_activations else shape
 
     def get_build_config(self):
         """None: the layer that owns the kernel builds it, also when it is loaded."""
+
+    # What `MomentRouting` does otherwise.
+
+    def _last(self, kernel, inputs):
+        """The parents of the last iteration."""
+        for step in self._steps(_flat_votes(inputs.poses, kernel), kernel, inputs):
+            last = step
+        return _returned(last)
+
+    def _steps(self, all_votes, kernel, inputs):
+        """What each iteration finds."""
+        of_poses = (*all_votes.shape[:2], all_votes.shape[3])
+        expected = {"weights": all_votes.shape[:3], "parents": of_poses}
+        if self.computes_activations:
+            expected["activations"] = of_poses[:2]
+        for step in self.route(all_votes, inputs):
+            check_result(self, "route", step, expected)
+            yield step
+
+    def _inputs(self, poses, kernel, activations, receptive_fields):
+        check_poses_and_kernel(poses.shape, kernel.shape)
+        if activations is not None:
+            dtype = keras.backend.result_type(poses.dtype, "float32")
+            activations = ops.cast(activations, dtype)
+            _check_activations(poses.shape, activations.shape)
+        elif self.needs_activations:
+            raise ValueError(
+                f"Argument `activations` is missing: {type(self).__name__} needs "
+                "activations of the children. Received: activations=None"
+            )
+        if receptive_fields is None:
+            receptive_fields = ReceptiveFields.whole(kernel.shape[0])
+        _check_receptive_fields(poses.shape, receptive_fields)
+        return RoutingInputs(poses, activations, receptive_fields, kernel.shape[1])
+
+    def _as_matrices(self, x, poses, kernel):
+        return ops.reshape(x, (-1, kernel.shape[1], poses.shape[2], kernel.shape[3]))
+
+
+def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> None:
+    """Raises an error if what a routing's author wrote returns a wrong shape.
+
+    Args:
+        routing: the routing.
+        hook: name of the method.
+        result: what it returned, a tensor or a dict of tensors.
+        expected: the shape, or a dict of shapes by name; the batch may be anything.
+
+    Raises:
+        ValueError: a name is missing, or a shape is another.
+    """
+    owner = f"`{hook}` of {type(routing).__name__}"
+    if not isinstance(expected, dict):
+        expected, result = {"": expected}, {"": result}
+    if not isinstance(result, dict) or expected.keys() - result.keys():
+        names = sorted(result) if isinstance(result, dict) else type(result).__name__
+        raise ValueError(
+            f"{owner} must return a dict with {sorted(expected)}. Received: {names}"
+        )
+    for name, shape in expected.items():
+        received = tuple(getattr(result[name], "shape", ()))
+        if len(received) != len(shape) or received[1:] != tuple(shape[1:]):
+            words = ", ".join(map(str, ("batch", *shape[1:])))
+            named = f"{name!r} of shape" if name else "a tensor of shape"
+            raise ValueError(
+                f"{owner} must return {named} ({words}). Received shape: {received}"
+            )
+
+
+def _flat_votes(poses, kernel):
+    """All votes, (batch, parents, children, P·R)."""
+    all_votes = at_least_float32(votes(poses, kernel))
+    _, parents, children, rows, columns = all_votes.shape
+    return ops.reshape(all_votes, (-1, parents, children, rows * columns))
+
+
+def _returned(step):
+    """What of an iteration a routing returns."""
+    return {name: step[name] for name in ("parents", "activations") if name in step}
+
+
+def _check_activations(poses_shape, shape):
+    validation.check_shape("activations", shape, "(batch, children)", 2)
+    if shape[1] != poses_shape[1]:
+        raise ValueError(
+            "Argument `activations` must have the shape (batch, children) of the "
+            f"poses, {tuple(poses_shape[:2])}. Received: {tuple(shape)}"
+        )
+
+
+def _check_receptive_fields(poses_shape, receptive_fields):
+    batch, count = poses_shape[:2]
+    fields, places = receptive_fields.children.shape
+    if places != count or (isinstance(batch, int) and batch % fields):
+        raise ValueError(
+            f"Argument `receptive_fields` has {fields} fields of {places} children; "
+            "poses must have a row for each field of each image. Received: poses of "
+            f"shape {tuple(poses_shape)}"
+        )

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from helpers import close
 
-from keras_capsules.ops import check_labels, class_indicators
+from keras_capsules.ops import class_indicators
+from keras_capsules.validation import check_labels
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def test_golden(iterations):
     poses, activations = route(*arguments_of(case))
     close(poses, case["parent_poses"], atol=1e-5)
     close(activations, case["parent_activations"])
-    assignments = route.trace(*arguments_of(case))["assignments"][-1]
-    close(np.swapaxes(assignments, 1, 2), case["assignments"], atol=1e-5)
+    weights = route.trace(*arguments_of(case))["weights"][-1]
+    expected = case["assignments"] * case["child_activations"][:, :, None]
+    close(np.swapaxes(weights, 1, 2), expected, atol=1e-5)
 
 
 def test_golden_of_the_standardized_cost():
@@ -119,7 +120,7 @@ def test_gradient_matches_finite_differences(
     def weighed(poses, kernel, activations, beta_u, beta_a):
         betas = [(route.beta_u, beta_u), (route.beta_a, beta_a)]
         with keras.StatelessScope(betas):
-            parents, active = route(poses, kernel, activations, fields=fields)
+            parents, active = route(poses, kernel, activations, receptive_fields=fields)
         parts = (parents, active)
         return sum(
             keras.ops.sum(keras.ops.multiply(x, w.astype("float32")))
@@ -191,18 +192,22 @@ def test_stop_gradient_takes_assignments_as_constants(problem):
 def test_competition_is_the_same_where_fields_do_not_overlap(problem):
     apart = ReceptiveFields((2, 6), (2, 3), (1, 3), "valid", 1)
     found = [
-        routing.EMRouting(3, competition=name).trace(*float32(*problem), fields=apart)
+        routing.EMRouting(3, competition=name).trace(
+            *float32(*problem), receptive_fields=apart
+        )
         for name in ("image", "patch")
     ]
-    for name in ("assignments", "means", "activations"):
+    for name in ("weights", "means", "activations"):
         close(found[0][name], found[1][name])
 
 
 def test_a_child_in_several_fields_is_given_away_once(problem):
     overlap = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", 1)
+    *arrays, activations = float32(*problem)
+    active = np.ones_like(activations)
     for name, of_shared in (("image", 1.0), ("patch", 2.0)):
         route = routing.EMRouting(3, competition=name)
-        r = route.trace(*float32(*problem), fields=overlap)["assignments"]
+        r = route.trace(*arrays, active, receptive_fields=overlap)["weights"]
         r = keras.ops.convert_to_numpy(r).reshape(3, 2, 2, 3, 6).sum(3)
         given = np.zeros((3, 2, 8))  # iterations, images, children
         for field, children in enumerate(overlap.children):
@@ -314,11 +319,19 @@ def test_trace_ends_with_the_output(problem):
     poses, activations = route(*arrays)
     trace = route.trace(*arrays)
     shapes = {name: tuple(x.shape) for name, x in trace.items()}
-    assert shapes["assignments"] == shapes["distances"] == (3, 4, 3, 6)
-    assert shapes["means"] == shapes["variances"] == (3, 4, 3, 16)
-    close(
-        trace["weights"], keras.ops.multiply(trace["assignments"], arrays[2][:, None])
-    )
+    of_votes, of_poses, of_parents = (3, 4, 3, 6), (3, 4, 3, 16), (3, 4, 3)
+    assert shapes == {
+        "weights": of_votes,
+        "scores": of_votes,
+        "distances": of_votes,
+        "parents": (3, 4, 3, 4, 4),
+        "activations": of_parents,
+        "logits": of_parents,
+        "means": of_poses,
+        "variances": of_poses,
+    }
+    close(keras.ops.sum(trace["weights"], axis=2), np.stack([arrays[2]] * 3))
+    close(trace["parents"][-1], poses)
     close(keras.ops.reshape(trace["means"][-1], poses.shape), poses)
     close(trace["activations"][-1], activations)
 

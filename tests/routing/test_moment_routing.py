@@ -5,6 +5,7 @@ from helpers import close, gradients
 
 from keras_capsules import routing
 from keras_capsules.ops import ReceptiveFields
+from keras_capsules.routing import _engine
 
 # Five images, each of two fields that have two children in common.
 FIELDS = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", types=2)
@@ -36,7 +37,7 @@ def test_results_and_gradients_do_not_depend_on_the_block(name, problem):
     weights = np.random.default_rng(1).normal(size=(10, 3, 4, 5))
 
     def parents(route, *arrays):
-        outputs = route(*arrays, fields=FIELDS)
+        outputs = route(*arrays, receptive_fields=FIELDS)
         if not route.computes_activations:
             return outputs
         poses, activations = outputs
@@ -67,7 +68,7 @@ def test_gradients_of_what_is_learned_add_up_over_blocks(problem):
         def activations(beta_u, beta_a):
             betas = [(route.beta_u, beta_u), (route.beta_a, beta_a)]
             with keras.StatelessScope(betas):
-                return route(*problem, fields=FIELDS)[1]
+                return route(*problem, receptive_fields=FIELDS)[1]
 
         return gradients(activations, *np.full((2, 3), 0.1, "float32"))
 
@@ -92,7 +93,7 @@ def test_no_tensor_is_as_large_as_all_votes(name, problem):
                 tape.watch(arrays)
                 total = sum(
                     tf.reduce_sum(x)
-                    for x in tf.nest.flatten(route(*arrays, fields=FIELDS))
+                    for x in tf.nest.flatten(route(*arrays, receptive_fields=FIELDS))
                 )
             return tape.gradient(total, arrays)
 
@@ -131,7 +132,7 @@ def test_blocks_compile_with_xla(name, batch, problem):
         def step(*arrays):
             with tf.GradientTape() as tape:
                 tape.watch(arrays)
-                parents = tf.nest.flatten(route(*arrays, fields=FIELDS))
+                parents = tf.nest.flatten(route(*arrays, receptive_fields=FIELDS))
                 total = sum(tf.reduce_sum(x**2) for x in parents)
             return tape.gradient(total, arrays, unconnected_gradients="zero")
 
@@ -144,30 +145,32 @@ def test_blocks_compile_with_xla(name, batch, problem):
 
 @pytest.mark.parametrize("name", ["dynamic while", "em", "em patch"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_the_first_iteration_is_a_choice_without_preferences(name, padding):
+def test_initial_weights_are_those_of_equal_scores(name, padding):
     route = ROUTINGS[name](None)
     fields = ReceptiveFields((2, 4), (2, 3), (1, 1), padding, types=2)
-    positions = len(fields.positions)
-    children = ()
-    if route.computes_activations:
-        activations = np.random.default_rng(0).uniform(size=(2, positions, 12))
-        activations = np.where(fields.padded, 0.0, activations).reshape(-1, 12)
-        children = (keras.ops.convert_to_tensor(activations, "float32"),)
-    zeros = keras.ops.zeros((2 * positions, 12))
-    first = keras.ops.convert_to_numpy(route.begin(zeros, 3, children, fields))
-    scores = keras.ops.zeros((2 * positions, 3, 12))
-    expected = route.assign(scores, children, fields)
-    close(np.repeat(first[:, None], 3, axis=1), expected, rtol=1e-6)
+    rows = 2 * len(fields.positions)
+    activations = np.random.default_rng(0).uniform(size=(2, rows // 2, 12))
+    activations = np.where(fields.padded, 0.0, activations).reshape(-1, 12)
+    inputs = routing.RoutingInputs(
+        keras.ops.ones((rows, 12, 4, 4)),
+        keras.ops.convert_to_tensor(activations, "float32"),
+        fields,
+        parents=3,
+    )
+    found = keras.ops.convert_to_numpy(route.initial_weights(inputs))
+    assert found.shape == (rows, 1, 12)
+    expected = routing.MomentRouting.initial_weights(route, inputs)
+    close(np.repeat(found, 3, axis=1), expected, rtol=1e-6)
 
 
 def test_a_block_is_chosen_by_its_votes_and_by_the_kernel():
-    images = routing.moment_routing._images
-    assert images((1152, 10, 8, 16), rows=1, positions=1) == 64
-    assert images((72, 16, 4, 4), rows=4, positions=36) == 16
-    assert images((3872, 196, 8, 16), rows=1, positions=1) == 8  # as much as a kernel
-    assert images((288, 32, 4, 4), rows=4, positions=900) == 1
+    images = _engine.images_of_a_block
+    assert images((1152, 10, 8, 16), rows=1, fields=1) == 64
+    assert images((72, 16, 4, 4), rows=4, fields=36) == 16
+    assert images((3872, 196, 8, 16), rows=1, fields=1) == 8  # as much as a kernel
+    assert images((288, 32, 4, 4), rows=4, fields=900) == 1
     for children in range(1, 2000, 37):
-        found = images((children, 7, 4, 4), rows=4, positions=1)
+        found = images((children, 7, 4, 4), rows=4, fields=1)
         of_a_block = found * children * 7 * 16
         assert of_a_block <= 2**24 < 2 * of_a_block
 
@@ -186,26 +189,29 @@ def test_half_precision_in_blocks_and_traces(name, dtype, problem):
         keras.ops.convert_to_tensor(x, dtype) for x in problem
     )
     route = ROUTINGS[name](2)
-    parents = keras.tree.flatten(route(poses, kernel, activations, fields=FIELDS))[0]
-    (exact, *_) = keras.tree.flatten(ROUTINGS[name](5)(*problem, fields=FIELDS))
+    parents = keras.tree.flatten(
+        route(poses, kernel, activations, receptive_fields=FIELDS)
+    )[0]
+    (exact, *_) = keras.tree.flatten(
+        ROUTINGS[name](5)(*problem, receptive_fields=FIELDS)
+    )
     assert keras.backend.standardize_dtype(parents.dtype) == "float32"
     close(parents, exact, rtol=0.0, atol=0.05)
     seen = route.trace(poses, kernel, activations, FIELDS)
-    last = seen["poses" if name != "em" else "means"][-1]
-    close(keras.ops.reshape(last, parents.shape), parents, rtol=0.0, atol=2e-3)
+    close(seen["parents"][-1], parents, rtol=0.0, atol=2e-3)
 
 
 def test_shapes_that_do_not_fit(problem):
     poses, kernel, activations = problem
-    with pytest.raises(ValueError, match="Activations must have the shape"):
+    with pytest.raises(ValueError, match="`activations` must have the shape"):
         routing.EMRouting()(poses, kernel, activations[:, :1])
     with pytest.raises(ValueError, match="`activations` must have shape"):
         routing.EMRouting()(poses, kernel, activations[..., None])
     for route in (routing.EMRouting(), routing.DynamicRouting()):
-        with pytest.raises(ValueError, match="`fields`"):
-            route(poses[:9], kernel, activations[:9], fields=FIELDS)
-        with pytest.raises(ValueError, match="`fields`"):
-            route(poses[:, :9], kernel[:9], activations[:, :9], fields=FIELDS)
+        with pytest.raises(ValueError, match="`receptive_fields`"):
+            route(poses[:9], kernel, activations[:9], receptive_fields=FIELDS)
+        with pytest.raises(ValueError, match="`receptive_fields`"):
+            route(poses[:, :9], kernel[:9], activations[:, :9], receptive_fields=FIELDS)
 
 
 @pytest.mark.parametrize("block", [0, 1.5, "all"])

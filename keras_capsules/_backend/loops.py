@@ -1,4 +1,4 @@
-"""The one place that knows how each backend runs a loop."""
+"""Loops on each backend."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-_written_out = ContextVar("written_out", default=False)
+_unrolled = ContextVar("unrolled", default=False)
 
 
 @contextmanager
-def written_out() -> Iterator[None]:
-    """Within it no graph gets a loop: every pass is written out, all rows are a block.
+def unrolled() -> Iterator[None]:
+    """Within it no graph gets a loop: all are unrolled, and all rows are one block.
 
     For converters whose target has no loops over tensors. The values are the same;
     it takes as much memory as the whole batch does.
@@ -21,16 +21,16 @@ def written_out() -> Iterator[None]:
     Example:
 
     >>> import keras
-    >>> with written_out():
+    >>> with unrolled():
     ...     x = fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3)
     >>> float(x)
     8.0
     """
-    before = _written_out.set(True)
+    before = _unrolled.set(True)
     try:
         yield
     finally:
-        _written_out.reset(before)
+        _unrolled.reset(before)
 
 
 def fixed_loop(step: Callable, state: Any, times: int) -> Any:
@@ -55,7 +55,7 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     >>> float(fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3))
     8.0
     """
-    if _written_out.get():
+    if _unrolled.get():
         for _ in range(times):
             state = step(state)
         return state
@@ -104,7 +104,7 @@ def over_blocks(
     >>> float(total), [int(y) for y in double]
     (10.0, [0, 2, 4, 6, 8])
     """
-    if _written_out.get():
+    if _unrolled.get():
         return function(rows)
     count = ops.shape(rows[0])[0] // together
     # Of what is positive: ONNX doesn't round the quotients of negative numbers down.

@@ -1,7 +1,7 @@
 import keras
 from helpers import close
 
-from keras_capsules.ops import vjp
+from keras_capsules._backend import vjp
 
 
 def test_pulls_back_through_several_outputs():

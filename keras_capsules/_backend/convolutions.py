@@ -1,3 +1,5 @@
+"""Convolutions that each backend computes quickly."""
+
 from typing import Any
 
 import keras

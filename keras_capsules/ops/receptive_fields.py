@@ -4,6 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_capsules.ops.patches import patch_positions
+
 
 class ReceptiveFields:
     """The receptive fields of a layer of capsules that slides over an image.
@@ -43,20 +45,11 @@ class ReceptiveFields:
         padding: str,
         types: int,
     ) -> None:
-        places = int(np.prod(size))
-        positions = np.arange(places).reshape(size)
-        if padding == "same":
-            borders = []
-            for length, window, step in zip(size, kernel_size, strides, strict=True):
-                missing = max((-(-length // step) - 1) * step + window - length, 0)
-                borders.append((missing // 2, missing - missing // 2))
-            positions = np.pad(positions, borders, constant_values=places)
-        windows = np.lib.stride_tricks.sliding_window_view(positions, kernel_size)
-        windows = windows[:: strides[0], :: strides[1]]
-        self.grid = windows.shape[:2]
-        self.positions = windows.reshape(-1, kernel_size[0] * kernel_size[1])
+        positions = patch_positions(size, kernel_size, strides, padding)
+        self.grid = positions.shape[:2]
+        self.positions = positions.reshape(-1, positions.shape[2])
         self._types = types
-        self.count = (places + 1) * types
+        self.count = (size[0] * size[1] + 1) * types
 
     @classmethod
     def whole(cls, children: int) -> "ReceptiveFields":

@@ -1,51 +1,54 @@
 import numpy as np
 import pytest
 
-from keras_capsules import arguments
+from keras_capsules import validation
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", None, True])
 def test_positive_integer_names_what_it_got(value):
     with pytest.raises(ValueError, match=r"`capsules` must be an integer of at least"):
-        arguments.positive_integer("capsules", value)
+        validation.check_positive_integer("capsules", value)
 
 
 def test_positive_integer_takes_numpys_integers():
-    value = arguments.positive_integer("capsules", np.int64(3))
+    value = validation.check_positive_integer("capsules", np.int64(3))
     assert value == 3 and type(value) is int
 
 
 def test_positive_integers():
-    assert arguments.positive_integers("input_shape", [2, 3], 2) == (2, 3)
-    assert arguments.positive_integers("decoder_units", (), None) == ()
+    assert validation.check_positive_integers("input_shape", [2, 3], 2) == (2, 3)
+    assert validation.check_positive_integers("decoder_units", (), None) == ()
 
 
 def test_window_repeats_an_integer():
-    assert arguments.window("strides", 2) == (2, 2)
-    assert arguments.window("strides", (2, 3)) == (2, 3)
+    assert validation.check_window("strides", 2) == (2, 2)
+    assert validation.check_window("strides", (2, 3)) == (2, 3)
 
 
 @pytest.mark.parametrize("value", [(1, 2, 3), 0, (1, 0), "ab", None, 2.0])
 def test_window_rejects(value):
     with pytest.raises(ValueError, match="`strides`"):
-        arguments.window("strides", value)
+        validation.check_window("strides", value)
 
 
 def test_one_of_lists_what_is_allowed():
     with pytest.raises(ValueError, match=r"`loop` must be one of \('while', 'unroll'"):
-        arguments.one_of("loop", "for", ("while", "unroll"))
+        validation.check_one_of("loop", "for", ("while", "unroll"))
 
 
 def test_shape_checks_rank_and_static_sizes():
-    assert arguments.shape("x", [None, 3], "(batch, n)", 2, static=(1,)) == (None, 3)
+    assert validation.check_shape("x", [None, 3], "(batch, n)", 2, static=(1,)) == (
+        None,
+        3,
+    )
     with pytest.raises(ValueError, match=r"`x` must have shape \(batch, n\)"):
-        arguments.shape("x", (None, 3, 3), "(batch, n)", 2)
+        validation.check_shape("x", (None, 3, 3), "(batch, n)", 2)
     with pytest.raises(ValueError, match="known sizes"):
-        arguments.shape("x", (None, None), "(batch, n)", 2, static=(1,))
+        validation.check_shape("x", (None, None), "(batch, n)", 2, static=(1,))
 
 
 def test_flag():
-    assert arguments.flag("stop_gradient", False) is False
+    assert validation.check_flag("stop_gradient", False) is False
     for value in ("no", 1, None):
         with pytest.raises(ValueError, match="`stop_gradient` must be True or False"):
-            arguments.flag("stop_gradient", value)
+            validation.check_flag("stop_gradient", value)

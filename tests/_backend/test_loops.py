@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers import close, gradients
 
-from keras_capsules.ops import fixed_loop, over_blocks, written_out
+from keras_capsules._backend import fixed_loop, over_blocks, unrolled
 
 
 @pytest.mark.parametrize("times", [0, 1, 4])
@@ -66,7 +66,7 @@ def test_the_number_of_rows_may_be_unknown():
         close(double(x), 2.0 * x)
 
 
-def test_written_out_loops_give_the_same():
+def test_unrolled_loops_give_the_same():
     x = np.random.rand(7, 2).astype("float32")
     seen = []
 
@@ -75,7 +75,7 @@ def test_written_out_loops_give_the_same():
         return (), (2.0 * rows[0],)
 
     rows = (keras.ops.convert_to_tensor(x),)
-    with written_out():
+    with unrolled():
         cubed = fixed_loop(lambda y: y * rows[0], rows[0], times=2)
         _, (doubled,) = over_blocks(double, rows, 3, (), ("float32",))
     close(cubed, x**3)

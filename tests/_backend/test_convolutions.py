@@ -3,7 +3,7 @@ import pytest
 from helpers import close, gradients
 from keras import ops
 
-from keras_capsules.ops import strided_convolution
+from keras_capsules._backend import strided_convolution
 
 
 @pytest.mark.parametrize(

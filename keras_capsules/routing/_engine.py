@@ -1,0 +1,282 @@
+"""The engine of `MomentRouting`: blocks, recomputation and the backward pass.
+
+A batch is cut into blocks of images. The votes of a block are made, serve all
+iterations, and are dropped; what is kept are the moments of every iteration. The
+backward pass makes the votes once more. The gradient of a vote is a sum over all
+iterations of two outer products, weights with gradients of moments, and gradients of
+scores with coefficients of scores.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from keras import ops
+
+from keras_capsules._backend import custom_gradient, fixed_loop, over_blocks, vjp
+from keras_capsules.ops import at_least_float32
+from keras_capsules.ops.votes import kernel_by_child
+from keras_capsules.routing._block_votes import BlockVotes
+from keras_capsules.routing._hooks import Hooks
+
+# Components of votes that exist at a time: 64 MB in float32.
+_BLOCK = 2**24
+
+
+def route(routing: Any, kernel: Any, inputs: Any) -> dict:
+    """Routes a batch, a block of images at a time.
+
+    Args:
+        routing: the `MomentRouting`.
+        kernel: transformation matrices, `(children, parents, Q, R)`.
+        inputs: the `RoutingInputs`.
+
+    Returns:
+        `parents` `(batch, parents, P·R)` and, if the routing computes them,
+        `activations` `(batch, parents)` of the last iteration.
+    """
+    hooks = Hooks(routing, inputs, kernel.shape)
+    fields = len(inputs.receptive_fields.positions)
+    size = routing.block or images_of_a_block(
+        kernel.shape, inputs.poses.shape[2], fields
+    )
+    rows = hooks.rows(inputs)
+    count = len(rows)
+
+    def forward(matrices, *context):
+        def block(rows):
+            return (), _forward(hooks, matrices, (*rows, *context[count:]))
+
+        dtypes = (hooks.dtype,) * (1 + hooks.iterations * hooks.powers)
+        _, (output, *history) = over_blocks(
+            block, context[:count], size, (), dtypes, fields
+        )
+        return output, tuple(history)
+
+    def backward(upstream, history, matrices, *context):
+        learned = context[count:]
+
+        def block(rows):
+            upstream, *rows = rows
+            context = (*rows[:count], *learned)
+            found = _backward(hooks, upstream, rows[count:], matrices, context)
+            to_matrices, *to_context = map(at_least_float32, found)
+            return (to_matrices, *to_context[count:]), tuple(to_context[:count])
+
+        totals = tuple(map(at_least_float32, (matrices, *learned)))
+        (to_matrices, *to_learned), to_rows = over_blocks(
+            block,
+            (upstream, *context[:count], *history),
+            size,
+            totals,
+            (hooks.dtype,) * count,
+            fields,
+        )
+        found = (to_matrices, *to_rows, *to_learned)
+        pairs = zip(found, (matrices, *context), strict=True)
+        return tuple(ops.cast(gradient, x.dtype) for gradient, x in pairs)
+
+    matrices = kernel_by_child(kernel)
+    context = (*rows, *hooks.learned())
+    output = custom_gradient(forward, backward, matrices, *context)
+    return hooks.unpacked(output)
+
+
+def steps(routing: Any, kernel: Any, inputs: Any) -> Iterator[dict]:
+    """Yields what each iteration finds, the whole batch as one block.
+
+    Args:
+        routing: the `MomentRouting`.
+        kernel: transformation matrices, `(children, parents, Q, R)`.
+        inputs: the `RoutingInputs`.
+
+    Yields:
+        `scores` and `weights` `(batch, parents, children)`, and what
+        `update_parents` returns.
+    """
+    hooks = Hooks(routing, inputs, kernel.shape)
+    context = (*hooks.rows(inputs), *hooks.learned())
+    votes = _votes(hooks, kernel_by_child(kernel), context)
+    for scores, weights, _, found in _iterations(hooks, votes, context):
+        yield {**found, "scores": scores, "weights": weights}
+
+
+def images_of_a_block(kernel_shape: tuple, rows: int, fields: int) -> int:
+    """How many images have as many vote components as a block may.
+
+    A power of 2, as batches are: then no block has to be filled up.
+
+    Args:
+        kernel_shape: `(children, parents, Q, R)`.
+        rows: rows P of a pose.
+        fields: receptive fields of an image.
+
+    Returns:
+        The number of images, at least 1.
+    """
+    kernel = math.prod(kernel_shape)
+    of_an_image = fields * rows * kernel // kernel_shape[2]
+    images = max(max(_BLOCK, kernel) // of_an_image, 1)
+    return 2 ** (images.bit_length() - 1)
+
+
+def _votes(hooks, matrices, context):
+    """The votes of a block, with the weights and moments of the first iteration."""
+    weights = hooks.initial_weights(*context)
+    return BlockVotes(context[0], matrices, weights, hooks.second_moments)
+
+
+# The forward pass.
+
+
+def _iterations(hooks, votes, context):
+    """Yields scores, weights, moments and parents of each iteration."""
+    weights, moments = votes.initial_weights, votes.initial_moments
+    scores, coefficients = ops.zeros_like(weights), None
+    for t in range(hooks.iterations):
+        found = hooks.update_parents(t, votes.center, moments, context)
+        yield scores, weights, moments, found
+        if t + 1 < hooks.iterations:
+            new = hooks.score_coefficients(found, votes.center, context)
+            coefficients = hooks.accumulated(coefficients, new)
+            scores = votes.scores(coefficients)  # (batch, parents, children)
+            weights = hooks.update_weights(scores, *context)
+            moments = votes.moments(weights)
+
+
+def _forward(hooks, matrices, context):
+    """Parents of a block, and the moments of every iteration in a row."""
+    votes = _votes(hooks, matrices, context)
+    if hooks.loop == "while" and hooks.iterations > 1:
+        history = _loop(hooks, votes, context)
+        last = hooks.iterations - 1
+        found = hooks.update_parents(last, votes.center, history[-1], context)
+    else:
+        iterations = list(_iterations(hooks, votes, context))
+        history = [moments for _, _, moments, _ in iterations]
+        found = iterations[-1][-1]
+    return hooks.packed(found), *itertools.chain(*history)
+
+
+def _loop(hooks, votes, context):
+    """The moments of every iteration, from one loop in the graph."""
+
+    def step(state):
+        t, coefficients, past = state
+        moments = tuple(m[:, -1] for m in past)
+        found = hooks.update_parents(t, votes.center, moments, context)
+        new = hooks.score_coefficients(found, votes.center, context)
+        coefficients = hooks.accumulated(coefficients, new)
+        weights = hooks.update_weights(votes.scores(coefficients), *context)
+        new = zip(past, votes.moments(weights), strict=True)
+        past = tuple(ops.concatenate([m[:, 1:], x[:, None]], axis=1) for m, x in new)
+        return t + 1, coefficients, past
+
+    moments = votes.initial_moments
+    zeros = tuple(map(ops.zeros_like, moments))
+    # (batch, iterations, parents, …), the latest last
+    past = tuple(ops.stack([m] * hooks.iterations, axis=1) for m in moments)
+    start = ops.convert_to_tensor(0, hooks.dtype)
+    _, _, past = fixed_loop(step, (start, zeros, past), hooks.iterations - 1)
+    return list(zip(*(ops.unstack(m, axis=1) for m in past), strict=True))
+
+
+# The backward pass.
+
+
+def _backward(hooks, upstream, history, matrices, context):
+    """Gradients of the matrices and of the context of a block."""
+    weights, pull_initial = vjp(hooks.initial_weights, *context)
+    votes = BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    coefficients, pulls = _replay(hooks, votes, history, context)
+    to_moments, to_context = _split(pulls[-1](upstream), votes)
+    scores, to_weights = _all_scores(votes, coefficients, to_moments)
+
+    outer, to_coefficients = [], None  # pairs of the outer products
+    first = hooks.iterations - 1 if hooks.stop_gradient else 0
+    for t in reversed(range(first, hooks.iterations)):
+        if t:
+            w, pull = vjp(hooks.update_weights, scores[t - 1], *context)
+            to_scores, *pulled = pull(to_weights)
+        else:
+            w = votes.initial_weights
+            if weights.shape[1] == 1:
+                to_weights = ops.sum(to_weights, axis=1, keepdims=True)
+            pulled = pull_initial(to_weights)
+        to_context = _add(to_context, pulled)
+        outer.append((w, to_moments))
+        if t > first:
+            if to_scores is None:
+                to_scores = ops.zeros_like(w)
+            outer.append((to_scores, coefficients[t - 1]))
+            to_coefficients = hooks.accumulated(
+                to_coefficients, votes.moments(to_scores)
+            )
+            to_moments, pulled = _split(pulls[t - 1](*to_coefficients), votes)
+            to_context = _add(to_context, pulled)
+            to_weights = votes.scores(to_moments)
+    return _gathered(votes, outer, to_context, context)
+
+
+def _replay(hooks, votes, history, context):
+    """The M-steps again: coefficients of scores, and what pulls gradients back."""
+    powers, coefficients, pulls = hooks.powers, [], []
+    for t in range(hooks.iterations):
+
+        def m_step(*tensors, t=t):
+            moments, context = tensors[:powers], tensors[powers:]
+            found = hooks.update_parents(t, votes.center, moments, context)
+            if t + 1 == hooks.iterations:
+                return hooks.packed(found)
+            return hooks.score_coefficients(found, votes.center, context)
+
+        moments = history[t * powers : (t + 1) * powers]
+        found, pull = vjp(m_step, *moments, *context)
+        pulls.append(pull)
+        if t + 1 < hooks.iterations:
+            before = coefficients[-1] if coefficients else None
+            coefficients.append(hooks.accumulated(before, found))
+    return coefficients, pulls
+
+
+def _all_scores(votes, coefficients, to_moments):
+    """Scores of all iterations and the gradient of the last weights, at once."""
+    polynomials = zip(*coefficients, to_moments, strict=True)
+    polynomials = tuple(ops.stack(c, axis=2) for c in polynomials)
+    *scores, to_weights = ops.unstack(votes.scores(polynomials), axis=2)
+    return scores, to_weights
+
+
+def _gathered(votes, outer, to_context, context):
+    """The gradients of all votes, brought to the matrices and the poses."""
+    weights, moments = zip(*outer, strict=True)
+    moments = zip(*(m[1:] for m in moments), strict=True)
+    to_poses, to_matrices = votes.gradient(
+        ops.stack(weights, axis=2),  # (batch, parents, outer products, children)
+        tuple(ops.stack(m, axis=2) for m in moments),
+    )
+    none = (None,) * (len(context) - 1)
+    to_context = _add(to_context, (at_least_float32(to_poses), *none))
+    return to_matrices, *_tensors(to_context, context)
+
+
+def _split(gradients, votes):
+    """Gradients of moments and of the context."""
+    moments = votes.initial_moments
+    count = len(moments)
+    return _tensors(gradients[:count], moments), tuple(gradients[count:])
+
+
+def _tensors(gradients, xs):
+    """Gradients as tensors, zeros where something has no part."""
+    pairs = zip(gradients, xs, strict=True)
+    return tuple(ops.zeros_like(x) if dx is None else dx for dx, x in pairs)
+
+
+def _add(xs, ys):
+    """Sums of gradients; `None` is a gradient of zero."""
+    return tuple(
+        y if x is None else x if y is None else x + y
+        for x, y in zip(xs, ys, strict=True)
+    )

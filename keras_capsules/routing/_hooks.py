@@ -1,0 +1,142 @@
+"""The hooks of a `MomentRouting` as functions of tensors."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.routing.moments import Moments
+from keras_capsules.routing.routing import RoutingInputs, check_result
+
+
+class Hooks:
+    """The hooks of a routing, each a function of all tensors that it depends on.
+
+    The context are these tensors beside votes: poses, activations if there are any,
+    and what the routing learns. Within a hook `self.beta_u` is the tensor of the
+    context, so that its gradient is known.
+
+    Args:
+        routing: the `MomentRouting`.
+        inputs: its `RoutingInputs`.
+        kernel_shape: `(children, parents, Q, R)`.
+
+    Attributes:
+        iterations: those of the routing; likewise `loop`, `stop_gradient` and
+            `second_moments`.
+        powers: how many moments there are.
+        dtype: of everything but the product that makes votes.
+    """
+
+    def __init__(
+        self, routing: Any, inputs: RoutingInputs, kernel_shape: tuple
+    ) -> None:
+        self._routing = routing
+        self.iterations, self.loop = routing.iterations, routing.loop
+        self.stop_gradient = routing.stop_gradient
+        self.second_moments = routing.second_moments
+        self.powers = 3 if self.second_moments else 2
+        self.dtype = keras.backend.result_type(inputs.poses.dtype, "float32")
+        self._receptive_fields = inputs.receptive_fields
+        children, self._parents, _, columns = kernel_shape
+        self._of_weights = None, self._parents, children
+        self._of_poses = None, self._parents, inputs.poses.shape[2] * columns
+        self._rows = 1 if inputs.activations is None else 2
+        # A seed is a variable of integers, which has no gradient.
+        self._variables = [v for v in routing.variables if "float" in str(v.dtype)]
+
+    # What the hooks depend on.
+
+    def rows(self, inputs: RoutingInputs) -> tuple:
+        """The part of the context that has a row for each field of each image."""
+        return tuple(x for x in inputs[:2] if x is not None)
+
+    def learned(self) -> tuple:
+        """The part of the context that is learned."""
+        return tuple(
+            ops.cast(ops.convert_to_tensor(variable), self.dtype)
+            for variable in self._variables
+        )
+
+    # The hooks.
+
+    def initial_weights(self, *context: Any) -> Any:
+        """`(batch, parents, children)`, or `(batch, 1, children)`."""
+        with self._scope(context):
+            weights = self._routing.initial_weights(self._inputs(context))
+        for_all = weights.shape[1] == 1
+        expected = (None, 1, self._of_weights[2]) if for_all else self._of_weights
+        check_result(self._routing, "initial_weights", weights, expected)
+        return weights
+
+    def update_weights(self, scores: Any, *context: Any) -> Any:
+        """`(batch, parents, children)`."""
+        if self.stop_gradient:
+            scores = ops.stop_gradient(scores)
+        with self._scope(context):
+            weights = self._routing.update_weights(scores, self._inputs(context))
+        check_result(self._routing, "update_weights", weights, self._of_weights)
+        return weights
+
+    def update_parents(
+        self, t: Any, center: Any, moments: tuple, context: tuple
+    ) -> dict:
+        """The parents of iteration `t`, by name."""
+        squares = moments[2] if self.second_moments else None
+        moments = Moments(moments[0], moments[1], squares, center)
+        t = ops.cast(t, self.dtype)
+        with self._scope(context):
+            found = self._routing.update_parents(moments, t, self._inputs(context))
+        expected = {"parents": self._of_poses}
+        if self._routing.computes_activations:
+            expected["activations"] = self._of_poses[:2]
+        check_result(self._routing, "update_parents", found, expected)
+        return found
+
+    def score_coefficients(self, found: dict, center: Any, context: tuple) -> tuple:
+        """Coefficients of the powers of `V − center`, in the shapes of the moments."""
+        with self._scope(context):
+            polynomial = self._routing.score_coefficients(found)
+        zeros = ops.zeros_like(found["parents"])
+        coefficients = polynomial.recentered(center)
+        constant, *others = coefficients[: self.powers]
+        constant = zeros[:, :, 0] + constant
+        check_result(self._routing, "score_coefficients", constant, self._of_poses[:2])
+        others = tuple(zeros + c for c in others)
+        return ops.expand_dims(constant, -1), *others
+
+    def accumulated(self, before: tuple | None, new: tuple) -> tuple:
+        """The coefficients that scores are made of, or their gradients."""
+        if self._routing.accumulates_scores and before is not None:
+            return tuple(a + b for a, b in zip(before, new, strict=True))
+        return tuple(new)
+
+    # The parents as one tensor, which a custom gradient has an easy time with.
+
+    def packed(self, found: dict) -> Any:
+        """What a routing returns of parents, side by side."""
+        if not self._routing.computes_activations:
+            return found["parents"]
+        activations = ops.expand_dims(found["activations"], -1)
+        return ops.concatenate([found["parents"], activations], axis=-1)
+
+    def unpacked(self, output: Any) -> dict:
+        """`packed`, undone."""
+        if not self._routing.computes_activations:
+            return {"parents": output}
+        return {"parents": output[..., :-1], "activations": output[..., -1]}
+
+    def _inputs(self, context):
+        poses, activations, *_ = (*context[: self._rows], None)
+        return RoutingInputs(poses, activations, self._receptive_fields, self._parents)
+
+    def _scope(self, context):
+        return _Learned(zip(self._variables, context[self._rows :], strict=True))
+
+
+class _Learned(keras.StatelessScope):
+    """Within it variables have these values, in the dtypes of these."""
+
+    def __init__(self, pairs):
+        super().__init__(initialize_variables=False)
+        self.state_mapping = {id(variable): value for variable, value in pairs}

@@ -1,0 +1,87 @@
+"""What a `MomentRouting` sees of votes, and how it scores them."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+
+class Moments(NamedTuple):
+    """Sums over the votes that each parent gets, weighted by `w_ij`.
+
+    Attributes:
+        mass: `Σ_i w_ij`, `(batch, parents, 1)`.
+        deviations: `Σ_i w_ij (V_ij − center_j)`, `(batch, parents, D)`.
+        squared_deviations: the same of squares; `None` without second moments.
+        center: `(batch, parents, D)`, or 0.0.
+    """
+
+    mass: Any
+    deviations: Any
+    squared_deviations: Any
+    center: Any
+
+    @property
+    def sum(self) -> Any:
+        """`Σ_i w_ij V_ij`, `(batch, parents, D)`."""
+        if isinstance(self.center, float):
+            return self.deviations
+        return self.deviations + self.mass * self.center
+
+    def squares(self, about: Any) -> Any:
+        """`Σ_i w_ij (V_ij − about_j)²`, at least 0.
+
+        Near the mean of the votes it is as exact as the votes are, however far from
+        zero they lie.
+
+        Args:
+            about: a pose for each parent, `(batch, parents, D)`.
+
+        Returns:
+            `(batch, parents, D)`.
+
+        Raises:
+            ValueError: the routing has no second moments.
+        """
+        if self.squared_deviations is None:
+            raise ValueError(
+                "`moments.squares` needs a routing whose attribute `second_moments` is "
+                "True. Received: second_moments=False"
+            )
+        shift = about - self.center
+        change = shift * (self.mass * shift - 2.0 * self.deviations)
+        return ops.relu(self.squared_deviations + change)
+
+
+class Polynomial(NamedTuple):
+    """The scores of votes for each parent, as a polynomial of the vote.
+
+    `score_ij = constant_j + Σ_h (linear_jh U_ijh + quadratic_jh U_ijh²)`, where
+    `U_ij = V_ij − about_j`.
+
+    Attributes:
+        constant: `(batch, parents)`.
+        linear: `(batch, parents, D)`.
+        quadratic: `(batch, parents, D)`; needs second moments.
+        about: `(batch, parents, D)`.
+    """
+
+    constant: Any = 0.0
+    linear: Any = 0.0
+    quadratic: Any = 0.0
+    about: Any = 0.0
+
+    def recentered(self, center: Any) -> tuple:
+        """The constant, linear and quadratic coefficients of `V − center`.
+
+        Args:
+            center: `(batch, parents, D)`, or 0.0.
+
+        Returns:
+            Three tensors, or numbers where a coefficient is one.
+        """
+        if isinstance(self.about, float) and isinstance(center, float):
+            return self[:3]
+        shift = self.about - center
+        slope = self.quadratic * shift
+        constant = self.constant + ops.sum(shift * (slope - self.linear), axis=-1)
+        return constant, self.linear - 2.0 * slope, self.quadratic

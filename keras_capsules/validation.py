@@ -1,0 +1,221 @@
+"""Checks of arguments: each raises a ValueError that names the argument."""
+
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_capsules._backend import assert_in_graph
+
+_NOT_ONE_HOT = "Argument `{}` holds rows of no or of several classes, expected one-hot."
+
+
+def check_positive_integer(name: str, value: Any) -> int:
+    """Returns `value` as an int if it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 1. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Returns `value` if it is a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+        raise ValueError(
+            f"Argument `{name}` must be a number above 0. Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"Argument `{name}` must be True or False. Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_positive_integers(
+    name: str, value: Any, length: int | None
+) -> tuple[int, ...]:
+    """Returns `value` as a tuple if it is one of `length` integers of at least 1.
+
+    Any length will do if `length` is `None`.
+    """
+    if not isinstance(value, (tuple, list)) or length not in (None, len(value)):
+        raise ValueError(
+            f"Argument `{name}` must be a tuple of {length or 'some'} integers. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(check_positive_integer(name, element) for element in value)
+
+
+def check_window(name: str, value: Any) -> tuple[int, int]:
+    """Returns height and width; an integer stands for both."""
+    if isinstance(value, Integral):
+        value = (value, value)
+    return check_positive_integers(name, value, 2)
+
+
+def check_pose_shape(name: str, value: Any) -> int | tuple[int, int] | None:
+    """Returns the size of a vector, the rows and columns of a matrix, or `None`."""
+    if value is None:
+        return None
+    if isinstance(value, Integral):
+        return check_positive_integer(name, value)
+    return check_positive_integers(name, value, 2)
+
+
+def check_one_of(name: str, value: Any, allowed: Collection) -> Any:
+    """Returns `value` if it is among `allowed`."""
+    if value not in allowed:
+        raise ValueError(
+            f"Argument `{name}` must be one of {tuple(allowed)}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_shape(
+    name: str, value: Any, expected: str, rank: int, static: tuple = ()
+) -> tuple:
+    """Returns the shape `value` if it has the rank and the static sizes asked for.
+
+    Args:
+        name: what has the shape, for the message.
+        value: the shape, or an object that has one.
+        expected: the shape in words, for the message.
+        rank: how many axes it must have.
+        static: axes whose size must be known.
+    """
+    value = tuple(getattr(value, "shape", value))
+    if len(value) != rank:
+        raise ValueError(f"`{name}` must have shape {expected}. Received: {value}")
+    if any(value[axis] is None for axis in static):
+        raise ValueError(
+            f"`{name}` must have shape {expected} with known sizes on the axes "
+            f"{tuple(static)}. Received: {value}"
+        )
+    return value
+
+
+def check_grid_of_poses(value: tuple) -> tuple:
+    """Returns the shape of poses on a grid, vectors or matrices, if it is one."""
+    value = tuple(value)
+    if len(value) not in (5, 6) or None in value[1:]:
+        raise ValueError(
+            "Poses must have shape (batch, height, width, types, D) or (batch, height, "
+            f"width, types, P, Q), every size known but the batch. Received: {value}"
+        )
+    return value
+
+
+def check_receptive_field(name: str, value: tuple[int, int], size: tuple) -> None:
+    """Raises if the window `value` is larger than an image of `size`.
+
+    Args:
+        name: name of the argument that holds the window.
+        value: height and width of the window.
+        size: height and width of the image; `None` where unknown.
+    """
+    if any(s is not None and s < v for s, v in zip(size, value, strict=True)):
+        raise ValueError(
+            f"Argument `{name}` must not be larger than the image it looks at. "
+            f"Received: {name}={value} for {size[0]}×{size[1]} pixels"
+        )
+
+
+def check_labels(
+    labels: Any, classes: int, name: str = "labels", several: bool = True
+) -> None:
+    """Raises an error if labels have the wrong shape or lie outside the classes.
+
+    While a step is compiled, values are not known yet. TensorFlow then checks
+    them when the step runs, and raises `tf.errors.InvalidArgumentError`; other
+    compilers, XLA among them, have no such means.
+
+    Args:
+        labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
+            matrix `(batch, classes)`.
+        classes: the number of classes.
+        name: name of the argument, for the error.
+        several: whether a row of the matrix may stand for several classes.
+
+    Raises:
+        ValueError: the labels have another shape or are text, integers outside
+            `[0, classes)`, indicators outside `[0, 1]`, or several classes in a
+            row where only one is wanted.
+
+    Example:
+
+    >>> check_labels([0, 10], classes=10, name="y")
+    Traceback (most recent call last):
+    ...
+    ValueError: Argument `y` holds the label 10, expected integers from 0 to 9.
+    """
+    labels = labels if hasattr(labels, "shape") else np.asarray(labels)
+    matrix = labels_are_indicators(labels.shape, classes, name)
+    one_hot = matrix and not several
+    if matrix:
+        high, expected = 1, "indicators from 0 to 1"
+    else:
+        high, expected = classes - 1, f"integers from 0 to {classes - 1}"
+    values = _known_values(labels)
+    if values is None:
+        _check_when_the_graph_runs(labels, high, expected, name, one_hot)
+        return
+    if values.dtype.kind in "OSU":
+        raise ValueError(
+            f"Argument `{name}` holds labels of type {values.dtype}, expected "
+            f"{expected}."
+        )
+    outside = values[~((values >= 0) & (values <= high))]
+    if outside.size:
+        raise ValueError(
+            f"Argument `{name}` holds the label {outside[0]}, expected {expected}."
+        )
+    if one_hot and (values.sum(-1) != 1).any():
+        raise ValueError(_NOT_ONE_HOT.format(name))
+
+
+def labels_are_indicators(shape: tuple, classes: int, name: str) -> bool:
+    """Whether labels of this shape are one-hot or multi-hot, not integers.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    shape = tuple(shape)
+    if len(shape) == 2 and shape[1] == classes:
+        return True
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        return False
+    raise ValueError(
+        f"Argument `{name}` must have shape (batch,) or (batch, 1) for integer "
+        f"labels, or (batch, {classes}) for one-hot and multi-hot labels. "
+        f"Received shape: {shape}"
+    )
+
+
+def _known_values(x):
+    """The values of a tensor; None while they are not known yet."""
+    try:
+        return np.asarray(ops.convert_to_numpy(x))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _check_when_the_graph_runs(labels, high, expected, name, one_hot):
+    assert_in_graph(
+        lambda x: ops.all((x >= 0.0) & (x <= float(high))),
+        labels,
+        f"Argument `{name}` holds a label that is not among {expected}.",
+    )
+    if one_hot:
+        assert_in_graph(
+            lambda x: ops.all(ops.sum(x, -1) == 1.0), labels, _NOT_ONE_HOT.format(name)
+        )
