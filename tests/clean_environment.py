@@ -46,10 +46,11 @@ BOTH = {
     "reconstruct": ({"images"}, {"reconstructions"}),
     "decode": ({"classes", "poses"}, {"pictures"}),
 }
-TRACED = {"activations", "assignments", "distances", "means", "variances", "weights"}
+TRACED = {"distances", "parents", "scores", "weights"}
+TRACED_EM = {*TRACED, "activations", "means", "variances"}
 SIGNATURES = {
-    "capsnet": BOTH,
-    "matrix_capsnet": {**BOTH, "trace": ({"images"}, TRACED)},
+    "capsnet": {**BOTH, "trace": ({"images"}, TRACED)},
+    "matrix_capsnet": {**BOTH, "trace": ({"images"}, TRACED_EM)},
 }
 
 

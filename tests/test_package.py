@@ -51,8 +51,8 @@ def test_public_names_are_typed(name):
         keras_capsules.layers.PrimaryCapsule(2, 4, (3, 2), 2, "same", "he_normal"),
         keras_capsules.layers.DigitCapsule(3, 5, kernel_regularizer="l2"),
         keras_capsules.layers.PrimaryCapsule(2, (4, 4)),
-        keras_capsules.layers.ConvCapsule(3, (3, 2), 2, "same", "dynamic", 5),
-        keras_capsules.layers.EMRoutingCapsule(3, False, pose_shape=(4, 2)),
+        keras_capsules.layers.ConvCapsule(3, 5, (3, 2), 2, "same", "dynamic"),
+        keras_capsules.layers.EMRoutingCapsule(3, (4, 2), False),
         keras_capsules.layers.PoseNormalization(1e-2),
         keras_capsules.layers.CapsuleLength(),
         keras_capsules.layers.CapsuleMask(),
@@ -108,9 +108,9 @@ def test_em_routing_in_a_functional_model_is_saved_and_cloned(way, tmp_path):
     layers = keras_capsules.layers
     images = keras.Input((12, 13, 2))
     x = layers.PrimaryCapsule(3, (4, 4), kernel_size=5, strides=2)(images)
-    x = layers.ConvCapsule(4, 2)(layers.PoseNormalization()(x))
+    x = layers.ConvCapsule(4, kernel_size=2)(layers.PoseNormalization()(x))
     poses, activations = layers.EMRoutingCapsule(5)(x)
-    x = layers.ConvCapsule(3, 2, routing="dynamic")(x)
+    x = layers.ConvCapsule(3, kernel_size=2, routing="dynamic")(x)
     _, others = layers.DigitCapsule(5, 6, routing="em")(layers.CapsuleLength()(x))
     model = keras.Model(images, [poses, activations, others])
     data = np.random.rand(4, 12, 13, 2)

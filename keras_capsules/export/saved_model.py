@@ -34,14 +34,15 @@ def export_saved_model(
     - `reconstruct`: `images` → `reconstructions`, of the same shape;
     - `decode`: `poses` `(batch, classes, …)` and `classes` `(batch,)` int32, the
       class to draw → `pictures`, images;
-    - `trace`: `images` → what `routing.EMRouting.trace` says of the class capsules,
-      the batch first: `assignments`, `weights` and `distances`
-      `(batch, iterations, classes, children)`, `means` and `variances`
-      `(batch, iterations, classes, size of a pose)`, and `activations`
-      `(batch, iterations, classes)`.
+    - `trace`: `images` → what `routing.Routing.trace` says of the class capsules, the
+      batch first: `weights`, `scores` and `distances`
+      `(batch, iterations, classes, children)`, `parents`
+      `(batch, iterations, classes, P, R)` and, if the routing computes them,
+      `activations` `(batch, iterations, classes)`. EM routing adds `means` and
+      `variances` `(batch, iterations, classes, P · R)`.
 
-    A network without decoder lacks `reconstruct` and `decode`; `trace` is what a
-    `MatrixCapsNet` has. Images are float32, as the network was trained on; every
+    A network without decoder lacks `reconstruct` and `decode`; one without capsules
+    lacks `trace`. Images are float32, as the network was trained on; every
     output but `classes` is float32. The folder appears whole or not at all.
 
     Args:

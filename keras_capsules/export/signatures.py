@@ -46,7 +46,7 @@ def signatures(
         return {"pictures": model.decode(poses, classes)}
 
     def trace(images):
-        steps = model.trace(images)[model.class_capsules.name]
+        steps = model.trace(images)[model.capsule_layers[-1].name]
         return {name: _images_first(x) for name, x in steps.items()}
 
     images = _spec("images", model.image_shape)
@@ -60,7 +60,7 @@ def signatures(
         inputs = [_spec("poses", poses[1:]), _spec("classes", (), "int32")]
         found["reconstruct"] = (reconstruct, [images])
         found["decode"] = (decode, inputs)
-    if hasattr(model, "trace"):
+    if hasattr(model, "capsule_layers"):
         found["trace"] = (trace, [images])
     return found
 

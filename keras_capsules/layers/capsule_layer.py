@@ -13,8 +13,8 @@ class CapsuleLayer(keras.layers.Layer):
     """Base class of the layers whose parents are found by a routing.
 
     A subclass knows the geometry: which children a parent sees and which of them
-    share a matrix. It brings them into the one form that a routing solves, rows
-    of children and the matrices that make their votes.
+    share a matrix. It brings them into the one form that a routing takes: rows of
+    children, and the matrices that make their votes.
 
     Args:
         capsules: number of parent types.
@@ -85,8 +85,7 @@ class CapsuleLayer(keras.layers.Layer):
                 "Argument `routing` must be an instance of its own for each layer: "
                 f"this {type(self.routing).__name__} already learns for another."
             )
-        rows, columns = (1, *pose)[-2:]
-        parent_columns = self._parent_pose(pose)[-1]
+        columns, parent_columns = pose[-1], self._parent_pose(pose)[-1]
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*self.kernel_axes(shape), self.capsules, columns, parent_columns),
@@ -94,12 +93,10 @@ class CapsuleLayer(keras.layers.Layer):
             or initializers.RandomNormal(stddev=columns**-0.5),
             regularizer=self.kernel_regularizer,
         )
-        self.routing.build(
-            (None, None, rows, columns), (None, self.capsules, columns, parent_columns)
-        )
+        self.routing.build(*self.routing_shapes(shape))
 
-    def call(self, inputs):
-        outputs = self.routing(**self._routing_inputs(inputs))
+    def call(self, inputs, training=None):
+        outputs = self.routing(**self._routing_inputs(inputs), training=training)
         shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
         if not self.routing.computes_activations:
             return self._output(outputs, shapes)
@@ -112,8 +109,8 @@ class CapsuleLayer(keras.layers.Layer):
             inputs: as for calling the layer.
 
         Returns:
-            The routing's trace. Where parents have positions, each is a row of
-            its own: `image · positions + position`.
+            The trace of the routing, see `routing.Routing.trace`. Where parents have
+            positions, each is a row of its own: `image · positions + position`.
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
@@ -135,7 +132,7 @@ class CapsuleLayer(keras.layers.Layer):
             "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
         }
 
-    # What a subclass says of itself.
+    # What a subclass writes.
 
     def poses_shape(self, shape: tuple) -> tuple:
         """Returns the shape of the children's poses if the layer can take it."""
@@ -153,17 +150,29 @@ class CapsuleLayer(keras.layers.Layer):
         """Height and width of the grid of parents, `()` if they have none."""
         return ()
 
+    def children(self, shape: tuple) -> int:
+        """How many children a parent sees, for poses of this shape."""
+        raise NotImplementedError
+
     def routing_inputs(self, poses: Any, activations: Any) -> dict:
-        """Brings children into the form that a routing solves.
+        """Brings children into the form that a routing takes.
 
         Args:
             poses: poses of the children, `(…, P, Q)`.
-            activations: activations of the children, `(…)`.
+            activations: activations of the children, `(…)`; `None` for a routing that
+                does not need them.
 
         Returns:
             The arguments of the routing.
         """
         raise NotImplementedError
+
+    def routing_shapes(self, shape: tuple) -> tuple[tuple, tuple]:
+        """The shapes of the poses and of the kernel that `routing_inputs` returns."""
+        children, pose = self.children(shape), self.child_pose(shape)
+        rows, columns = (1, *pose)[-2:]
+        kernel = (children, self.capsules, columns, self._parent_pose(pose)[-1])
+        return (None, children, rows, columns), kernel
 
     def _routing_inputs(self, inputs):
         poses = _poses(inputs)
@@ -177,9 +186,10 @@ class CapsuleLayer(keras.layers.Layer):
             )
         if poses is not inputs:
             activations = _activations(inputs, shape[: -len(pose)])
-        elif len(pose) == 1 or not self.routing.computes_activations:
-            axes = tuple(range(-len(pose), 0))
-            activations = ops.cast(safe_norm(poses, axes), poses.dtype)
+        elif not self.routing.needs_activations:
+            activations = None
+        elif len(pose) == 1:
+            activations = ops.cast(safe_norm(poses), poses.dtype)
         else:
             raise ValueError(
                 "`inputs` must be `(poses, activations)`: a matrix does not say how "
@@ -187,7 +197,7 @@ class CapsuleLayer(keras.layers.Layer):
             )
         # A vector is a matrix of one row.
         matrix = (1, *pose)[-2:]
-        poses = ops.reshape(poses, (-1, *activations.shape[1:], *matrix))
+        poses = ops.reshape(poses, (-1, *shape[1 : -len(pose)], *matrix))
         return self.routing_inputs(poses, activations)
 
     def _parent_pose(self, pose):

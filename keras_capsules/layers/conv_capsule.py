@@ -1,3 +1,4 @@
+from math import prod
 from typing import Any
 
 import keras
@@ -5,7 +6,7 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules.layers.capsule_layer import CapsuleLayer
-from keras_capsules.ops import ReceptiveFields
+from keras_capsules.ops import ReceptiveFields, extract_patches
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -18,6 +19,9 @@ class ConvCapsule(CapsuleLayer):
 
     Args:
         capsules: number of parent types at each position.
+        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
+            matrix, with the rows P of the children's poses; `None` for the pose
+            of the children.
         kernel_size: height and width of a patch, an integer or a tuple of 2.
         strides: steps from one patch to the next along height and width, an
             integer or a tuple of 2.
@@ -25,9 +29,6 @@ class ConvCapsule(CapsuleLayer):
             inactive.
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
             takes it.
-        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
-            matrix, with the rows P of the children's poses; `None` for the pose
-            of the children.
         kernel_initializer: initializer of the kernel. By default a normal
             distribution that makes votes of variance 1 from poses whose elements
             have size 1.
@@ -73,11 +74,11 @@ class ConvCapsule(CapsuleLayer):
     def __init__(
         self,
         capsules: int,
-        kernel_size: int | tuple[int, int],
+        pose_shape: int | tuple[int, int] | None = None,
+        kernel_size: int | tuple[int, int] = 3,
         strides: int | tuple[int, int] = 1,
         padding: str = "valid",
         routing: Any = "em",
-        pose_shape: int | tuple[int, int] | None = None,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
         **kwargs: Any,
@@ -106,21 +107,23 @@ class ConvCapsule(CapsuleLayer):
         return (*self.kernel_size, shape[3])
 
     def parent_grid(self, shape):
-        return self._fields(shape).grid
+        return self._receptive_fields(shape).grid
+
+    def children(self, shape):
+        return self.kernel_size[0] * self.kernel_size[1] * shape[3]
 
     def routing_inputs(self, poses, activations):
-        fields = self._fields(poses.shape)
-        places = fields.positions.shape[1]
-        children = places * poses.shape[3]
-        kernel = ops.reshape(self.kernel, (children, *self.kernel.shape[3:]))
-        poses = self._patches(poses, fields)
+        receptive_fields = self._receptive_fields(poses.shape)
+        children = self.children(poses.shape)
+        if activations is not None:
+            activations = ops.reshape(self._patches(activations), (-1, children))
+        # A row for each field of each image: (batch · fields, children, P, Q)
+        poses = ops.reshape(self._patches(poses), (-1, children, *poses.shape[4:]))
         return {
-            "poses": ops.reshape(poses, (-1, children, *poses.shape[-2:])),
-            "kernel": kernel,
-            "activations": ops.reshape(
-                self._patches(activations, fields), (-1, children)
-            ),
-            "receptive_fields": fields,
+            "poses": poses,
+            "kernel": ops.reshape(self.kernel, (children, *self.kernel.shape[3:])),
+            "activations": activations,
+            "receptive_fields": receptive_fields,
         }
 
     def get_config(self):
@@ -131,19 +134,13 @@ class ConvCapsule(CapsuleLayer):
             "padding": self.padding,
         }
 
-    def _fields(self, shape):
+    def _receptive_fields(self, shape):
         return ReceptiveFields(
             shape[1:3], self.kernel_size, self.strides, self.padding, shape[3]
         )
 
-    def _patches(self, x, fields):
-        """What lies at the places of each field, (batch, fields · places, …).
-
-        Gathered, since `ops.image.extract_patches` is a convolution: many times
-        the work of the votes, rounded, and one infinity would reach every place.
-        """
+    def _patches(self, x):
+        """(batch, rows, columns, places · types · …)"""
         _, height, width, *child = x.shape
-        x = ops.reshape(x, (-1, height * width, *child))
-        if self.padding == "same":
-            x = ops.concatenate([x, ops.zeros_like(x[:, :1])], axis=1)
-        return ops.take(x, fields.positions.ravel(), axis=1)
+        x = ops.reshape(x, (-1, height, width, prod(child)))
+        return extract_patches(x, self.kernel_size, self.strides, self.padding)

@@ -12,7 +12,7 @@ class DigitCapsule(CapsuleLayer):
     """Capsules that stand for whole objects, each connected to every child.
 
     Child i votes for the pose of parent j with a matrix of its own,
-    `û_j|i = u_i W_ij`, and the routing decides who listens to whom. With
+    `û_j|i = u_i W_ij`, and the routing computes how strongly they are coupled. With
     dynamic routing the activation of a parent is the length of its pose.
 
     Args:
@@ -94,10 +94,15 @@ class DigitCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (prod(shape[1:-1]),)
 
+    def children(self, shape):
+        return prod(shape[1:-1])
+
     def routing_inputs(self, poses, activations):
         children, _, size, _ = self.kernel.shape
+        if activations is not None:
+            activations = ops.reshape(activations, (-1, children))
         return {
             "poses": ops.reshape(poses, (-1, children, 1, size)),
             "kernel": ops.convert_to_tensor(self.kernel),
-            "activations": ops.reshape(activations, (-1, children)),
+            "activations": activations,
         }

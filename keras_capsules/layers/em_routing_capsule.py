@@ -19,13 +19,13 @@ class EMRoutingCapsule(CapsuleLayer):
 
     Args:
         capsules: number of parents, the classes.
+        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
+            matrix, with the rows P of the children's poses; `None` for the pose
+            of the children.
         coordinate_addition: whether votes hold the place of the child. Only for
             matrix poses.
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
             takes it.
-        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
-            matrix, with the rows P of the children's poses; `None` for the pose
-            of the children.
         kernel_initializer: initializer of the kernel. By default a normal
             distribution that makes votes of variance 1 from poses whose elements
             have size 1.
@@ -70,9 +70,9 @@ class EMRoutingCapsule(CapsuleLayer):
     def __init__(
         self,
         capsules: int,
+        pose_shape: int | tuple[int, int] | None = None,
         coordinate_addition: bool = True,
         routing: Any = "em",
-        pose_shape: int | tuple[int, int] | None = None,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
         **kwargs: Any,
@@ -102,9 +102,21 @@ class EMRoutingCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (shape[3],)
 
+    def children(self, shape):
+        return shape[1] * shape[2] * shape[3]
+
+    def routing_shapes(self, shape):
+        poses, kernel = super().routing_shapes(shape)
+        added = int(self.coordinate_addition)
+        children, capsules, columns, parent_columns = kernel
+        kernel = (children, capsules, columns + added, parent_columns)
+        return (*poses[:3], poses[3] + added), kernel
+
     def routing_inputs(self, poses, activations):
-        _, height, width, types, *pose = poses.shape
-        children = height * width * types
+        _, height, width, _, *pose = poses.shape
+        children = self.children(poses.shape)
+        if activations is not None:
+            activations = ops.reshape(activations, (-1, children))
         poses = ops.reshape(poses, (-1, children, *pose))
         kernel = ops.tile(self.kernel, (height * width, 1, 1, 1))
         if self.coordinate_addition:
@@ -112,7 +124,7 @@ class EMRoutingCapsule(CapsuleLayer):
         return {
             "poses": poses,
             "kernel": kernel,
-            "activations": ops.reshape(activations, (-1, children)),
+            "activations": activations,
         }
 
     def get_config(self):

@@ -2,7 +2,7 @@ from math import prod
 from typing import Any
 
 import keras
-from keras import ops
+from keras import initializers, ops, regularizers
 
 from keras_capsules import validation
 from keras_capsules._backend import strided_convolution
@@ -93,16 +93,20 @@ class PrimaryCapsule(keras.layers.Layer):
         self.kernel_size = validation.check_window("kernel_size", kernel_size)
         self.strides = validation.check_window("strides", strides)
         self.padding = validation.check_one_of("padding", padding, ("valid", "same"))
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self.conv = _Conv2D(
             capsules * self._channels,
             self.kernel_size,
             self.strides,
             padding,
             data_format="channels_last",
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
             dtype=self.dtype_policy,
             name="conv",
         )
@@ -137,13 +141,6 @@ class PrimaryCapsule(keras.layers.Layer):
         return (*grid, *self.pose_shape), grid
 
     def get_config(self):
-        conv = self.conv.get_config()
-        copied = (
-            "kernel_initializer",
-            "bias_initializer",
-            "kernel_regularizer",
-            "bias_regularizer",
-        )
         return {
             **super().get_config(),
             "capsules": self.capsules,
@@ -151,7 +148,10 @@ class PrimaryCapsule(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "padding": self.padding,
-            **{name: conv[name] for name in copied},
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
         }
 
     def _check_receptive_field(self, shape):

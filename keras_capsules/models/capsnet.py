@@ -130,12 +130,12 @@ class CapsNet(CapsuleNetwork):
             dtype=dtype,
             name="primary_capsule",
         )
-        self.digit = DigitCapsule(
+        self.class_capsules = DigitCapsule(
             classes,
             class_pose_shape,
             routings.get(routing),
             dtype=dtype,
-            name="digit_capsule",
+            name="class_capsules",
         )
         self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
         self.add_decoder(decoder_units)
@@ -148,23 +148,29 @@ class CapsNet(CapsuleNetwork):
 
     def build(self, input_shape):
         shape = input_shape
-        for layer in (self.conv, self.primary, self.digit):
+        for layer in (self.conv, self.primary, self.class_capsules):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        poses = shape[0] if self.digit.routing.computes_activations else shape
+        poses = shape[0] if self.class_capsules.routing.computes_activations else shape
         self.length.build(poses)
         if self.decoder is not None:
             self.decoder.build(poses)
 
-    def call(self, images):
-        capsules = self.digit(self.primary(self.conv(images)))
-        if not self.digit.routing.computes_activations:
+    @property
+    def capsule_layers(self):
+        return (self.class_capsules,)
+
+    def primary_capsules(self, images):
+        return self.primary(self.conv(images))
+
+    def outputs(self, capsules):
+        if not self.class_capsules.routing.computes_activations:
             return {"scores": self.length(capsules), "poses": capsules}
         poses, activations = capsules
         return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
 
     def compute_output_shape(self, input_shape):
-        poses = (input_shape[0], self.classes, self.digit.pose_shape)
+        poses = (input_shape[0], self.classes, self.class_capsules.pose_shape)
         return {"scores": poses[:2], "poses": poses}
 
     def decode(self, poses: Any, labels: Any = None) -> Any:
@@ -187,7 +193,7 @@ class CapsNet(CapsuleNetwork):
         if labels is not None:
             return super().decode(poses, labels)
         self._check_decoder()
-        if self.digit.routing.computes_activations:
+        if self.class_capsules.routing.computes_activations:
             raise ValueError(
                 "Argument `labels` must be given: with this routing the length of a "
                 "pose does not say which class is there. Received: None"
@@ -199,5 +205,5 @@ class CapsNet(CapsuleNetwork):
             **super().get_config(),
             **self._config,
             "objects": self.objects,
-            "routing": keras.saving.serialize_keras_object(self.digit.routing),
+            "routing": keras.saving.serialize_keras_object(self.class_capsules.routing),
         }

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules.layers import CapsuleLayer
 from keras_capsules.models.classifier import Classifier
 from keras_capsules.ops import class_indicators
 from keras_capsules.validation import check_labels
@@ -12,13 +13,16 @@ from keras_capsules.validation import check_labels
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleNetwork(Classifier):
-    """What the networks of both papers share: a decoder that draws what they saw.
+    """What the networks of both papers share: layers of capsules, and a decoder.
+
+    A subclass names its `capsule_layers`, the last of which has a capsule for each
+    class. It says what the first of them is given (`primary_capsules`), what happens
+    to capsules before a layer gets them (`between_layers`), and what the network
+    returns (`outputs`).
 
     The decoder draws an image from the pose of a class capsule, and its error
     joins the loss. It sees the capsule of the true class where there are labels
-    (in `fit` and `evaluate`), else the most active one.
-
-    A subclass returns `scores` and `poses` from `call`, and adds the decoder with
+    (in `fit` and `evaluate`), else the most active one. A subclass adds it with
     `add_decoder` once its other layers are there.
 
     Args:
@@ -68,6 +72,72 @@ class CapsuleNetwork(Classifier):
             )
         self.decoder = None
         self.decoder_units = None
+
+    # What a subclass writes.
+
+    @property
+    def capsule_layers(self) -> tuple[CapsuleLayer, ...]:
+        """The layers of capsules, in their order; the last has the classes."""
+        raise NotImplementedError
+
+    def primary_capsules(self, images: Any) -> Any:
+        """The capsules of the lowest layer, which have no children.
+
+        Args:
+            images: the images.
+
+        Returns:
+            Poses, or `(poses, activations)`.
+        """
+        raise NotImplementedError
+
+    def between_layers(self, capsules: Any) -> Any:
+        """Prepares capsules for the layer above; by default they stay as they are."""
+        return capsules
+
+    def outputs(self, capsules: Any) -> dict:
+        """What the network returns.
+
+        Args:
+            capsules: what the last capsule layer returns.
+
+        Returns:
+            A dict of `scores` `(batch, classes)` and `poses` `(batch, classes, …)`.
+        """
+        raise NotImplementedError
+
+    # What users call.
+
+    def call(self, images, training=None):
+        capsules = self.primary_capsules(images)
+        for layer in self.capsule_layers:
+            capsules = layer(self.between_layers(capsules), training=training)
+        return self.outputs(capsules)
+
+    def trace(self, images: Any) -> dict:
+        """What the routing of each layer does with images, to look at.
+
+        Args:
+            images: as for calling the network.
+
+        Returns:
+            A dict of the traces of the layers, by their names; see
+            `CapsuleLayer.trace`.
+
+        Raises:
+            ValueError: the images have another shape than the network's.
+        """
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"Argument `images` must have shape (batch, *{self.image_shape}). "
+                f"Received: {tuple(images.shape)}"
+            )
+        traces, capsules = {}, self.primary_capsules(images)
+        for layer in self.capsule_layers:
+            capsules = self.between_layers(capsules)
+            traces[layer.name] = layer.trace(capsules)
+            capsules = layer(capsules)
+        return traces
 
     def add_decoder(self, units: tuple[int, ...] | None) -> None:
         """Adds the decoder.

@@ -131,16 +131,16 @@ class MatrixCapsNet(CapsuleNetwork):
         )
         self.primary = PrimaryCapsule(b, (4, 4), dtype=dtype, name="primary_capsule")
         self.conv_capsules_1 = ConvCapsule(
-            c, 3, 2, routing=routing, dtype=dtype, name="conv_capsules_1"
+            c, strides=2, routing=routing, dtype=dtype, name="conv_capsules_1"
         )
         self.conv_capsules_2 = ConvCapsule(
-            d, 3, 1, routing=routing, dtype=dtype, name="conv_capsules_2"
+            d, routing=routing, dtype=dtype, name="conv_capsules_2"
         )
         # In half precision two classes could be active to the same three digits.
         self.class_capsules = EMRoutingCapsule(
             classes,
-            coordinate_addition,
-            routing,
+            coordinate_addition=coordinate_addition,
+            routing=routing,
             dtype=dtype.variable_dtype,
             name="class_capsules",
         )
@@ -149,50 +149,27 @@ class MatrixCapsNet(CapsuleNetwork):
         self.build((None, *self.image_shape))
 
     @property
-    def _capsule_layers(self):
+    def capsule_layers(self):
         return self.conv_capsules_1, self.conv_capsules_2, self.class_capsules
 
     def build(self, input_shape):
         shape = input_shape
-        for layer in (self.conv, self.primary, *self._capsule_layers):
+        for layer in (self.conv, self.primary, *self.capsule_layers):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
         self.normalization.build(shape)
         if self.decoder is not None:
             self.decoder.build(shape[0])
 
-    def call(self, images):
-        capsules = self.primary(self.conv(images))
-        for layer in self._capsule_layers:
-            capsules = layer(self.normalization(capsules))
+    def primary_capsules(self, images):
+        return self.primary(self.conv(images))
+
+    def between_layers(self, capsules):
+        return self.normalization(capsules)
+
+    def outputs(self, capsules):
         poses, scores = capsules
         return {"scores": scores, "poses": ops.cast(poses, self.compute_dtype)}
-
-    def trace(self, images: Any) -> dict:
-        """What the routing of each layer does with images, to look at.
-
-        Args:
-            images: as for calling the network.
-
-        Returns:
-            A dict of the traces of the layers, by their names; see
-            `CapsuleLayer.trace`.
-
-        Raises:
-            ValueError: the images have another shape than the network's.
-        """
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"Argument `images` must have shape (batch, *{self.image_shape}). "
-                f"Received: {tuple(images.shape)}"
-            )
-        traces = {}
-        capsules = self.primary(self.conv(images))
-        for layer in self._capsule_layers:
-            capsules = self.normalization(capsules)
-            traces[layer.name] = layer.trace(capsules)
-            capsules = layer(capsules)
-        return traces
 
     def compute_output_shape(self, input_shape):
         scores = (input_shape[0], self.classes)

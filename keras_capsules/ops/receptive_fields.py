@@ -1,8 +1,10 @@
 """Which children of an image each parent sees."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_capsules.ops.patches import patch_positions
 
@@ -68,3 +70,31 @@ class ReceptiveFields:
     @cached_property
     def sharing(self) -> np.ndarray:
         return np.bincount(self.children.ravel())[self.children]
+
+    def uniform_shares(self, parents: int, competition: str) -> np.ndarray:
+        """What each parent gets of a child that prefers none.
+
+        Args:
+            parents: number of parent types at each field.
+            competition: `"image"` where the parents of all fields that contain a child
+                compete for it, `"patch"` where those of one field do.
+
+        Returns:
+            `(fields, places·types)`; 0 for padding.
+        """
+        sharing = self.sharing if competition == "image" else 1
+        return ~self.padded / (parents * sharing)
+
+    def multiply(self, x: Any, factors: np.ndarray) -> Any:
+        """Multiplies the rows of each field by the factors of that field.
+
+        Args:
+            x: tensor `(batch·fields, …)`.
+            factors: array `(fields, …)`.
+
+        Returns:
+            Tensor of the shape and dtype of `x`, or what the factors broadcast it to.
+        """
+        rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
+        product = rows * ops.convert_to_tensor(factors, x.dtype)
+        return ops.reshape(product, (-1, *product.shape[2:]))

@@ -13,10 +13,12 @@ def assignments(model: keras.Model, image: Any) -> Figure:
 
     A row for each routing iteration, a column for each class. A panel is the grid
     of the children: how much of the activation at a place is assigned to the
-    class, over all types of capsules. Below it stands the activation of the class.
+    class, over all types of capsules. Below it stands the activation of the class,
+    with dynamic routing the length of its pose.
 
     Args:
-        model: a network with `trace`, such as `models.MatrixCapsNet`.
+        model: a network with `trace`, such as `models.CapsNet` or
+            `models.MatrixCapsNet`.
         image: an image `(height, width, channels)`.
 
     Returns:
@@ -41,9 +43,11 @@ def assignments(model: keras.Model, image: Any) -> Figure:
     image = np.asarray(image, "float32")
     trace = class_trace(model, image[None])
     weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
-    children, _ = model.class_capsules.get_build_config()["input_shape"]
+    children = model.capsule_layers[-1].get_build_config()["input_shape"]
+    # Poses alone, or poses and activations.
+    _, *grid = children[0] if isinstance(children[0], (tuple, list)) else children
     iterations, classes, _ = weights.shape
-    places = weights.reshape(iterations, classes, *children[1:4]).sum(-1)
+    places = weights.reshape(iterations, classes, *grid[:3]).sum(-1)
 
     title = "what each class gets of the children at each place, over its activation"
     figure, axes = panels(iterations, 1 + classes, title)

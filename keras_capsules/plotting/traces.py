@@ -8,20 +8,22 @@ def class_trace(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]
     """The trace of the routing to the classes.
 
     Args:
-        model: a network with `trace` and `class_capsules`, such as
-            `models.MatrixCapsNet`.
+        model: a network with `trace` and `capsule_layers`, such as `models.CapsNet`.
         images: images `(n, height, width, channels)`.
 
     Returns:
-        Its arrays, by name; see `routing.EMRouting.trace`.
+        Its arrays, by name; see `routing.Routing.trace`. Where the routing computes no
+        activations, `activations` are the lengths of the poses.
 
     Raises:
         ValueError: the model has no trace of class capsules.
     """
-    if not (hasattr(model, "trace") and hasattr(model, "class_capsules")):
+    if not (hasattr(model, "trace") and hasattr(model, "capsule_layers")):
         raise ValueError(
-            "Argument `model` must have `trace` and `class_capsules`, as MatrixCapsNet "
-            f"does. Received: {type(model).__name__}"
+            "Argument `model` must have `trace` and `capsule_layers`, as CapsNet does. "
+            f"Received: {type(model).__name__}"
         )
-    trace = model.trace(images)[model.class_capsules.name]
-    return {name: keras.ops.convert_to_numpy(value) for name, value in trace.items()}
+    trace = model.trace(images)[model.capsule_layers[-1].name]
+    trace = {name: keras.ops.convert_to_numpy(value) for name, value in trace.items()}
+    trace.setdefault("activations", np.linalg.norm(trace["parents"], axis=(-2, -1)))
+    return trace

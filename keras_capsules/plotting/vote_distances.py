@@ -13,14 +13,15 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     """Draws how near the votes for a class capsule are, iteration by iteration.
 
     A row for each routing iteration. Each holds two histograms of the distances
-    from a vote to the mean of the votes: for the capsule of the class that is
-    there, and, on average, for those of the other classes. A vote counts with its
-    assignment times the activation of its child, as in the M-step, so that the
-    area is what a capsule of an image gets. Where routing works, the capsule that
-    is right gets more and more of the near votes.
+    from a vote to the pose of the capsule, which EM routing makes the mean of the
+    votes: for the capsule of the class that is there, and, on average, for those of
+    the other classes. A vote counts with its weight, so that the area is what a
+    capsule of an image gets. Where routing works, the capsule that is right gets more
+    and more of the near votes.
 
     Args:
-        model: a network with `trace`, such as `models.MatrixCapsNet`.
+        model: a network with `trace`, such as `models.CapsNet` or
+            `models.MatrixCapsNet`.
         images: images `(n, height, width, channels)`.
         labels: integers or one-hot labels.
 
@@ -73,6 +74,6 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
             )
         axis.set_ylabel(f"iteration {iteration + 1}")
         axis.legend(fontsize=8)
-    axes[-1].set_xlabel("distance from the mean of the votes")
+    axes[-1].set_xlabel("distance from the pose of the capsule")
     figure.suptitle("votes that a class capsule gets, by distance", fontsize=10)
     return figure

@@ -1,23 +1,52 @@
 """Routings: how strongly each child is coupled to each parent."""
 
+import re
 from typing import Any
 
 import keras
 
-from keras_capsules.routing.dynamic_routing import DynamicRouting
-from keras_capsules.routing.em_routing import EMRouting
+from keras_capsules.routing.dynamic_routing import DynamicRouting as DynamicRouting
+from keras_capsules.routing.em_routing import EMRouting as EMRouting
+from keras_capsules.routing.inverted_attention_routing import (
+    InvertedAttentionRouting as InvertedAttentionRouting,
+)
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Moments, Polynomial
 from keras_capsules.routing.routing import Routing, RoutingInputs
+from keras_capsules.routing.self_attention_routing import (
+    SelfAttentionRouting as SelfAttentionRouting,
+)
+from keras_capsules.routing.variational_bayes_routing import (
+    VariationalBayesRouting as VariationalBayesRouting,
+)
 
-_NAMES = {"dynamic": DynamicRouting, "em": EMRouting}
+# By the words of their classes: SelfAttentionRouting is "self_attention".
+_ROUTINGS = {
+    re.sub("(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Routing")).lower(): found
+    for name, found in list(globals().items())
+    if name.endswith("Routing") and found not in (Routing, MomentRouting)
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all routings, as `get` and the layers take them.
+
+    Returns:
+        The names.
+
+    Example:
+
+    >>> "self_attention" in names()
+    True
+    """
+    return tuple(_ROUTINGS)
 
 
 def get(identifier: Any) -> Routing:
     """Retrieves a routing from a name, an instance or a config.
 
     Args:
-        identifier: `"dynamic"`, `"em"`, a routing, or the config that
+        identifier: one of `names()`, a routing, or the config that
             `keras.saving.serialize_keras_object` made of one.
 
     Returns:
@@ -32,25 +61,25 @@ def get(identifier: Any) -> Routing:
     3
     """
     routing = identifier
-    if isinstance(identifier, str) and identifier in _NAMES:
-        routing = _NAMES[identifier]()
+    if isinstance(identifier, str) and identifier in _ROUTINGS:
+        routing = _ROUTINGS[identifier]()
     elif isinstance(identifier, dict):
         routing = keras.saving.deserialize_keras_object(identifier)
     if not isinstance(routing, Routing):
         raise ValueError(
-            f"Argument `routing` must be one of {tuple(_NAMES)}, a routing, or the "
-            f"config of one. Received: routing={identifier!r}"
+            f"Argument `routing` must be one of {names()}, a routing, or the config of "
+            f"one. Received: routing={identifier!r}"
         )
     return routing
 
 
 __all__ = [
-    "DynamicRouting",
-    "EMRouting",
     "MomentRouting",
     "Moments",
     "Polynomial",
     "Routing",
     "RoutingInputs",
     "get",
+    "names",
 ]
+__all__ += [routing.__name__ for routing in _ROUTINGS.values()]

@@ -111,6 +111,7 @@ class EMRouting(MomentRouting):
     computes_activations = True
     needs_activations = True
     second_moments = True
+    traced = ("means", "variances")
 
     def __init__(
         self,
@@ -161,7 +162,8 @@ class EMRouting(MomentRouting):
     # Procedure 1, line 2: R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
         activations = ops.expand_dims(ops.clip(inputs.activations, 0.0, 1.0), 1)
-        return _at_positions(activations, self._random_shares(inputs)[:, None])
+        shares = self._uniform_shares(inputs)[:, None]
+        return inputs.receptive_fields.multiply(activations, shares)
 
     # The E-step, lines 2 to 4, and line 2 of the M-step: R_ij · a_i.
     def update_weights(self, scores, inputs):
@@ -170,15 +172,16 @@ class EMRouting(MomentRouting):
 
     # The M-step, lines 3 to 6: μ, σ² and a of each parent.
     def update_parents(self, moments, iteration, inputs):
+        at_fields = inputs.receptive_fields.multiply
         # What a parent gets if every child is half active and chooses at random.
-        expected = 0.5 * np.sum(self._random_shares(inputs), axis=-1)[:, None, None]
+        expected = 0.5 * np.sum(self._uniform_shares(inputs), axis=-1)[:, None, None]
         # Where a parent gets nothing, this bounds the gradient.
         least = 1e-3 * expected if self._relative_mass else 1e-7 + 0.0 * expected
-        mass = moments.mass + _at_positions(ops.ones_like(moments.mass), least)
+        mass = moments.mass + at_fields(ops.ones_like(moments.mass), least)
         means = moments.sum / mass  # (batch, parents, D)
         variances = moments.squares(about=means) / mass + self._variance_floor
         if self._relative_mass:
-            mass = _at_positions(mass, 1.0 / expected)
+            mass = at_fields(mass, 1.0 / expected)
         logits = self._logits(variances, mass, iteration)  # (batch, parents)
         return {
             "parents": means,
@@ -231,15 +234,6 @@ class EMRouting(MomentRouting):
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))
 
-    def _random_shares(self, inputs):
-        """The share of each child that a parent gets, (positions, children)."""
+    def _uniform_shares(self, inputs):
         fields = inputs.receptive_fields
-        sharing = fields.sharing if self.competition == "image" else 1
-        return ~fields.padded / (inputs.parents * sharing)
-
-
-def _at_positions(x, factors):
-    """Multiplies the rows of each position by the factors of that position."""
-    rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
-    factors = ops.convert_to_tensor(factors, x.dtype)
-    return ops.reshape(rows * factors, (-1, *x.shape[1:]))
+        return fields.uniform_shares(inputs.parents, self.competition)

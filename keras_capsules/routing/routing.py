@@ -15,7 +15,7 @@ class RoutingInputs(NamedTuple):
     Attributes:
         poses: poses of the children, `(batch, children, P, Q)`.
         activations: activations of the children, `(batch, children)`, at least
-            float32; `None` if the layer has none.
+            float32; `None` for a routing that does not need them.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each of its fields
             is a row of the batch: `image · fields + field`. A layer whose parents see
             all children of an image has one field.
@@ -44,7 +44,9 @@ class Routing(keras.layers.Layer):
 
     Attributes:
         computes_activations: whether it returns activations of the parents too.
-        needs_activations: whether it needs activations of the children.
+        needs_activations: whether it uses activations of the children, which then have
+            to be given.
+        traced: names of what an iteration finds that a trace shows too.
 
     Call arguments:
         poses: poses of the children.
@@ -81,6 +83,7 @@ class Routing(keras.layers.Layer):
 
     computes_activations = False
     needs_activations = False
+    traced = ()
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -108,7 +111,7 @@ class Routing(keras.layers.Layer):
             `(batch, parents, children)`; `parents`, their poses `(batch, parents, D)`;
             `activations` `(batch, parents)` if the routing computes them; `scores`
             `(batch, parents, children)`, what the weights were made of, if there is
-            such a thing. What else is in it becomes part of the trace.
+            such a thing; and what `traced` names.
         """
         raise NotImplementedError
 
@@ -159,22 +162,28 @@ class Routing(keras.layers.Layer):
             - `weights`: what each parent gets of each child,
               `(iterations, batch, parents, children)`;
             - `scores`: what the weights were made of, of the same shape;
-            - `distances`: of each vote from the pose of the parent, of the same shape;
+            - `distances`: of each vote from the pose of the parent, before `finalize`,
+              of the same shape;
             - `parents`: poses, `(iterations, batch, parents, P, R)`;
             - `activations`: `(iterations, batch, parents)`, if there are any.
 
-            A routing may add more, as `EMRouting` adds `means` and `variances`.
+            A routing may add what it names in `traced`, as `EMRouting` adds `means` and
+            `variances`.
         """
         if not self.built:
             self.build(tuple(poses.shape), tuple(kernel.shape))
         inputs = self._inputs(poses, kernel, activations, receptive_fields)
         all_votes = _flat_votes(poses, kernel)
         steps = []
-        for step in self._steps(all_votes, kernel, inputs):
-            scores = step.get("scores", ops.zeros_like(step["weights"]))
-            step = {**step, "scores": scores, **self.finalize(_returned(step))}
-            away = all_votes - ops.expand_dims(step["parents"], 2)
-            step["distances"] = ops.sqrt(ops.sum(ops.square(away), axis=-1))
+        for found in self._steps(all_votes, kernel, inputs):
+            away = all_votes - ops.expand_dims(found["parents"], 2)
+            step = {
+                "weights": found["weights"],
+                "scores": found.get("scores", ops.zeros_like(found["weights"])),
+                "distances": ops.sqrt(ops.sum(ops.square(away), axis=-1)),
+                **{name: found[name] for name in self.traced},
+                **self.finalize(_returned(found)),
+            }
             step["parents"] = self._as_matrices(step["parents"], poses, kernel)
             steps.append(step)
         return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
@@ -214,10 +223,13 @@ class Routing(keras.layers.Layer):
     def _inputs(self, poses, kernel, activations, receptive_fields):
         check_poses_and_kernel(poses.shape, kernel.shape)
         if activations is not None:
+            _check_activations(poses.shape, activations.shape)
+        if not self.needs_activations:
+            activations = None
+        elif activations is not None:
             dtype = keras.backend.result_type(poses.dtype, "float32")
             activations = ops.cast(activations, dtype)
-            _check_activations(poses.shape, activations.shape)
-        elif self.needs_activations:
+        else:
             raise ValueError(
                 f"Argument `activations` is missing: {type(self).__name__} needs "
                 "activations of the children. Received: activations=None"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras_capsules import layers, routing
 
 LAYERS = {
-    "conv": lambda policy: layers.ConvCapsule(3, 3, padding="same", dtype=policy),
+    "conv": lambda policy: layers.ConvCapsule(3, padding="same", dtype=policy),
     "em": lambda policy: layers.EMRoutingCapsule(3, dtype=policy),
 }
 
@@ -17,10 +17,10 @@ def test_trace_is_that_of_the_routing():
     rng = np.random.default_rng(0)
     poses = rng.normal(size=(2, 5, 6, 3, 4, 4)).astype("float32")
     activations = rng.random((2, 5, 6, 3)).astype("float32")
-    layer = layers.ConvCapsule(4, 3, routing=routing.EMRouting(2))
+    layer = layers.ConvCapsule(4, routing=routing.EMRouting(2))
     _, active = layer((poses, activations))
     trace = layer.trace((poses, activations))
-    assert tuple(trace["assignments"].shape) == (2, 2 * 3 * 4, 4, 27)
+    assert tuple(trace["weights"].shape) == (2, 2 * 3 * 4, 4, 27)
     last = keras.ops.convert_to_numpy(trace["activations"][-1])
     expected = keras.ops.convert_to_numpy(active).reshape(24, 4)
     np.testing.assert_allclose(last, expected, rtol=1e-5)
@@ -28,7 +28,7 @@ def test_trace_is_that_of_the_routing():
 
 def test_the_default_kernel_makes_votes_of_variance_1():
     for pose in ((4, 4), (2, 9)):
-        layer = layers.ConvCapsule(32, 3)
+        layer = layers.ConvCapsule(32)
         layer.build(((None, 6, 6, 8, *pose), (None, 6, 6, 8)))
         poses = np.random.default_rng(0).normal(size=(8, 1, 1, 1, *pose))
         kernel = keras.ops.convert_to_numpy(layer.kernel)
@@ -43,7 +43,7 @@ def test_layers_take_tuples_through_sequential():
             keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
             layers.PrimaryCapsule(2, (4, 4)),
             layers.PoseNormalization(),
-            layers.ConvCapsule(3, (3, 2)),
+            layers.ConvCapsule(3, kernel_size=(3, 2)),
             layers.PoseNormalization(),
             layers.EMRoutingCapsule(5),
         ]
@@ -71,17 +71,17 @@ def test_activations_that_do_not_fit_to_the_poses(name, activations):
 def test_activations_that_are_missing():
     poses = np.ones((2, 5, 5, 3, 4, 4), "float32")
     with pytest.raises(ValueError, match="does not say how active"):
-        layers.ConvCapsule(4, 3)(poses)
+        layers.ConvCapsule(4)(poses)
     with pytest.raises(ValueError, match="activations of shape"):
-        layers.ConvCapsule(4, 3)((poses, poses[..., 0, 0], poses[..., 0, 0]))
+        layers.ConvCapsule(4)((poses, poses[..., 0, 0], poses[..., 0, 0]))
 
 
 def test_a_routing_that_learns_belongs_to_one_layer():
     route = routing.EMRouting()
     shapes = ((None, 5, 5, 3, 4, 4), (None, 5, 5, 3))
-    layers.ConvCapsule(4, 3, routing=route).build(shapes)
+    layers.ConvCapsule(4, routing=route).build(shapes)
     with pytest.raises(ValueError, match="`routing`"):
-        layers.ConvCapsule(4, 3, routing=route).build(shapes)
+        layers.ConvCapsule(4, routing=route).build(shapes)
 
 
 # XLA compiles every operation for each grid anew.
@@ -115,8 +115,8 @@ def test_em_routing_of_digit_capsules_and_back():
     """Vector capsules of one routing feed those of the other."""
     images = np.random.rand(2, 12, 12, 1).astype("float32")
     capsules = layers.PrimaryCapsule(3, 4, kernel_size=5, strides=2)(images)
-    capsules = layers.ConvCapsule(4, 3, routing="em", pose_shape=6)(capsules)
-    capsules = layers.ConvCapsule(4, 2, routing="dynamic")(capsules)
+    capsules = layers.ConvCapsule(4, routing="em", pose_shape=6)(capsules)
+    capsules = layers.ConvCapsule(4, kernel_size=2, routing="dynamic")(capsules)
     poses, activations = layers.DigitCapsule(5, 7, routing="em")(capsules)
     assert tuple(poses.shape) == (2, 5, 7) and tuple(activations.shape) == (2, 5)
     poses = layers.DigitCapsule(5, 7)((poses, activations))

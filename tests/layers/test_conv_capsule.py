@@ -29,7 +29,7 @@ def golden_layer(case, competition):
     kernel = case["kernel"]
     strides = tuple(int(stride) for stride in case["strides"])
     layer = layers.ConvCapsule(
-        kernel.shape[3], kernel.shape[:2], strides, routing=route
+        kernel.shape[3], None, kernel.shape[:2], strides, routing=route
     )
     layer.build((case["poses"].shape, case["child_activations"].shape))
     layer.kernel.assign(kernel)
@@ -49,17 +49,17 @@ def test_golden(name):
 
 
 def test_competition_over_the_image_moves_assignments():
-    layer, inputs = layers.ConvCapsule(2, 3), children()
+    layer, inputs = layers.ConvCapsule(2), children()
     layer.build([x.shape for x in inputs])
-    image = layer.trace(inputs)["assignments"]
+    image = layer.trace(inputs)["weights"]
     layer.routing.competition = "patch"
-    patch = layer.trace(inputs)["assignments"]
+    patch = layer.trace(inputs)["weights"]
     assert float(keras.ops.max(keras.ops.abs(image - patch))) > 0.1
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_competition_is_the_same_where_patches_do_not_overlap(padding):
-    layer = layers.ConvCapsule(2, (2, 3), (2, 3), padding)
+    layer = layers.ConvCapsule(2, kernel_size=(2, 3), strides=(2, 3), padding=padding)
     inputs = children((2, 5, 7, 3))
     image = layer(inputs)
     layer.routing.competition = "patch"
@@ -71,7 +71,7 @@ def test_competition_is_the_same_where_patches_do_not_overlap(padding):
 @pytest.mark.parametrize("strides", [1, (2, 1)])
 @pytest.mark.parametrize("size", [(3, 2), (5, 5), (6, 9), (8, 4), (12, 11)])
 def test_output_shape(padding, strides, size):
-    layer = layers.ConvCapsule(4, (3, 2), strides, padding)
+    layer = layers.ConvCapsule(4, kernel_size=(3, 2), strides=strides, padding=padding)
     inputs = children((2, *size, 3))
     expected = layer.compute_output_shape([x.shape for x in inputs])
     assert tuple(tuple(x.shape) for x in layer(inputs)) == expected
@@ -93,8 +93,8 @@ def test_padded_children_are_inactive():
     )
     # The measure of mass and the competition of a border differ, no more.
     paper = {"inverse_temperature": 0.01, "competition": "patch"}
-    same = layers.ConvCapsule(4, 3, padding="same", routing=routing.EMRouting(**paper))
-    valid = layers.ConvCapsule(4, 3, routing=routing.EMRouting(**paper))
+    same = layers.ConvCapsule(4, padding="same", routing=routing.EMRouting(**paper))
+    valid = layers.ConvCapsule(4, routing=routing.EMRouting(**paper))
     outputs = same((poses, activations))
     valid.build([x.shape for x in padded])
     valid.kernel.assign(same.kernel)
@@ -104,18 +104,18 @@ def test_padded_children_are_inactive():
 
 def test_pose_shapes():
     poses, activations = children(pose=(2, 5))
-    parents, _ = layers.ConvCapsule(4, 3, pose_shape=(2, 3))((poses, activations))
+    parents, _ = layers.ConvCapsule(4, pose_shape=(2, 3))((poses, activations))
     assert tuple(parents.shape) == (2, 4, 5, 4, 2, 3)
     with pytest.raises(ValueError, match="pose_shape"):
-        layers.ConvCapsule(4, 3, pose_shape=(3, 3))((poses, activations))
+        layers.ConvCapsule(4, pose_shape=(3, 3))((poses, activations))
     with pytest.raises(ValueError, match="pose_shape"):
-        layers.ConvCapsule(4, 3, pose_shape=8)((poses, activations))
+        layers.ConvCapsule(4, pose_shape=8)((poses, activations))
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_vector_capsules_with_dynamic_routing(padding):
     poses, _ = children(pose=(8,))
-    layer = layers.ConvCapsule(4, (3, 2), 2, padding, "dynamic", pose_shape=6)
+    layer = layers.ConvCapsule(4, 6, (3, 2), 2, padding, "dynamic")
     parents = layer(poses)
     assert tuple(parents.shape) == layer.compute_output_shape(poses.shape)
     assert parents.shape[-2:] == (4, 6)
@@ -130,7 +130,7 @@ def test_vector_capsules_with_dynamic_routing(padding):
 def test_vector_capsules_with_em_routing_are_as_active_as_they_are_long():
     poses, _ = children(pose=(8,))
     poses /= 10.0
-    layer = layers.ConvCapsule(4, 3, routing="em")
+    layer = layers.ConvCapsule(4, routing="em")
     found = layer(poses)
     lengths = np.sqrt((poses**2).sum(-1) + 1e-7)
     for a, b in zip(found, layer((poses, lengths)), strict=True):
@@ -139,7 +139,7 @@ def test_vector_capsules_with_em_routing_are_as_active_as_they_are_long():
 
 
 def test_a_kernel_for_every_place_and_type():
-    layer = layers.ConvCapsule(5, (3, 2), kernel_regularizer="l2")
+    layer = layers.ConvCapsule(5, kernel_size=(3, 2), kernel_regularizer="l2")
     layer.build(((None, 6, 7, 3, 4, 4), (None, 6, 7, 3)))
     assert tuple(layer.kernel.shape) == (3, 2, 3, 5, 4, 4)
     assert layer.count_params() == 3 * 2 * 3 * 5 * 16 + 2 * 5
@@ -147,7 +147,7 @@ def test_a_kernel_for_every_place_and_type():
 
 
 def test_half_precision():
-    layer = layers.ConvCapsule(4, 3, dtype="mixed_bfloat16")
+    layer = layers.ConvCapsule(4, dtype="mixed_bfloat16")
     outputs = layer(children())
     assert {keras.backend.standardize_dtype(x.dtype) for x in outputs} == {"bfloat16"}
     assert keras.backend.standardize_dtype(layer.kernel.dtype) == "float32"
@@ -159,16 +159,16 @@ def test_half_precision():
 )
 def test_bad_input_shape(shape):
     with pytest.raises(ValueError, match="height, width, types"):
-        layers.ConvCapsule(4, 3).build((shape, shape[:4]))
+        layers.ConvCapsule(4).build((shape, shape[:4]))
 
 
 def test_patch_larger_than_the_image():
     with pytest.raises(ValueError, match="kernel_size"):
-        layers.ConvCapsule(4, (3, 8))(children())
+        layers.ConvCapsule(4, kernel_size=(3, 8))(children())
 
 
 def test_another_input_than_it_was_built_for():
-    layer = layers.ConvCapsule(4, 3)
+    layer = layers.ConvCapsule(4)
     layer(children())
     with pytest.raises(ValueError, match="incompatible with the layer"):
         layer(children((2, 6, 7, 4)))

@@ -21,7 +21,7 @@ def test_golden(coordinates):
         float(case["min_variance"]),
         agreement="product",
     )
-    layer = layers.EMRoutingCapsule(case["kernel"].shape[1], coordinates, route)
+    layer = layers.EMRoutingCapsule(case["kernel"].shape[1], None, coordinates, route)
     layer.build((case["poses"].shape, case["child_activations"].shape))
     layer.kernel.assign(case["kernel"])
     route.beta_u.assign(case["beta_u"])
@@ -49,7 +49,7 @@ def test_without_coordinates_places_do_not_matter():
     poses, activations = children()
     moved = poses[:, ::-1].copy(), activations[:, ::-1].copy()
     for coordinates in (True, False):
-        layer = layers.EMRoutingCapsule(3, coordinates)
+        layer = layers.EMRoutingCapsule(3, coordinate_addition=coordinates)
         outputs = (layer((poses, activations))[0], layer(moved)[0])
         change = float(keras.ops.max(keras.ops.abs(outputs[0] - outputs[1])))
         assert (change > 1e-3) == coordinates
@@ -74,7 +74,7 @@ def test_half_precision():
 
 def test_coordinate_addition_is_a_flag():
     with pytest.raises(ValueError, match="coordinate_addition"):
-        layers.EMRoutingCapsule(3, "dynamic")
+        layers.EMRoutingCapsule(3, coordinate_addition="dynamic")
 
 
 def test_unknown_size():

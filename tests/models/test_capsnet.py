@@ -153,7 +153,7 @@ def test_precision_belongs_to_the_model(tmp_path):
     model.train_on_batch(*random_images(4))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    for layer in (again.conv, again.primary, again.primary.conv, again.digit):
+    for layer in (again.conv, again.primary, again.primary.conv, again.class_capsules):
         assert layer.compute_dtype == "bfloat16", layer.name
     assert again.length.compute_dtype == "float32"
 
@@ -168,7 +168,7 @@ def test_saved_and_loaded_in_a_new_process(tmp_path):
 import keras, numpy as np
 import keras_capsules
 model = keras.saving.load_model("model.keras", safe_mode=True)
-assert model.digit.routing.iterations == 2, model.digit.routing.get_config()
+assert model.class_capsules.routing.iterations == 2
 assert int(model.optimizer.iterations) == 1
 scores = model.predict(np.load("images.npy"), verbose=0)["scores"]
 np.save("scores.npy", scores)
@@ -186,7 +186,10 @@ def test_config_round_trip():
     again = models.CapsNet.from_config(model.get_config())
     assert again.get_config() == model.get_config()
     assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
-    assert again.reconstruction_weight == 0.7 and again.digit.routing.iterations == 5
+    assert (
+        again.reconstruction_weight == 0.7
+        and again.class_capsules.routing.iterations == 5
+    )
 
 
 def test_symbolic_outputs_have_the_dtypes_of_the_real_ones():

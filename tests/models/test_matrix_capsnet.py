@@ -208,7 +208,7 @@ assert model.class_capsules.routing.competition == "patch"
 def test_each_layer_has_a_routing_of_its_own():
     route = routing.EMRouting(2)
     model = small_matrix_capsnet(routing=route)
-    routings = [layer.routing for layer in model._capsule_layers]
+    routings = [layer.routing for layer in model.capsule_layers]
     assert len({id(r) for r in (route, *routings)}) == 4
     assert {r.iterations for r in routings} == {2}
 

@@ -326,7 +326,6 @@ def test_trace_ends_with_the_output(problem):
         "distances": of_votes,
         "parents": (3, 4, 3, 4, 4),
         "activations": of_parents,
-        "logits": of_parents,
         "means": of_poses,
         "variances": of_poses,
     }

@@ -1,0 +1,109 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import validation
+from keras_capsules.ops import at_least_float32, compete
+from keras_capsules.routing.moment_routing import MomentRouting
+from keras_capsules.routing.moments import Polynomial
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class InvertedAttentionRouting(MomentRouting):
+    """Routing by attention, inverted: parents compete for the attention of a child.
+
+    The pose of a parent is the normalized sum of the votes it gets, and a child gives
+    more to the parents that its votes are like:
+
+    - `p_j = LayerNorm(Σ_i r_ij V_ij)`, with a gain and a bias that are learned
+    - `r_ij = softmax_j(V_ij · p_j / √D)`
+
+    At first `r_ij = 1 / parents`. Unlike dynamic routing it forgets the scores of the
+    iteration before, and poses are not squashed: how present a parent is has to be
+    learned from its pose, for instance by one `keras.layers.Dense(1)` for all classes.
+
+    Args:
+        iterations: how many times the parents are computed, at least 1.
+        epsilon: added to the variance of a pose when it is normalized.
+        loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
+            every iteration out. The values and gradients are the same.
+        stop_gradient: whether the gradient takes the scores as constants. Faster; by
+            default it flows through every iteration.
+        block: how many images are routed at a time, see `MomentRouting`. It changes
+            speed and memory, not the result.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        poses: poses of the children.
+        kernel: the transformation matrices that make votes of poses.
+        activations: activations of the children. Not used.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
+            its own.
+
+    Input shape:
+        `poses` `(batch, children, P, Q)` and `kernel`
+        `(children, parents, Q, R)`, in any float dtype. Gain and bias have shape
+        `(P · R,)`.
+
+    Output shape:
+        `(batch, parents, P, R)`, at least float32.
+
+    Raises:
+        ValueError: an argument is out of its range, or the shapes do not fit
+            together.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> layer = layers.DigitCapsule(10, 16, routing="inverted_attention")
+    >>> tuple(layer(keras.random.normal((2, 72, 8))).shape)
+    (2, 10, 16)
+
+    Reference:
+        Tsai, Srivastava, Goh and Salakhutdinov, Capsules with inverted dot-product
+        attention routing (2020), procedure 1.
+    """
+
+    def __init__(
+        self,
+        iterations: int = 2,
+        epsilon: float = 1e-5,
+        loop: str = "unroll",
+        stop_gradient: bool = False,
+        block: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(iterations, loop, stop_gradient, block, **kwargs)
+        self.epsilon = validation.check_positive("epsilon", epsilon)
+
+    def build(self, poses_shape, kernel_shape):
+        size = poses_shape[2] * kernel_shape[3]
+        self.gain = self.add_weight(name="gain", shape=(size,), initializer="ones")
+        self.bias = self.add_weight(name="bias", shape=(size,), initializer="zeros")
+
+    def initial_weights(self, inputs):
+        ones = ops.ones_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+        return ones / inputs.parents  # (batch, 1, children)
+
+    # r_ij = softmax_j(…)
+    def update_weights(self, scores, inputs):
+        return compete(scores)  # (batch, parents, children)
+
+    # p_j = LayerNorm(Σ_i r_ij V_ij)
+    def update_parents(self, moments, iteration, inputs):
+        total = moments.sum  # (batch, parents, D)
+        centered = total - ops.mean(total, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        normalized = centered / ops.sqrt(variance + self.epsilon)
+        return {"parents": normalized * self.gain + self.bias}
+
+    # V_ij · p_j / √D
+    def score_coefficients(self, parents):
+        poses = parents["parents"]
+        return Polynomial(linear=poses / math.sqrt(poses.shape[-1]))
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

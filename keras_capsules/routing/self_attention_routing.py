@@ -1,0 +1,103 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules.ops import at_least_float32, compete, safe_norm
+from keras_capsules.routing.moment_routing import MomentRouting
+from keras_capsules.routing.moments import Polynomial
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class SelfAttentionRouting(MomentRouting):
+    """Routing by the attention that the votes for a parent pay to each other.
+
+    It has no iterations. A child prefers the parent for which its vote is most like
+    the votes of all children, plus a preference that is learned:
+
+    - `c_ij = softmax_j(V_ij · Σ_k V_kj / √D) + b_ij`
+    - `v_j = squash(Σ_i c_ij V_ij)`, with `squash(s) = (1 − e^(−|s|)) s / |s|`
+
+    The prior `b` begins at zero. The activation of a parent is the length of its pose.
+
+    Args:
+        loop: see `MomentRouting`.
+        stop_gradient: whether the gradient takes the softmax as a constant.
+        block: how many images are routed at a time, see `MomentRouting`. It changes
+            speed and memory, not the result.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        poses: poses of the children.
+        kernel: the transformation matrices that make votes of poses.
+        activations: activations of the children. Not used: the length of a
+            pose already says how present a child is.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
+            its own; all of them share the prior.
+
+    Input shape:
+        `poses` `(batch, children, P, Q)` and `kernel`
+        `(children, parents, Q, R)`, in any float dtype. The prior has shape
+        `(parents, children)`.
+
+    Output shape:
+        `(batch, parents, P, R)`, at least float32.
+
+    Raises:
+        ValueError: an argument is out of its range, or the shapes do not fit
+            together.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import layers
+    >>> layer = layers.DigitCapsule(10, 16, routing="self_attention")
+    >>> tuple(layer(keras.random.normal((2, 16, 8))).shape)
+    (2, 10, 16)
+
+    Reference:
+        Mazzia, Salvetti and Chiaberge, Efficient-CapsNet: capsule network with
+        self-attention routing (2021), equations 2 to 5.
+    """
+
+    def __init__(
+        self,
+        loop: str = "unroll",
+        stop_gradient: bool = False,
+        block: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # The sum over all children is the first of two steps.
+        super().__init__(2, loop, stop_gradient, block, **kwargs)
+
+    def build(self, poses_shape, kernel_shape):
+        children, parents, _, _ = kernel_shape
+        self.prior = self.add_weight(
+            name="prior", shape=(parents, children), initializer="zeros"
+        )
+
+    # Σ_k V_kj: every vote counts once.
+    def initial_weights(self, inputs):
+        return ops.ones_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+
+    # c_ij = softmax_j(…) + b_ij
+    def update_weights(self, scores, inputs):
+        return compete(scores) + self.prior  # (batch, parents, children)
+
+    # v_j = squash(Σ_i c_ij V_ij)
+    def update_parents(self, moments, iteration, inputs):
+        total = moments.sum  # (batch, parents, D)
+        length = safe_norm(total, keepdims=True)
+        squashed = -ops.expm1(-length) * total / length
+        return {"parents": squashed, "total": total}
+
+    # V_ij · Σ_k V_kj / √D
+    def score_coefficients(self, parents):
+        total = parents["total"]
+        return Polynomial(linear=total / math.sqrt(total.shape[-1]))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["iterations"]
+        return config
