@@ -143,10 +143,28 @@ def _torch_custom_gradient(forward, backward, inputs):
             return output
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
         def backward(ctx, upstream):
-            kept = ctx.saved_tensors[: -len(inputs)]
-            return backward(upstream, kept, *ctx.saved_tensors[-len(inputs) :])
+            saved = ctx.saved_tensors
+            kept, inputs_ = saved[: -len(inputs)], saved[-len(inputs) :]
+            with torch.no_grad():
+                found = backward(upstream, kept, *inputs_)
+            if not torch.is_grad_enabled():
+                return found
+            # In a graph of gradients this part would silently be missing.
+            return Once.apply(*(x.detach().requires_grad_() for x in found))
+
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *gradients):
+            return tuple(x.clone() for x in gradients)
+
+        @staticmethod
+        def backward(ctx, *upstream):
+            raise RuntimeError(
+                "The gradient of a routing can't be differentiated again on PyTorch: a "
+                "second derivative, as a gradient penalty needs it, was asked for. Use "
+                "TensorFlow or JAX."
+            )
 
     return Function.apply(*inputs)
 

@@ -56,5 +56,5 @@ def test_a_second_derivative_is_refused():
         lambda x: (x * x, ()), lambda upstream, kept, x: (2.0 * upstream * x,), x
     )
     (slope,) = torch.autograd.grad(square.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="second derivative"):
         slope.sum().backward()
