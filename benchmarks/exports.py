@@ -36,9 +36,8 @@ def measure_export(network: str, form: str, limit: int | None = None) -> dict:
         limit: test images; by default all.
     """
     from keras_capsules import datasets, models
-    from keras_capsules.models.presets import PRESETS
 
-    if network in PRESETS:
+    if network in models.CapsNet.presets | models.MatrixCapsNet.presets:
         model = models.Classifier.from_preset(network)
     else:
         import keras

@@ -22,7 +22,7 @@ import keras
 import keras_capsules
 from keras_capsules import callbacks, datasets, export, plotting
 from keras_capsules.datasets.pairs import centre
-from keras_capsules.models.presets import PRESETS
+from keras_capsules.models import CapsNet, MatrixCapsNet
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 # Standardised, cropped at random; the names that they have for TFDS.
@@ -158,7 +158,7 @@ class Run:
 
     def __init__(self, output, settings, resume):
         self.output, self.settings, self.resume = output, settings, resume
-        if output.name in PRESETS:
+        if output.name in CapsNet.presets | MatrixCapsNet.presets:
             sys.exit(
                 f"Can't use --output {output}: saved_models/{output.name} is a network "
                 "of the package"
