@@ -5,7 +5,7 @@
 It measures the trained networks of the package on MNIST, and on scikit-learn's digits
 the small network of matrix capsules, if it was trained before:
 
-    python examples/train_matrix_capsnet.py --dataset digits --config small --epochs 8
+    python examples/train_matrix_capsnet.py --dataset digits --variant small --epochs 8
 """
 
 import sys

@@ -19,8 +19,9 @@ if keras.backend.backend() != "tensorflow":
 
 import serving
 
-serve_client = scripts.module("serve_client")
-PROGRAM = f"{scripts.EXAMPLES}serve_client.py"
+from examples import serve_client
+
+PROGRAM = scripts.EXAMPLES / "serve_client.py"
 
 
 @pytest.fixture(scope="module")
