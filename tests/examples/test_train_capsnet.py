@@ -38,7 +38,7 @@ def test_a_whole_run(tmp_path):
 
 
 @once
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path):
     process = subprocess.Popen(
         scripts.command(SCRIPT, *SMALL, "--epochs", "99"),
         cwd=tmp_path,
@@ -60,9 +60,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     refused = scripts.run(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
     assert "run holds a run: add --resume, or choose another" in refused.stderr
-    changed = scripts.run(tmp_path, SCRIPT, *SMALL, "--resume", "--iterations", "1")
-    assert changed.returncode == 1
-    assert "Can't resume: " in changed.stderr and "Traceback" not in changed.stderr
     epochs = ("--epochs", str(done + 1))
     result = scripts.run(tmp_path, SCRIPT, *SMALL, "--resume", *epochs)
     assert result.returncode == 0, result.stderr
