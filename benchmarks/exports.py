@@ -5,7 +5,7 @@
 It measures the trained networks of the package on MNIST, and on scikit-learn's digits
 the small network of matrix capsules, if it was trained before:
 
-    python examples/train_matrix_capsnet.py --dataset digits --config small --epochs 8
+    python examples/train_matrix_capsnet.py --dataset digits --variant small --epochs 8
 """
 
 import sys
@@ -36,9 +36,8 @@ def measure_export(network: str, form: str, limit: int | None = None) -> dict:
         limit: test images; by default all.
     """
     from keras_capsules import datasets, models
-    from keras_capsules.models.presets import PRESETS
 
-    if network in PRESETS:
+    if network in models.CapsNet.presets | models.MatrixCapsNet.presets:
         model = models.Classifier.from_preset(network)
     else:
         import keras

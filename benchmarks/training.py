@@ -71,7 +71,7 @@ def _network(name, reference):
     if name == "CapsNet":
         model, loss = models.CapsNet((28, 28, 1), 10, **settings), losses.MarginLoss()
     else:
-        settings["config"] = "small"
+        settings["variant"] = "small"
         loss = losses.SpreadLoss()
         model = models.MatrixCapsNet((28, 28, 1), 10, **settings)
     model.compile("adam", loss)

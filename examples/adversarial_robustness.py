@@ -13,6 +13,7 @@ flatter such a network. By default the cross-entropy of the scores is attacked.
 
 import argparse
 import functools
+import json
 import os
 import sys
 from pathlib import Path
@@ -20,21 +21,26 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from runs import DIGITS, TOYS, folder_of, load, positive, write_json
 
-from keras_capsules import plotting, robustness
+from keras_capsules import datasets, plotting, robustness
+
+LOADERS = {
+    "digits": lambda data_dir: datasets.digits(),
+    "mnist": datasets.mnist,
+    "toys": lambda data_dir: datasets.toys("small", data_dir),
+    "toys/full": lambda data_dir: datasets.toys("full", data_dir),
+    "smallnorb": datasets.smallnorb,
+}
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 parser.add_argument("--capsules", type=Path, required=True, help="a .keras file")
 parser.add_argument("--cnn", type=Path, required=True, help="a .keras file")
-parser.add_argument("--dataset", choices=[*DIGITS, *TOYS], default="digits")
+parser.add_argument("--dataset", choices=LOADERS, default="digits")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument(
-    "--images", type=positive, default=500, help="test images to attack"
-)
-parser.add_argument("--batch-size", type=positive, default=100)
+parser.add_argument("--images", type=int, default=500, help="test images to attack")
+parser.add_argument("--batch-size", type=int, default=100)
 parser.add_argument(
     "--epsilons",
     type=float,
@@ -42,7 +48,7 @@ parser.add_argument(
     default=[0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3],
     help="in units of the pixels: of digits, from 0 to 1; of toys, a deviation is 1",
 )
-parser.add_argument("--steps", type=positive, default=10, help="steps of BIM")
+parser.add_argument("--steps", type=int, default=10, help="steps of BIM")
 parser.add_argument(
     "--loss",
     choices=["cross_entropy", "training"],
@@ -51,12 +57,12 @@ parser.add_argument(
 )
 parser.add_argument("--output", type=Path, help="default: runs/robustness_DATASET")
 args = parser.parse_args()
-output = folder_of(args, "robustness")
+output = args.output or Path(f"runs/robustness_{args.dataset.replace('/', '_')}")
 
 # Pixels of digits stay from 0 to 1; those of standardised images have no bounds.
-clip = (0.0, 1.0) if args.dataset in DIGITS else None
+clip = (0.0, 1.0) if args.dataset in ("digits", "mnist") else None
 try:
-    test = load(args.dataset, args.data_dir).test.take(args.images)
+    test = LOADERS[args.dataset](args.data_dir).test.take(args.images)
     networks = {
         name: keras.saving.load_model(path)
         for name, path in (("capsules", args.capsules), ("cnn", args.cnn))
@@ -91,5 +97,6 @@ for name, rows in results.items():
 settings = {"dataset": args.dataset, "images": len(test), "loss": args.loss}
 settings |= {"capsules": str(args.capsules), "cnn": str(args.cnn), "steps": args.steps}
 plotting.attack_curves(results).savefig(output / "attacks.png")
-write_json(output / "metrics.json", {**settings, "accuracy": results})
+metrics = {**settings, "accuracy": results}
+(output / "metrics.json").write_text(json.dumps(metrics, indent=1))
 print(f"\nfiles: {output}/metrics.json, {output}/attacks.png")

@@ -20,10 +20,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import numpy as np
 import tensorflow as tf
-from drawings import centred, light_on_dark, overlapping, tiles
 from matplotlib.figure import Figure
-from paper import PAPER, drawn
-from PIL import Image
+from PIL import Image, ImageDraw
 
 # TensorFlow warns that gradients were left out; nobody asks for them here.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -141,6 +139,43 @@ def votes(trace):
     return figure
 
 
+STROKE = 0.08  # width of a stroke, as a part of the width of the paper
+# Arguments of `gr.HTML`. Its value is the strokes, for each the points `(x, y)` that it
+# goes through, from 0 to 1.
+PAPER = {
+    "html_template": """<svg viewBox="0 0 1 1">
+${value.map((stroke) => `<polyline points="${stroke}"/>`).join("")}
+</svg>""",
+    "css_template": f"""
+svg {{width: 100%; background: black; touch-action: none; cursor: crosshair}}
+polyline {{fill: none; stroke: white; stroke-width: {STROKE};
+  stroke-linecap: round; stroke-linejoin: round}}
+""",
+    "js_on_load": """
+let stroke = null;
+const go = (event) => {
+  const box = element.querySelector("svg").getBoundingClientRect();
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  stroke.push([x / box.width, y / box.height]);
+  element.querySelector("polyline:last-child").setAttribute("points", stroke);
+};
+element.addEventListener("pointerdown", (event) => {
+  if (!event.target.closest("svg")) return;
+  element.setPointerCapture(event.pointerId);
+  stroke = [];
+  element.querySelector("svg").append(
+    document.createElementNS("http://www.w3.org/2000/svg", "polyline"));
+  go(event);
+});
+element.addEventListener("pointermove", (event) => stroke && go(event));
+element.addEventListener("lostpointercapture", () => {
+  if (!stroke) return;
+  props.value = [...props.value, stroke];
+  stroke = null;
+  trigger("input");
+});
+""",
+}
 STYLE = """
 .bars {margin-top: 1.5em; min-height: 15em}
 .bars div {display: flex; gap: 0.6em; align-items: center}
@@ -152,6 +187,112 @@ WORDS = """# Capsules
 Draw a digit. Each of ten capsules says by its length whether its digit is there, and by
 its pose how it looks: move a dimension and see what it stands for.
 """
+
+
+def drawn(strokes, side=280):
+    """Strokes on a square piece of paper.
+
+    Args:
+        strokes: for each the points `(x, y)` that it goes through, from 0 to 1.
+        side: height and width of the result.
+
+    Returns:
+        uint8 `(side, side)`, light on dark.
+    """
+    paper = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(paper)
+    width = round(STROKE * side)
+    for stroke in strokes:
+        points = [(side * x, side * y) for x, y in stroke]
+        pen.line(points, 255, width, joint="curve")
+        for x, y in (points[0], points[-1]):
+            pen.circle((x, y), width / 2, 255)
+    return np.asarray(paper)
+
+
+def light_on_dark(picture):
+    """A grey picture whose ground is dark, whatever the picture was.
+
+    Args:
+        picture: of Pillow, grey or coloured; what is transparent is white paper.
+
+    Returns:
+        uint8 `(height, width)`.
+    """
+    picture = picture.convert("RGBA")
+    paper = Image.new("RGBA", picture.size, "white")
+    grey = np.asarray(Image.alpha_composite(paper, picture).convert("L"))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return 255 - grey if np.median(border) > 127 else grey
+
+
+def centred(picture, size):
+    """What was drawn, scaled and moved as in MNIST.
+
+    The longer side becomes 20 of 28 pixels, the centre of mass the centre.
+
+    Args:
+        picture: uint8 `(height, width)`, light on dark.
+        size: height and width of the result.
+
+    Returns:
+        uint8 `(height, width)`, or `None` if nothing was drawn.
+    """
+    rows, columns = np.nonzero(picture > 25)
+    if not len(rows):
+        return None
+    part = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    scale = min(size) * 20 / 28 / max(part.shape)
+    height, width = (max(1, round(scale * side)) for side in part.shape)
+    part = np.asarray(Image.fromarray(part).resize((width, height), Image.BOX))
+    mass = part / part.sum()
+    centre = mass.sum(1) @ np.arange(height), mass.sum(0) @ np.arange(width)
+    top, left = (
+        int(np.clip(round((whole - 1) / 2 - middle), 0, whole - side))
+        for whole, middle, side in zip(size, centre, part.shape, strict=True)
+    )
+    result = np.zeros(size, "uint8")
+    result[top : top + height, left : left + width] = part
+    return result
+
+
+def overlapping(first, second, shift):
+    """Two digits over each other, as in MultiMNIST.
+
+    Args:
+        first: uint8 `(height, width)`.
+        second: likewise.
+        shift: pixels between the two, from left to right.
+
+    Returns:
+        uint8 `(height, width)`.
+    """
+
+    def moved(picture, by):
+        rolled = np.roll(picture, by, axis=1)
+        rolled[:, slice(0, by) if by >= 0 else slice(by, None)] = 0
+        return rolled.astype("int32")
+
+    left = shift // 2
+    both = moved(first, -left) + moved(second, shift - left)
+    return both.clip(0, 255).astype("uint8")
+
+
+def tiles(file, size):
+    """The pictures that a file holds side by side, row by row.
+
+    Args:
+        file: a grey image file.
+        size: height and width of a picture.
+
+    Returns:
+        uint8 `(pictures, height, width)`.
+    """
+    sheet = np.asarray(Image.open(file).convert("L"))
+    height, width = size
+    rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
+    split = sheet.reshape(rows, height, columns, width).swapaxes(1, 2)
+    return split.reshape(rows * columns, height, width)
 
 
 def uploaded(file):

@@ -15,7 +15,6 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-from drawings import light_on_dark, tiles
 from PIL import Image
 
 DIGITS = Path(__file__).parent / "digits.png"
@@ -79,6 +78,22 @@ class Client:
             raise ValueError(f"{url} is not TensorFlow Serving's") from error
 
 
+def light_on_dark(picture):
+    """A grey picture whose ground is dark, whatever the picture was.
+
+    Args:
+        picture: of Pillow, grey or coloured; what is transparent is white paper.
+
+    Returns:
+        uint8 `(height, width)`.
+    """
+    picture = picture.convert("RGBA")
+    paper = Image.new("RGBA", picture.size, "white")
+    grey = np.asarray(Image.alpha_composite(paper, picture).convert("L"))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    return 255 - grey if np.median(border) > 127 else grey
+
+
 def read(files):
     """Pictures as the networks were trained on: uint8 `(n, height, width, 1)`."""
     pictures = [light_on_dark(Image.open(file)) for file in files]
@@ -86,6 +101,14 @@ def read(files):
     if len(sizes) > 1:
         raise ValueError(f"The pictures must be of one size. Received: {sizes}")
     return np.stack(pictures)[..., None]
+
+
+def examples():
+    """Twenty digits of MNIST, the first two of each, as `read` returns pictures."""
+    sheet = np.asarray(Image.open(DIGITS))
+    rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
+    pictures = sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2)
+    return pictures.reshape(-1, 28, 28, 1)
 
 
 def main():
@@ -101,7 +124,7 @@ def main():
         if args.pictures:
             names, images = args.pictures, read(args.pictures)
         else:
-            images = tiles(DIGITS, (28, 28))[..., None]
+            images = examples()
             names = [f"{DIGITS.name}, a {index % 10}" for index in range(len(images))]
         client = Client(args.url, args.model)
         for version, state in client.versions().items():

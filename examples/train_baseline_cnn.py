@@ -3,28 +3,140 @@
     python examples/train_baseline_cnn.py --dataset digits
     python examples/train_baseline_cnn.py --dataset toys --epochs 30
 
-Toys are tested with toys that were not trained on; for viewpoints that were not,
-see novel_viewpoints.py. The output folder gets metrics.json, history.csv, a picture
-and the best model; saved_models/ gets a SavedModel. Stop it whenever you like:
---resume goes on after the last finished epoch.
+Toys are tested with toys that were not trained on. The output folder gets
+metrics.json, history.csv, a picture and the best model; saved_models/ gets a
+SavedModel. Stop it whenever you like: --resume goes on after the last finished epoch.
 """
 
-from networks import baseline_cnn
-from runs import DIGITS, TOYS, arguments, begin, contents, load
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
 
-args = arguments(__doc__, "cnn", [*DIGITS, "multi_mnist", *TOYS]).parse_args()
-run = begin(args, "cnn")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed)
+import keras
+
+from keras_capsules import callbacks, datasets, export, models, plotting
+
+TOYS = ["toys", "toys/full", "smallnorb"]
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-model = baseline_cnn(
-    image_shape=tuple(train.element_spec[0].shape[1:]),
-    steps=args.epochs * len(train),
-    **contents(args.dataset),
+add = parser.add_argument
+add("--dataset", choices=["digits", "mnist", *TOYS], default="digits")
+add("--data-dir", help="folder of TensorFlow Datasets")
+add("--limit", type=int, default=-1, help="use only so many images of each split")
+add("--epochs", type=int, default=10)
+add("--batch-size", type=int, default=64)
+add("--precision", choices=PRECISIONS, default="float32")
+add("--seed", type=int, default=0)
+add("--output", type=Path, help="folder (default: runs/cnn_DATASET)")
+add("--resume", action="store_true", help="go on with the run in --output")
+args = parser.parse_args()
+
+output = args.output or Path(f"runs/cnn_{args.dataset.replace('/', '_')}")
+exported = Path("saved_models") / output.name
+if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    parser.error(f"--output {output}: {exported} is a network of the package")
+finished = len(callbacks.Checkpoint.history_of(output))
+if finished and not args.resume:
+    parser.error(f"{output} holds a run: add --resume, or choose another --output")
+keras.config.set_dtype_policy(args.precision)
+# A run that goes on must not see the images in the order of its first epoch again.
+seed = args.seed + finished
+keras.utils.set_random_seed(seed)
+
+# Data. Digits are shifted by up to two pixels; toys come cropped at random.
+load = {
+    "digits": datasets.digits,
+    "mnist": lambda: datasets.mnist(args.data_dir),
+    "toys": lambda: datasets.toys("small", args.data_dir, seed=seed),
+    "toys/full": lambda: datasets.toys("full", args.data_dir, seed=seed),
+    "smallnorb": lambda: datasets.smallnorb(args.data_dir, seed=seed),
+}
+try:
+    splits = load[args.dataset]()
+except FileNotFoundError as error:
+    sys.exit(str(error))
+train, validation, test = (split.take(args.limit) for split in splits)
+train = train.shuffle(10_000, seed)
+if args.dataset not in TOYS:
+    train = datasets.random_shift(train, 2, seed)
+train = train.batch(args.batch_size).prefetch(2)
+validation, test = (split.batch(args.batch_size) for split in (validation, test))
+
+# Model.
+model = models.BaselineCNN(
+    input_shape=tuple(train.element_spec[0].shape[1:]),
+    classes=5 if args.dataset in TOYS else 10,
 )
-run.fit(model, train, validation, args.epochs)
+model.summary()
+
+# Training. The weights are averaged over a twentieth of it.
+steps = args.epochs * len(train)
+optimizer = keras.optimizers.Adam(
+    keras.optimizers.schedules.CosineDecay(0.001, steps, alpha=0.01),
+    use_ema=True,
+    ema_momentum=1.0 - 20.0 / max(20, steps),
+)
+model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+checkpoint = callbacks.Checkpoint(output)
+try:
+    checkpoint.restore(model)
+except ValueError as error:
+    sys.exit(f"Can't resume: {error}")
+if finished:
+    print(f"Going on after epoch {finished}.")
+try:
+    model.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=finished,
+        epochs=args.epochs,
+        callbacks=[keras.callbacks.SwapEMAWeights(), checkpoint],
+    )
+except KeyboardInterrupt:
+    done = len(checkpoint.history)
+    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
 
 # Results of the best epoch.
-model, results = run.test(test)
-run.report(model, results, pictures={})
+print("Test images:")
+best = keras.saving.load_model(output / "best.keras")
+accuracy = best.evaluate(test, return_dict=True)["accuracy"]
+plotting.curves(checkpoint.history).savefig(output / "curves.png")
+
+# Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
+exported.mkdir(parents=True, exist_ok=True)
+best = keras.saving.load_model(output / "best.keras", compile=False)
+best.save(exported / "model.keras")
+if keras.backend.backend() == "tensorflow":
+    whole = {"preprocess": datasets.central_crop, "pixels_shape": (48, 48, 1)}
+    export.export_saved_model(
+        best,
+        exported,
+        overwrite=True,
+        warm_up=importlib.util.find_spec("tensorflow_serving") is not None,
+        **(whole if args.dataset in TOYS else {}),
+    )
+
+results = {
+    "test_accuracy": accuracy,
+    "test_error": 1.0 - accuracy,
+    "epochs": len(checkpoint.history),
+    "parameters": best.count_params(),
+    "seconds": sum(row["seconds"] for row in checkpoint.history),
+}
+settings = {**vars(args), "output": str(output)}
+(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+print()
+for name, value in results.items():
+    text = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:>15}  {text}")
+print(f"{'files':>15}  {output}: {', '.join(sorted(os.listdir(output)))}")
+print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")

@@ -1,61 +1,155 @@
 """Trains the network of "Dynamic routing between capsules" and exports it.
 
-    python examples/train_capsnet.py --dataset digits
+    python examples/train_capsnet.py --dataset digits --batch-size 16
     python examples/train_capsnet.py --dataset mnist --precision mixed_bfloat16
-    python examples/train_capsnet.py --dataset mnist --config small --epochs 30
+    python examples/train_capsnet.py --dataset mnist --variant small --epochs 30
 
 The output folder gets metrics.json, history.csv, pictures and the best model;
 saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
 import numpy as np
-from networks import CAPSNETS, capsnet
-from runs import DIGITS, above_zero, arguments, begin, contents, load, positive
 
-from keras_capsules import plotting, routing
-
-parser = arguments(__doc__, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
-parser.add_argument("--config", choices=CAPSNETS, default="paper")
-parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
-parser.add_argument(
-    "--learning-rate",
-    type=above_zero,
-    default=0.001,
-    help="of the first step; it falls to a twentieth",
+from keras_capsules import (
+    callbacks,
+    datasets,
+    export,
+    losses,
+    metrics,
+    models,
+    plotting,
+    routing,
 )
-parser.add_argument("--loop", choices=["while", "unroll"], default="while")
-parser.add_argument("--no-reconstruction", action="store_true", help="no decoder")
+
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+add = parser.add_argument
+add("--dataset", choices=["digits", "mnist", "multi_mnist"], default="digits")
+add("--data-dir", help="folder of TensorFlow Datasets")
+add("--limit", type=int, default=-1, help="use only so many images of each split")
+add("--variant", choices=models.CapsNet.variants, default="paper", help="widths")
+add("--iterations", type=int, default=3, help="routing iterations")
+add("--epochs", type=int, default=10)
+add("--batch-size", type=int, default=64)
+add("--precision", choices=PRECISIONS, default="float32")
+add("--seed", type=int, default=0)
+add("--output", type=Path, help="folder (default: runs/capsnet_DATASET)")
+add("--resume", action="store_true", help="go on with the run in --output")
 args = parser.parse_args()
 
-run = begin(args, "capsnet", "config", "learning_rate")
-widths = CAPSNETS[args.config]
-if args.no_reconstruction:
-    widths = {**widths, "decoder_units": None}
+output = args.output or Path(f"runs/capsnet_{args.dataset}")
+exported = Path("saved_models") / output.name
+if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    parser.error(f"--output {output}: {exported} is a network of the package")
+finished = len(callbacks.Checkpoint.history_of(output))
+if finished and not args.resume:
+    parser.error(f"{output} holds a run: add --resume, or choose another --output")
+keras.config.set_dtype_policy(args.precision)
+# A run that goes on must not see the images in the order of its first epoch again.
+seed = args.seed + finished
+keras.utils.set_random_seed(seed)
 
-train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed)
+# Data. Single digits are shifted by up to two pixels.
+load = {
+    "digits": datasets.digits,
+    "mnist": lambda: datasets.mnist(args.data_dir),
+    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, seed),
+}
+try:
+    splits = load[args.dataset]()
+except FileNotFoundError as error:
+    sys.exit(str(error))
+train, validation, test = (split.take(args.limit) for split in splits)
+train = train.shuffle(10_000, seed)
+objects = 2 if args.dataset == "multi_mnist" else 1
+if objects == 1:
+    train = datasets.random_shift(train, 2, seed)
+train = train.batch(args.batch_size).prefetch(2)
+validation, test = (split.batch(args.batch_size) for split in (validation, test))
+
+# Model.
+model = models.CapsNet(
+    input_shape=tuple(train.element_spec[0].shape[1:]),
+    classes=10,
+    objects=objects,
+    routing=routing.DynamicRouting(args.iterations),
+    **models.CapsNet.variants[args.variant],
 )
-digits = contents(args.dataset)
-model = capsnet(
-    image_shape=tuple(train.element_spec[0].shape[1:]),
-    steps=args.epochs * len(train),
-    learning_rate=args.learning_rate,
-    routing=routing.DynamicRouting(args.iterations, args.loop),
-    **digits,
-    **widths,
+model.summary()
+
+# Training. The weights are averaged over a twentieth of it.
+steps = args.epochs * len(train)
+optimizer = keras.optimizers.Adam(
+    keras.optimizers.schedules.ExponentialDecay(0.001, steps, decay_rate=0.05),
+    use_ema=True,
+    ema_momentum=1.0 - 20.0 / max(20, steps),
 )
-run.fit(model, train, validation, args.epochs)
+accuracy = metrics.ExactMatch(name="accuracy") if objects == 2 else "accuracy"
+model.compile(optimizer, loss=losses.MarginLoss(), metrics=[accuracy])
+
+checkpoint = callbacks.Checkpoint(output)
+try:
+    checkpoint.restore(model)
+except ValueError as error:
+    sys.exit(f"Can't resume: {error}")
+if finished:
+    print(f"Going on after epoch {finished}.")
+try:
+    model.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=finished,
+        epochs=args.epochs,
+        callbacks=[keras.callbacks.SwapEMAWeights(), checkpoint],
+    )
+except KeyboardInterrupt:
+    done = len(checkpoint.history)
+    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
 
 # Results of the best epoch.
-model, results = run.test(test)
-examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
-pictures = {}
-if model.decoder is not None:
-    several = digits["objects"] > 1
-    draw = plotting.objects_apart if several else plotting.reconstructions
-    pictures = {
-        "reconstructions": draw(model, examples, labels),
-        "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
-    }
-run.report(model, {"iterations": args.iterations, **results}, pictures)
+print("Test images:")
+best = keras.saving.load_model(output / "best.keras")
+accuracy = best.evaluate(test, return_dict=True)["accuracy"]
+images, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
+draw = plotting.objects_apart if objects == 2 else plotting.reconstructions
+plotting.curves(checkpoint.history).savefig(output / "curves.png")
+draw(best, images, labels).savefig(output / "reconstructions.png")
+plotting.pose_tweaks(best, images[0]).savefig(output / "pose_tweaks.png")
+
+# Export, without the optimizer.
+exported.mkdir(parents=True, exist_ok=True)
+best = keras.saving.load_model(output / "best.keras", compile=False)
+best.save(exported / "model.keras")
+if keras.backend.backend() == "tensorflow":
+    warm_up = importlib.util.find_spec("tensorflow_serving") is not None
+    export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
+
+results = {
+    "test_accuracy": accuracy,
+    "test_error": 1.0 - accuracy,
+    "epochs": len(checkpoint.history),
+    "parameters": best.count_params(),
+    "seconds": sum(row["seconds"] for row in checkpoint.history),
+}
+settings = {**vars(args), "output": str(output)}
+(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+print()
+for name, value in results.items():
+    text = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:>15}  {text}")
+print(f"{'files':>15}  {output}: {', '.join(sorted(os.listdir(output)))}")
+print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")

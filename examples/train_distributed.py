@@ -16,15 +16,22 @@ When a process is lost the others stop. --resume, with as many processes as you 
 goes on after the last finished epoch.
 """
 
+import argparse
+import json
 import os
+import signal
+import subprocess
 import sys
-
-from watching import watched
-
-ADVICE = """When one process stops, all of them do.
-Start them again with --resume to go on after the last finished epoch."""
+import threading
+import traceback
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CHILD = "KERAS_CAPSULES_WATCHED"
+FAILED = 70
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def main():
@@ -32,20 +39,32 @@ def main():
     import keras
     import numpy as np
     from jax.experimental import multihost_utils
-    from networks import capsnet, matrix_capsnet
-    from runs import DIGITS, TOYS, arguments, begin, contents, load
 
-    from keras_capsules import plotting
+    from keras_capsules import callbacks, datasets, losses, models, plotting
 
-    parser = arguments(__doc__, "distributed_NETWORK", [*DIGITS, *TOYS])
-    add = parser.add_argument
-    add("--network", choices=["capsnet", "matrix_capsnet"], default="capsnet")
-    add(
-        "--config",
-        choices=["paper", "small"],
-        default="small",
-        help="of matrix_capsnet",
+    loaders = {
+        "digits": datasets.digits,
+        "mnist": lambda: datasets.mnist(args.data_dir),
+        "toys": lambda: datasets.toys("small", args.data_dir, seed=seed),
+        "toys/full": lambda: datasets.toys("full", args.data_dir, seed=seed),
+    }
+    networks = {"capsnet": models.CapsNet, "matrix_capsnet": models.MatrixCapsNet}
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
+    add("--network", choices=networks, default="capsnet")
+    add("--dataset", choices=loaders, default="digits")
+    add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--limit", type=int, default=-1, help="use only so many images of each split")
+    add("--variant", choices=["paper", "small"], default="small", help="widths")
+    add("--epochs", type=int, default=10)
+    add("--batch-size", type=int, default=64, help="of all devices together")
+    add("--precision", choices=PRECISIONS, default="float32")
+    add("--seed", type=int, default=0)
+    add("--output", type=Path, help="folder (default: runs/distributed_NETWORK)")
+    add("--resume", action="store_true", help="go on with the run in --output")
     add("--coordinator", help="HOST:PORT where process 0 is reached")
     add("--processes", type=int, help="how many take part")
     add("--process", type=int, help="the number of this one, from 0")
@@ -78,47 +97,182 @@ def main():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"{processes} processes with {devices} devices")
 
-    run = begin(args, f"distributed_{args.network}", "network", "config")
+    output = args.output or Path(f"runs/distributed_{args.network}")
+    exported = Path("saved_models") / output.name
+    if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+        parser.error(f"--output {output}: {exported} is a network of the package")
+    finished = len(callbacks.Checkpoint.history_of(output))
     multihost_utils.assert_equal(
-        len(run.history), "All processes must share the folder --output."
+        finished, "All processes must share the folder --output."
     )
+    if finished and not args.resume:
+        parser.error(f"{output} holds a run: add --resume, or choose another --output")
+    keras.config.set_dtype_policy(args.precision)
+    seed = args.seed + finished
+    keras.utils.set_random_seed(seed)
 
-    def splits():
-        return load(args.dataset, args.data_dir, run.seed)
-
+    # Data: each process gets its part of every batch.
+    load = loaders[args.dataset]
     if process == 0:
-        splits()  # what has to be downloaded or rendered is so by one process
+        load()  # what has to be downloaded or rendered is so by one process
     multihost_utils.sync_global_devices("data")
-    # Each process gets its part of every batch.
-    train, validation, test = run.batches(splits, parts=devices)
-    parts = (
-        batches.map(lambda x, y: (x[process::processes], y[process::processes]))
-        for batches in (train, validation)
+    train, validation, test = (split.take(args.limit) for split in load())
+    train, validation = (
+        split.take(len(split) // devices * devices) for split in (train, validation)
+    )
+    train = train.shuffle(10_000, seed)
+    toys = args.dataset.startswith("toys")
+    if not toys:
+        train = datasets.random_shift(train, 2, seed)
+    train, validation = (
+        split.batch(args.batch_size).map(
+            lambda x, y: (x[process::processes], y[process::processes])
+        )
+        for split in (train, validation)
     )
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
-    image_shape = tuple(train.element_spec[0].shape[1:])
-    classes = contents(args.dataset)["classes"]
+
+    # Model.
+    shape = tuple(train.element_spec[0].shape[1:])
+    classes = 5 if toys else 10
     steps = args.epochs * len(train)
+    schedules = []
     if args.network == "capsnet":
-        model, others = capsnet(image_shape, classes, steps), []
+        widths = models.CapsNet.variants[args.variant]
+        model = models.CapsNet(shape, classes, **widths)
+        loss, peak = losses.MarginLoss(), 0.001
     else:
-        model, others = matrix_capsnet(image_shape, classes, args.config, 3, steps)
-    run.fit(model, *parts, args.epochs, others, monitor="val_accuracy", mode="max")
+        model = models.MatrixCapsNet(shape, classes, args.variant)
+        loss, peak = losses.SpreadLoss(), 0.01
+        schedules.append(callbacks.SpreadMarginSchedule(steps=max(1, steps // 16)))
+    model.summary()
+
+    # Training. The weights are averaged over a twentieth of it.
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, alpha=0.01, warmup_target=peak, warmup_steps=min(200, steps // 10)
+    )
+    optimizer = keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
+    )
+    model.compile(optimizer, loss=loss, metrics=["accuracy"])
+    checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")
+    try:
+        checkpoint.restore(model)
+    except ValueError as error:
+        sys.exit(f"Can't resume: {error}")
+    if finished:
+        print(f"Going on after epoch {finished}.")
+    try:
+        model.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=finished,
+            epochs=args.epochs,
+            callbacks=[*schedules, keras.callbacks.SwapEMAWeights(), checkpoint],
+        )
+    except KeyboardInterrupt:
+        done = len(checkpoint.history)
+        sys.exit(
+            f"\nStopped after {done} finished epochs: --resume goes on from there."
+        )
 
     # Results of the best epoch, from the first process alone.
     jax.distributed.shutdown()
     if process > 0:
         return
     keras.distribution.set_distribution(None)
-    model, results = run.test(test)
-    pictures = {}
+    print("Test images:")
+    best = keras.saving.load_model(output / "best.keras")
+    test = test.batch(args.batch_size)
+    accuracy = best.evaluate(test, return_dict=True)["accuracy"]
+    plotting.curves(checkpoint.history).savefig(output / "curves.png")
     if args.network == "capsnet":
-        examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
-        pictures["reconstructions"] = plotting.reconstructions(model, examples, labels)
-    results |= {"processes": processes, "devices": devices}
-    run.report(model, results, pictures)
+        images, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
+        figure = plotting.reconstructions(best, images, labels)
+        figure.savefig(output / "reconstructions.png")
+
+    # Export, without the optimizer. (TensorFlow makes a SavedModel of it.)
+    exported.mkdir(parents=True, exist_ok=True)
+    best = keras.saving.load_model(output / "best.keras", compile=False)
+    best.save(exported / "model.keras")
+
+    results = {
+        "test_accuracy": accuracy,
+        "test_error": 1.0 - accuracy,
+        "epochs": len(checkpoint.history),
+        "parameters": best.count_params(),
+        "seconds": sum(row["seconds"] for row in checkpoint.history),
+        "processes": processes,
+        "devices": devices,
+    }
+    settings = {**vars(args), "output": str(output)}
+    (output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+    print()
+    for name, value in results.items():
+        text = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"{name:>15}  {text}")
+    print(f"{'files':>15}  {output}: {', '.join(sorted(os.listdir(output)))}")
+    print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")
 
 
-watched(main, ADVICE)
+# JAX aborts a process that has lost another one from within; no exception tells of it.
+# So the training runs in a child, the same command again, and its parent waits to say
+# how it ended.
+
+
+def watch():
+    """Runs the child; what the parent ends with."""
+    child = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, CHILD: "1"},
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C comes through this process alone
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: child.send_signal(number))
+    code = child.wait()
+    if code == FAILED:
+        reason = "by the error above"
+    elif code == -signal.SIGABRT:
+        reason = "because another process was lost"
+    elif code < 0:
+        reason = f"by {signal.Signals(-code).name}"
+    else:
+        return code
+    return (
+        f"\nStopped {reason}. When one process stops, all of them do.\n"
+        "Start them again with --resume to go on after the last finished epoch."
+    )
+
+
+def train_watched():
+    """Trains in the child, which ends with its parent."""
+
+    def end_with_the_parent():
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    code = 0
+    try:
+        main()
+    except SystemExit as error:
+        code = error.code or 0
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+        code = FAILED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The usual way out waits for the other processes, which wait for this one.
+    os._exit(code)
+
+
+if CHILD in os.environ:
+    train_watched()
+else:
+    sys.exit(watch())

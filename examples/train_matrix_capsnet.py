@@ -1,63 +1,166 @@
 """Trains the network of "Matrix capsules with EM routing" and exports it.
 
     python examples/train_matrix_capsnet.py --dataset digits --batch-size 16
-    python examples/train_matrix_capsnet.py --dataset mnist --config small --epochs 6
-    python examples/train_matrix_capsnet.py --dataset toys --config small
+    python examples/train_matrix_capsnet.py --dataset mnist --epochs 6
+    python examples/train_matrix_capsnet.py --dataset toys --variant paper
 
 The output folder gets metrics.json, history.csv, pictures and the best model;
 saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
 after the last finished epoch.
 """
 
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
 import numpy as np
-from networks import LOSSES, matrix_capsnet
-from runs import DIGITS, TOYS, arguments, begin, contents, load, positive
 
-from keras_capsules import plotting
-
-parser = arguments(__doc__, "matrix_capsnet", [*DIGITS, *TOYS])
-parser.add_argument("--config", choices=["paper", "small"], default="small")
-parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
-parser.add_argument("--loss", choices=LOSSES, default="spread")
-parser.add_argument(
-    "--no-coordinate-addition", action="store_true", help="votes without places"
+from keras_capsules import (
+    callbacks,
+    datasets,
+    export,
+    losses,
+    models,
+    plotting,
+    routing,
 )
+
+TOYS = ["toys", "toys/full", "smallnorb"]
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+add = parser.add_argument
+add("--dataset", choices=["digits", "mnist", *TOYS], default="digits")
+add("--data-dir", help="folder of TensorFlow Datasets")
+add("--limit", type=int, default=-1, help="use only so many images of each split")
+add("--variant", choices=models.MatrixCapsNet.variants, default="small", help="widths")
+add("--iterations", type=int, default=3, help="routing iterations")
+add("--epochs", type=int, default=10)
+add("--batch-size", type=int, default=64)
+add("--precision", choices=PRECISIONS, default="float32")
+add("--seed", type=int, default=0)
+add("--output", type=Path, help="folder (default: runs/matrix_capsnet_DATASET)")
+add("--resume", action="store_true", help="go on with the run in --output")
 args = parser.parse_args()
 
-run = begin(args, "matrix_capsnet", "config", "loss")
+output = args.output or Path(f"runs/matrix_capsnet_{args.dataset.replace('/', '_')}")
+exported = Path("saved_models") / output.name
+if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    parser.error(f"--output {output}: {exported} is a network of the package")
+finished = len(callbacks.Checkpoint.history_of(output))
+if finished and not args.resume:
+    parser.error(f"{output} holds a run: add --resume, or choose another --output")
+keras.config.set_dtype_policy(args.precision)
+# A run that goes on must not see the images in the order of its first epoch again.
+seed = args.seed + finished
+keras.utils.set_random_seed(seed)
 
-train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed)
+# Data. Digits are shifted by up to two pixels; toys come cropped at random.
+load = {
+    "digits": datasets.digits,
+    "mnist": lambda: datasets.mnist(args.data_dir),
+    "toys": lambda: datasets.toys("small", args.data_dir, seed=seed),
+    "toys/full": lambda: datasets.toys("full", args.data_dir, seed=seed),
+    "smallnorb": lambda: datasets.smallnorb(args.data_dir, seed=seed),
+}
+try:
+    splits = load[args.dataset]()
+except FileNotFoundError as error:
+    sys.exit(str(error))
+train, validation, test = (split.take(args.limit) for split in splits)
+train = train.shuffle(10_000, seed)
+if args.dataset not in TOYS:
+    train = datasets.random_shift(train, 2, seed)
+train = train.batch(args.batch_size).prefetch(2)
+validation, test = (split.batch(args.batch_size) for split in (validation, test))
+
+# Model.
+model = models.MatrixCapsNet(
+    input_shape=tuple(train.element_spec[0].shape[1:]),
+    classes=5 if args.dataset in TOYS else 10,
+    variant=args.variant,
+    routing=routing.EMRouting(args.iterations),
 )
-model, others = matrix_capsnet(
-    image_shape=tuple(train.element_spec[0].shape[1:]),
-    classes=contents(args.dataset)["classes"],
-    config=args.config,
-    iterations=args.iterations,
-    steps=args.epochs * len(train),
-    loss=args.loss,
-    coordinate_addition=not args.no_coordinate_addition,
+model.summary()
+
+# Training. The margin of the loss grows over the first half of it; the weights are
+# averaged over a twentieth.
+steps = args.epochs * len(train)
+learning_rate = keras.optimizers.schedules.CosineDecay(
+    0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
 )
+optimizer = keras.optimizers.Adam(
+    learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
+)
+model.compile(optimizer, loss=losses.SpreadLoss(), metrics=["accuracy"])
+
 # A loss grows with its margin: the best epoch is that of the highest accuracy.
-run.fit(
-    model,
-    train,
-    validation,
-    args.epochs,
-    others,
-    monitor="val_accuracy",
-    mode="max",
-)
+checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")
+try:
+    checkpoint.restore(model)
+except ValueError as error:
+    sys.exit(f"Can't resume: {error}")
+if finished:
+    print(f"Going on after epoch {finished}.")
+try:
+    model.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=finished,
+        epochs=args.epochs,
+        callbacks=[
+            callbacks.SpreadMarginSchedule(steps=max(1, steps // 16)),
+            keras.callbacks.SwapEMAWeights(),
+            checkpoint,
+        ],
+    )
+except KeyboardInterrupt:
+    done = len(checkpoint.history)
+    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
 
 # Results of the best epoch.
-model, results = run.test(test)
-examples, labels = (np.asarray(part) for part in next(iter(test)))
-pictures = {
-    "vote_distances": plotting.vote_distances(model, examples, labels),
-    "assignments": plotting.assignments(model, examples[0]),
+print("Test images:")
+best = keras.saving.load_model(output / "best.keras")
+accuracy = best.evaluate(test, return_dict=True)["accuracy"]
+images, labels = (np.asarray(part) for part in next(iter(test)))
+plotting.curves(checkpoint.history).savefig(output / "curves.png")
+plotting.vote_distances(best, images, labels).savefig(output / "vote_distances.png")
+plotting.assignments(best, images[0]).savefig(output / "assignments.png")
+
+# Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
+exported.mkdir(parents=True, exist_ok=True)
+best = keras.saving.load_model(output / "best.keras", compile=False)
+best.save(exported / "model.keras")
+if keras.backend.backend() == "tensorflow":
+    whole = {"preprocess": datasets.central_crop, "pixels_shape": (48, 48, 1)}
+    export.export_saved_model(
+        best,
+        exported,
+        overwrite=True,
+        warm_up=importlib.util.find_spec("tensorflow_serving") is not None,
+        **(whole if args.dataset in TOYS else {}),
+    )
+
+results = {
+    "test_accuracy": accuracy,
+    "test_error": 1.0 - accuracy,
+    "epochs": len(checkpoint.history),
+    "parameters": best.count_params(),
+    "seconds": sum(row["seconds"] for row in checkpoint.history),
 }
-settings = {
-    "iterations": args.iterations,
-    "coordinate_addition": not args.no_coordinate_addition,
-}
-run.report(model, {**settings, **results}, pictures)
+settings = {**vars(args), "output": str(output)}
+(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+print()
+for name, value in results.items():
+    text = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:>15}  {text}")
+print(f"{'files':>15}  {output}: {', '.join(sorted(os.listdir(output)))}")
+print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")

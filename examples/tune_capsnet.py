@@ -17,28 +17,84 @@ for: start it again under its name. Have a data set downloaded before many proce
 for it.
 """
 
+import argparse
+import importlib.util
+import json
 import os
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import keras_tuner
 import numpy as np
-from networks import capsnet
-from runs import DIGITS, Run, arguments, folder_of, load, settings_of, write_json
 
-from keras_capsules import plotting, routing
+from keras_capsules import (
+    callbacks,
+    datasets,
+    export,
+    losses,
+    models,
+    plotting,
+    routing,
+)
 
+PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
 ROUTINGS = {"dynamic": routing.DynamicRouting, "em": routing.EMRouting}
 SHOWN = 10
 
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+add = parser.add_argument
+add("--dataset", choices=["digits", "mnist"], default="digits")
+add("--data-dir", help="folder of TensorFlow Datasets")
+add("--limit", type=int, default=-1, help="use only so many images of each split")
+add("--variant", choices=models.CapsNet.variants, default="paper", help="other widths")
+add("--epochs", type=int, default=10, help="of the longest trials")
+add("--batch-size", type=int, default=64)
+add("--precision", choices=PRECISIONS, default="float32")
+add("--seed", type=int, default=0)
+add("--output", type=Path, help="folder (default: runs/tune_capsnet_DATASET)")
+add("--resume", action="store_true", help="go on with the search in --output")
+args = parser.parse_args()
 
-class Hyperband(keras_tuner.Hyperband):
-    def pre_create_trial(self):
-        # A worker that finds nothing to do asks again without a pause.
-        time.sleep(0.2)
+# Without the environment variable, all is done by one process.
+worker = "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "chief")
+output = args.output or Path(f"runs/tune_capsnet_{args.dataset}")
+exported = Path("saved_models") / output.name
+if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    parser.error(f"--output {output}: {exported} is a network of the package")
+begun = (output / "search" / "oracle.json").exists() and not worker
+if begun and not args.resume:
+    parser.error(f"{output} holds a search: add --resume, or choose another --output")
+# Trials of one search must be comparable.
+settings = {
+    name: getattr(args, name)
+    for name in ("dataset", "limit", "variant", "epochs", "batch_size", "seed")
+}
+settings_file = output / "settings.json"
+if begun and (kept := json.loads(settings_file.read_text())) != settings:
+    sys.exit(f"Can't resume: {output} was made with {kept}. Received: {settings}")
+if not worker:
+    output.mkdir(parents=True, exist_ok=True)
+    settings_file.write_text(json.dumps(settings, indent=1))
+keras.config.set_dtype_policy(args.precision)
+keras.utils.set_random_seed(args.seed)
+
+# Data.
+load = {"digits": datasets.digits, "mnist": lambda: datasets.mnist(args.data_dir)}
+try:
+    splits = load[args.dataset]()
+except FileNotFoundError as error:
+    sys.exit(str(error))
+train, validation, test = (split.take(args.limit) for split in splits)
+train = datasets.random_shift(train.shuffle(10_000, args.seed), 2, args.seed)
+train = train.batch(args.batch_size).prefetch(2)
+validation, test = (split.batch(args.batch_size) for split in (validation, test))
+steps = args.epochs * len(train)
 
 
 def values_of(hyperparameters):
@@ -59,37 +115,35 @@ def values_of(hyperparameters):
 def build(hyperparameters):
     """The network with these settings, compiled."""
     values = values_of(hyperparameters)
-    return capsnet(
-        image_shape,
-        10,
-        steps=args.epochs * len(train),
-        learning_rate=values["learning_rate"],
-        primary_capsules=values["capsule_types"],
-        primary_pose_shape=values["pose_size"] // 2,
-        class_pose_shape=values["pose_size"],
+    widths = {
+        **models.CapsNet.variants[args.variant],
+        "primary_capsules": values["capsule_types"],
+        "primary_pose_shape": values["pose_size"] // 2,
+        "class_pose_shape": values["pose_size"],
+    }
+    model = models.CapsNet(
+        input_shape=tuple(train.element_spec[0].shape[1:]),
+        classes=10,
         routing=ROUTINGS[values["routing"]](values["iterations"]),
         reconstruction_weight=values["reconstruction_weight"],
+        **widths,
     )
-
-
-args = arguments(__doc__, "tune_capsnet", DIGITS).parse_args()
-name = os.environ.get("KERASTUNER_TUNER_ID", "chief")
-worker = "chief" not in name
-
-output = folder_of(args, "tune_capsnet")
-begun = (output / "search" / "oracle.json").exists()
-if begun and not (args.resume or worker):
-    print(
-        f"{output} holds a search: add --resume, or choose another --output",
-        file=sys.stderr,
+    learning_rate = keras.optimizers.schedules.ExponentialDecay(
+        values["learning_rate"], steps, decay_rate=0.05
     )
-    sys.exit(2)
-run = Run(output, settings_of(args, "epochs"), args.resume or worker)
-keras.config.set_dtype_policy(args.precision)
-train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed)
-)
-image_shape = tuple(train.element_spec[0].shape[1:])
+    # The weights are averaged over a twentieth of the training.
+    optimizer = keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
+    )
+    model.compile(optimizer, loss=losses.MarginLoss(), metrics=["accuracy"])
+    return model
+
+
+class Hyperband(keras_tuner.Hyperband):
+    def pre_create_trial(self):
+        # A worker that finds nothing to do asks again without a pause.
+        time.sleep(0.2)
+
 
 # The search.
 tuner = Hyperband(
@@ -100,14 +154,13 @@ tuner = Hyperband(
     directory=output,
     project_name="search",
 )
-if begun and not worker:
+if begun:
     tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
 try:
     tuner.search(
         train,
         validation_data=validation,
         callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
-        shuffle=False,
     )
 except KeyboardInterrupt:
     sys.exit("\nStopped: --resume goes on with the search.")
@@ -123,7 +176,7 @@ trials = [
     for trial in tuner.oracle.get_best_trials(len(tuner.oracle.trials))
     if trial.status == "COMPLETED"
 ]
-write_json(output / "search.json", trials)
+(output / "search.json").write_text(json.dumps(trials, indent=1))
 plotting.trials(trials).savefig(output / "trials.png")
 print(f"\n{len(trials)} trials, the best of them:")
 print("".join(f"{name:>{len(name) + 2}}" for name in trials[0]))
@@ -135,12 +188,51 @@ for trial in trials[:SHOWN]:
 
 # The winner, trained from the start.
 print("\nThe winner")
-best = tuner.get_best_hyperparameters()[0]
-run.fit(build(best), train, validation, args.epochs, monitor="val_accuracy", mode="max")
-model, results = run.test(test)
-examples, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
-pictures = {
-    "reconstructions": plotting.reconstructions(model, examples, labels),
-    "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
+winner = tuner.get_best_hyperparameters()[0]
+model = build(winner)
+model.summary()
+checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")
+checkpoint.restore(model)
+try:
+    model.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=len(checkpoint.history),
+        epochs=args.epochs,
+        callbacks=[keras.callbacks.SwapEMAWeights(), checkpoint],
+    )
+except KeyboardInterrupt:
+    done = len(checkpoint.history)
+    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
+
+# Results of its best epoch.
+print("Test images:")
+best = keras.saving.load_model(output / "best.keras")
+accuracy = best.evaluate(test, return_dict=True)["accuracy"]
+images, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
+plotting.curves(checkpoint.history).savefig(output / "curves.png")
+plotting.reconstructions(best, images, labels).savefig(output / "reconstructions.png")
+plotting.pose_tweaks(best, images[0]).savefig(output / "pose_tweaks.png")
+
+# Export, without the optimizer.
+exported.mkdir(parents=True, exist_ok=True)
+best = keras.saving.load_model(output / "best.keras", compile=False)
+best.save(exported / "model.keras")
+if keras.backend.backend() == "tensorflow":
+    warm_up = importlib.util.find_spec("tensorflow_serving") is not None
+    export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
+
+results = {
+    **values_of(winner),
+    "test_accuracy": accuracy,
+    "test_error": 1.0 - accuracy,
+    "epochs": len(checkpoint.history),
+    "parameters": best.count_params(),
 }
-run.report(model, {**values_of(best), **results}, pictures)
+(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+print()
+for name, value in results.items():
+    text = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:>21}  {text}")
+print(f"{'files':>21}  {output}: {', '.join(sorted(os.listdir(output)))}")
+print(f"{'exported':>21}  {exported}: {', '.join(sorted(os.listdir(exported)))}")

@@ -22,7 +22,7 @@ networks = {
     "capsnet": models.CapsNet((20, 20, 1), classes=3, filters=4, kernel_size=5,
                               primary_capsules=2, decoder_units=(8,)),
     "matrix_capsnet": models.MatrixCapsNet((20, 20, 1), classes=3,
-                                           config=(8, 2, 3, 3), decoder_units=(8,)),
+                                           variant=(8, 2, 3, 3), decoder_units=(8,)),
 }
 images = np.random.rand(8, 20, 20, 1).astype("float32")
 for name, model in networks.items():

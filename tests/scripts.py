@@ -1,6 +1,5 @@
-"""Runs the examples as a user does, with networks that every backend trains quickly."""
+"""Runs scripts as a user does, with networks that every backend trains quickly."""
 
-import importlib
 import os
 import socket
 import subprocess
@@ -10,47 +9,52 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 300
-EXAMPLES = f"{Path(__file__).parents[1] / 'examples'}/"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+# Experiments run from the root; tests run them in folders of their own.
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(
+        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ),
+}
 
 _PROGRAM = """
 import functools, os, runpy, sys
-sys.path.insert(0, {examples!r})
 
 def make_networks_small():
     from keras_capsules import models
 
-    network = models.MatrixCapsNet
-    models.MatrixCapsNet = lambda image_shape, classes, config, **kwargs: network(
-        image_shape, classes, (6, 2, 3, 3), **kwargs)
-    models.CapsNet = functools.partial(
-        models.CapsNet, filters=4, kernel_size=5, primary_capsules=2,
-        primary_pose_shape=4, class_pose_shape=6, decoder_units=(8,))
+    small = dict(
+        filters=4, kernel_size=5, primary_capsules=2, primary_pose_shape=4,
+        class_pose_shape=6, decoder_units=(8,))
+    models.CapsNet.variants = dict.fromkeys(models.CapsNet.variants, small)
+    models.MatrixCapsNet.variants = dict.fromkeys(
+        models.MatrixCapsNet.variants, (6, 2, 3, 3))
     models.BaselineCNN = functools.partial(models.BaselineCNN, filters=(4, 4), units=8)
 
 # A process that only watches another one has no use for Keras.
 if {script!r} != "train_distributed.py" or "KERAS_CAPSULES_WATCHED" in os.environ:
     make_networks_small()
 {before}
-runpy.run_path({examples!r} + {script!r}, run_name="__main__")
+{run}
 """
-
-
-def module(name):
-    """An example as a module, to test its functions."""
-    if EXAMPLES not in sys.path:
-        sys.path.append(EXAMPLES)
-    return importlib.import_module(name)
 
 
 def command(script, *options, before=""):
     """What starts a script.
 
     Args:
-        script: name of its file.
+        script: an example by the name of its file, or an experiment by the name of
+            its module.
         *options: what stands behind it.
         before: lines that run before it.
     """
-    program = _PROGRAM.format(examples=EXAMPLES, script=script, before=before)
+    if script.endswith(".py"):
+        start = f"runpy.run_path({str(EXAMPLES / script)!r}, run_name='__main__')"
+    else:
+        start = f"runpy.run_module({script!r}, run_name='__main__', alter_sys=True)"
+    program = _PROGRAM.format(script=script, before=before, run=start)
     return [sys.executable, "-u", "-c", program, *options]
 
 
@@ -59,6 +63,7 @@ def run(folder, script, *options, before=""):
     return subprocess.run(
         command(script, *options, before=before),
         cwd=folder,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -87,7 +92,7 @@ def started(folder, *commands, environments=None):
         subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**ENVIRONMENT, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,7 +13,6 @@ import pytest
 from helpers import once
 
 import keras_capsules
-from keras_capsules.models.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
@@ -194,5 +193,7 @@ def test_the_wheel_holds_the_package_its_presets_and_nothing_else(tmp_path):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = ROOT / "keras_capsules"
     files = [*package.rglob("*.py"), package / "py.typed"]
-    presets = {f"keras_capsules/presets/{name}/model.keras" for name in PRESETS}
+    models = keras_capsules.models
+    networks = models.CapsNet.presets | models.MatrixCapsNet.presets
+    presets = {f"keras_capsules/presets/{name}/model.keras" for name in networks}
     assert names == {str(path.relative_to(ROOT)) for path in files} | presets

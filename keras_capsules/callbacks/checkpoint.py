@@ -1,9 +1,11 @@
+import csv
 import json
 import math
 import os
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +21,28 @@ _HISTORY = "history.json"
 class Checkpoint(keras.callbacks.Callback):
     """Keeps a training so that it can be stopped at any moment and go on.
 
-    After every epoch two files in `directory` are replaced, each in one step,
+    After every epoch three files in `directory` are replaced, each in one step,
     so that there is never half a file:
 
     - `last.keras`: the model, its optimizer and the history so far;
-    - `best.keras`: the model of the best epoch.
+    - `best.keras`: the model of the best epoch;
+    - `history.csv`: the history as a table.
+
+    Where the optimizer averages the weights (`use_ema=True`) the models that are
+    kept have the averages for weights. To validate with them as well add
+    `keras.callbacks.SwapEMAWeights()`, without `swap_on_epoch`.
 
     Of a training in several processes (`keras.distribution`) only the first writes;
-    all of them can `load`, from a directory that they share.
+    all of them can `restore`, from a directory that they share.
 
     Args:
         directory: where the files go; made if it is missing.
         monitor: the quantity of `logs` that marks the best epoch.
         mode: whether its smallest value does, `"min"`, or its largest, `"max"`.
-        history: the epochs before this training, as `Checkpoint.load` returns
-            them.
+
+    Attributes:
+        history: a dict for each finished epoch. `restore` fills it with those of
+            the training that goes on.
 
     Raises:
         ValueError: `mode` is unknown, `directory` holds a training that goes on
@@ -42,14 +51,10 @@ class Checkpoint(keras.callbacks.Callback):
     Example:
 
     ```python
-    checkpoint = Checkpoint("runs/mnist")
-    model.fit(train, validation_data=validation, epochs=10, callbacks=[checkpoint])
-
-    # In another process, after 4 epochs:
-    model, history = Checkpoint.load("runs/mnist", like=model)
-    checkpoint = Checkpoint("runs/mnist", history=history)
-    model.fit(train, validation_data=validation, initial_epoch=len(history),
-              epochs=10, callbacks=[checkpoint])
+    checkpoint = callbacks.Checkpoint("runs/mnist")
+    checkpoint.restore(model)  # after 4 epochs, say, in another process
+    model.fit(train, validation_data=validation, epochs=10,
+              initial_epoch=len(checkpoint.history), callbacks=[checkpoint])
     ```
     """
 
@@ -58,42 +63,37 @@ class Checkpoint(keras.callbacks.Callback):
         directory: str | os.PathLike,
         monitor: str = "val_loss",
         mode: str = "min",
-        history: list[dict] | None = None,
     ) -> None:
         super().__init__()
         self.directory = Path(directory)
         self.monitor = monitor
         self.mode = validation.check_one_of("mode", mode, ("min", "max"))
-        self.history = list(history or [])
+        self.history = []
 
-    @staticmethod
-    def load(
-        directory: str | os.PathLike, like: keras.Model
-    ) -> tuple[keras.Model, list[dict]]:
-        """Reads a training back; changes no file.
+    def restore(self, model: keras.Model) -> None:
+        """Gives a model the weights and the optimizer's state that are kept.
+
+        A directory without a training changes nothing. The learning-rate schedule
+        stays the one that the model is compiled with: another number of epochs
+        can stretch it. No file is changed.
 
         Args:
-            directory: where the training was kept.
-            like: a model of the architecture that is expected.
-
-        Returns:
-            The model with its optimizer, and the history: a dict for each
-            epoch.
+            model: a compiled model of the architecture and with the kind of
+                optimizer that are kept.
 
         Raises:
-            ValueError: there is no training to go on with, or it is one of
-                another architecture.
+            ValueError: the model has another architecture or another optimizer.
         """
-        path = Path(directory) / "last.keras"
-        if not path.exists():
-            raise ValueError(
-                f"Argument `directory` holds no training to go on with: {path} is "
-                "missing."
-            )
-        history = Checkpoint.history_of(directory)
-        model = keras.saving.load_model(path)
-        _check_same_architecture(path, model, like)
-        return model, history
+        history = self.history_of(self.directory)
+        if history:
+            path = self.directory / "last.keras"
+            kept = keras.saving.load_model(path)
+            _check_same_architecture(path, kept, model)
+            _check_same_optimizer(path, kept.optimizer, model)
+            model.load_weights(path)
+            if _averages_weights(model):
+                _swap_averages(model)
+        self.history = history
 
     @staticmethod
     def history_of(directory: str | os.PathLike) -> list[dict]:
@@ -125,8 +125,8 @@ class Checkpoint(keras.callbacks.Callback):
         if kept > len(self.history):
             raise ValueError(
                 f"Argument `directory` holds a training of {kept} epochs that would be "
-                "lost. Pass its `history`, as `Checkpoint.load` returns it, to go on, "
-                f"or choose another directory. Received: directory={self.directory}"
+                "lost. Call `restore(model)` to go on with it, or choose another "
+                f"directory. Received: directory={self.directory}"
             )
         if is_first_process():
             for path in self.directory.glob("unfinished-*"):
@@ -145,12 +145,14 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "seconds": seconds}
         row |= {name: float(value) for name, value in logs.items()}
         history = [*self.history, row]
-        if is_first_process():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if row is self._best(history):
-                self._save("best.keras", history)
-            # Last, for it is what says that the epoch is over.
-            self._save("last.keras", history)
+        with _averages_of(self.model):  # in all processes: they share the weights
+            if is_first_process():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                if row is self._best(history):
+                    self._save("best.keras", history)
+                self._write_table(history)
+                # Last, for it is what says that the epoch is over.
+                self._save("last.keras", history)
         self.history = history
 
     @property
@@ -172,7 +174,6 @@ class Checkpoint(keras.callbacks.Callback):
             "directory": str(self.directory),
             "monitor": self.monitor,
             "mode": self.mode,
-            "history": self.history,
         }
 
     @classmethod
@@ -192,6 +193,58 @@ class Checkpoint(keras.callbacks.Callback):
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr(_HISTORY, json.dumps(history))
         os.replace(unfinished, path)
+
+    def _write_table(self, history):
+        path = self.directory / "history.csv"
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        columns = dict.fromkeys(name for row in history for name in row)
+        with open(unfinished, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)
+        os.replace(unfinished, path)
+
+
+@contextmanager
+def _averages_of(model: keras.Model) -> Iterator[None]:
+    """Within it the model has the averages that its optimizer keeps of its weights."""
+    if not _averages_weights(model):
+        yield
+        return
+    _swap_averages(model)
+    try:
+        yield
+    finally:
+        _swap_averages(model)
+
+
+def _averages_weights(model: keras.Model) -> bool:
+    # In half precision it is an optimizer within the one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return getattr(optimizer, "use_ema", False)
+
+
+def _swap_averages(model: keras.Model) -> None:
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    swap.on_test_begin()
+
+
+def _check_same_optimizer(
+    path: Path, kept: keras.optimizers.Optimizer, model: keras.Model
+) -> None:
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    found, expected = (
+        f"{type(o).__name__} with {len(o.variables)} variables"
+        for o in (kept, optimizer)
+    )
+    if found != expected:
+        raise ValueError(
+            f"{path} holds the state of another optimizer: {found}. "
+            f"Expected: {expected}."
+        )
 
 
 def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) -> None:

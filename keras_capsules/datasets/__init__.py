@@ -4,6 +4,7 @@ from keras_capsules.datasets.aff_mnist import aff_mnist
 from keras_capsules.datasets.digits import digits
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
+from keras_capsules.datasets.pairs import central_crop
 from keras_capsules.datasets.placement import random_shift
 from keras_capsules.datasets.smallnorb import smallnorb
 from keras_capsules.datasets.splits import Splits
@@ -14,6 +15,7 @@ __all__ = [
     "Splits",
     "ViewpointSplits",
     "aff_mnist",
+    "central_crop",
     "digits",
     "mnist",
     "multi_mnist",

@@ -140,14 +140,25 @@ def for_testing(pairs: Pairs, crops: int = 1) -> tf.data.Dataset:
     return dataset.map(cropped, tf.data.AUTOTUNE)
 
 
-def centre(images: tf.Tensor) -> tf.Tensor:
-    """The centre crops of a batch, as `for_testing` makes them of its images.
+def central_crop(images: tf.Tensor) -> tf.Tensor:
+    """Makes whole pictures of toys what a network is tested with.
+
+    It is what a network that was trained on `toys` or `smallnorb` needs before it
+    where somebody has whole pictures: pass it to `export.export_saved_model` as
+    `preprocess`, with `pixels_shape=(48, 48, 1)`.
 
     Args:
         images: `(batch, 48, 48, channels)` with values from 0 to 255.
 
     Returns:
         Standardized images `(batch, 32, 32, channels)`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from keras_capsules import datasets
+    >>> datasets.central_crop(tf.zeros((2, 48, 48, 1))).shape
+    TensorShape([2, 32, 32, 1])
     """
     margin = (_SIZE - _CROP) // 2
     return _standardized(images)[:, margin:-margin, margin:-margin]

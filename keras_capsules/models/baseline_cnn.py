@@ -70,9 +70,9 @@ class BaselineCNN(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, classes, **kwargs)
-        filters = validation.check_positive_integers("filters", filters, 2)
-        kernel_size = validation.check_window("kernel_size", kernel_size)
-        units = validation.check_positive_integer("units", units)
+        self.filters = validation.check_positive_integers("filters", filters, 2)
+        self.kernel_size = validation.check_window("kernel_size", kernel_size)
+        self.units = validation.check_positive_integer("units", units)
         if min(self.image_shape[:2]) < 4:
             raise ValueError(
                 "Argument `input_shape` must leave a pixel after it is halved twice. "
@@ -82,23 +82,18 @@ class BaselineCNN(Classifier):
             raise ValueError(
                 f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout!r}"
             )
-        self._config = {
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "units": units,
-            "dropout": dropout,
-        }
+        self.dropout = dropout
 
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
         self.features = [
             layer
-            for count in filters
+            for count in self.filters
             for layer in (
                 keras.layers.Conv2D(
                     count,
-                    kernel_size,
+                    self.kernel_size,
                     padding="same",
                     activation="relu",
                     data_format="channels_last",
@@ -108,8 +103,8 @@ class BaselineCNN(Classifier):
             )
         ]
         self.features.append(keras.layers.Flatten("channels_last", dtype=dtype))
-        self.hidden = keras.layers.Dense(units, activation="relu", dtype=dtype)
-        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.hidden = keras.layers.Dense(self.units, activation="relu", dtype=dtype)
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype)
         self.probabilities = keras.layers.Dense(
             self.classes, activation="softmax", dtype=dtype.variable_dtype
         )
@@ -117,7 +112,7 @@ class BaselineCNN(Classifier):
 
     def build(self, input_shape):
         shape = input_shape
-        for layer in (*self.features, self.hidden, self.dropout, self.probabilities):
+        for layer in (*self.features, self.hidden, self.drop, self.probabilities):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
@@ -126,8 +121,14 @@ class BaselineCNN(Classifier):
         for layer in self.features:
             x = layer(x)
         # Keras on JAX doesn't hand `training` on by itself.
-        x = self.dropout(self.hidden(x), training=training)
+        x = self.drop(self.hidden(x), training=training)
         return {"scores": self.probabilities(x)}
 
     def get_config(self):
-        return {**super().get_config(), **self._config}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "units": self.units,
+            "dropout": self.dropout,
+        }

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -24,7 +24,8 @@ class CapsNet(CapsuleNetwork):
     28×28×1 images the network has 8,215,568 parameters.
 
     Compile it with `MarginLoss` and fit it on images and labels; nothing else
-    is needed.
+    is needed. The attribute `variants` has arguments for named sizes:
+    `models.CapsNet(input_shape, classes, **models.CapsNet.variants["small"])`.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -81,6 +82,15 @@ class CapsNet(CapsuleNetwork):
         figures 1 and 2.
     """
 
+    variants: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "medium": {"filters": 128, "primary_capsules": 16},
+        "small": {"filters": 64, "primary_capsules": 8, "decoder_units": (256, 512)},
+    }
+    presets: ClassVar[dict[str, str]] = {
+        "capsnet_mnist_small": "1,280,720 parameters, 99.57 % of MNIST",
+    }
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
@@ -105,18 +115,18 @@ class CapsNet(CapsuleNetwork):
             "class_pose_shape": class_pose_shape,
         }
         for name, size in sizes.items():
-            sizes[name] = validation.check_positive_integer(name, size)
+            setattr(self, name, validation.check_positive_integer(name, size))
+        self.kernel_size = validation.check_window("kernel_size", kernel_size)
+        validation.check_receptive_field(
+            "kernel_size", self.kernel_size, self.image_shape[:2]
+        )
 
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
-        kernel_size = validation.check_window("kernel_size", kernel_size)
-        validation.check_receptive_field(
-            "kernel_size", kernel_size, self.image_shape[:2]
-        )
         self.conv = keras.layers.Conv2D(
             filters,
-            kernel_size,
+            self.kernel_size,
             activation="relu",
             data_format="channels_last",
             dtype=dtype,
@@ -125,7 +135,7 @@ class CapsNet(CapsuleNetwork):
         self.primary = PrimaryCapsule(
             primary_capsules,
             primary_pose_shape,
-            kernel_size,
+            self.kernel_size,
             primary_strides,
             dtype=dtype,
             name="primary_capsule",
@@ -138,12 +148,8 @@ class CapsNet(CapsuleNetwork):
             name="class_capsules",
         )
         self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
+        self.primary_strides = self.primary.strides
         self.add_decoder(decoder_units)
-        self._config = {
-            **sizes,
-            "kernel_size": kernel_size,
-            "primary_strides": self.primary.strides,
-        }
         self.build((None, *self.image_shape))
 
     def build(self, input_shape):
@@ -151,20 +157,24 @@ class CapsNet(CapsuleNetwork):
         for layer in (self.conv, self.primary, self.class_capsules):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        poses = shape[0] if self.class_capsules.routing.computes_activations else shape
+        poses = shape[0] if self.routing.computes_activations else shape
         self.length.build(poses)
         if self.decoder is not None:
             self.decoder.build(poses)
 
     @property
+    def routing(self):
+        return self.class_capsules.routing
+
+    @property
     def capsule_layers(self):
         return (self.class_capsules,)
 
-    def primary_capsules(self, images):
+    def lowest_capsules(self, images):
         return self.primary(self.conv(images))
 
     def outputs(self, capsules):
-        if not self.class_capsules.routing.computes_activations:
+        if not self.routing.computes_activations:
             return {"scores": self.length(capsules), "poses": capsules}
         poses, activations = capsules
         return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
@@ -193,7 +203,7 @@ class CapsNet(CapsuleNetwork):
         if labels is not None:
             return super().decode(poses, labels)
         self._check_decoder()
-        if self.class_capsules.routing.computes_activations:
+        if self.routing.computes_activations:
             raise ValueError(
                 "Argument `labels` must be given: with this routing the length of a "
                 "pose does not say which class is there. Received: None"
@@ -203,7 +213,12 @@ class CapsNet(CapsuleNetwork):
     def get_config(self):
         return {
             **super().get_config(),
-            **self._config,
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "primary_capsules": self.primary_capsules,
+            "primary_pose_shape": self.primary_pose_shape,
+            "primary_strides": self.primary_strides,
+            "class_pose_shape": self.class_pose_shape,
+            "routing": keras.saving.serialize_keras_object(self.routing),
             "objects": self.objects,
-            "routing": keras.saving.serialize_keras_object(self.class_capsules.routing),
         }

@@ -16,7 +16,7 @@ class CapsuleNetwork(Classifier):
     """What the networks of both papers share: layers of capsules, and a decoder.
 
     A subclass names its `capsule_layers`, the last of which has a capsule for each
-    class. It says what the first of them is given (`primary_capsules`), what happens
+    class. It says what the first of them is given (`lowest_capsules`), what happens
     to capsules before a layer gets them (`between_layers`), and what the network
     returns (`outputs`).
 
@@ -80,7 +80,7 @@ class CapsuleNetwork(Classifier):
         """The layers of capsules, in their order; the last has the classes."""
         raise NotImplementedError
 
-    def primary_capsules(self, images: Any) -> Any:
+    def lowest_capsules(self, images: Any) -> Any:
         """The capsules of the lowest layer, which have no children.
 
         Args:
@@ -109,7 +109,7 @@ class CapsuleNetwork(Classifier):
     # What users call.
 
     def call(self, images, training=None):
-        capsules = self.primary_capsules(images)
+        capsules = self.lowest_capsules(images)
         for layer in self.capsule_layers:
             capsules = layer(self.between_layers(capsules), training=training)
         return self.outputs(capsules)
@@ -132,7 +132,7 @@ class CapsuleNetwork(Classifier):
                 f"Argument `images` must have shape (batch, *{self.image_shape}). "
                 f"Received: {tuple(images.shape)}"
             )
-        traces, capsules = {}, self.primary_capsules(images)
+        traces, capsules = {}, self.lowest_capsules(images)
         for layer in self.capsule_layers:
             capsules = self.between_layers(capsules)
             traces[layer.name] = layer.trace(capsules)

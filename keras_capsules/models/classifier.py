@@ -1,6 +1,6 @@
 import os
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import keras
 
@@ -60,6 +60,9 @@ class Classifier(keras.Model):
     (6, 3)
     """
 
+    # What comes trained with the package, by the names that `from_preset` takes.
+    presets: ClassVar[dict[str, str]] = {}
+
     def __init__(
         self, input_shape: tuple[int, int, int], classes: int, **kwargs: Any
     ) -> None:
@@ -75,7 +78,8 @@ class Classifier(keras.Model):
         """A trained network that comes with the package; nothing is downloaded.
 
         Args:
-            preset: `"capsnet_mnist_small"`, a `CapsNet`, or
+            preset: a name in `presets` of this class, or of a class that is derived
+                from it: `"capsnet_mnist_small"`, a `CapsNet`, or
                 `"matrix_capsnet_mnist_small"`, a `MatrixCapsNet`, both trained on
                 MNIST. `saved_models/` has a card of each.
 
@@ -84,8 +88,7 @@ class Classifier(keras.Model):
 
         Raises:
             FileNotFoundError: the package was installed without its presets.
-            ValueError: there is no preset of this name, or it is a network of
-                another class.
+            ValueError: this class has no preset of this name.
 
         Example:
 
@@ -93,13 +96,8 @@ class Classifier(keras.Model):
         >>> models.CapsNet.from_preset("capsnet_mnist_small").count_params()
         1280720
         """
-        model = keras.saving.load_model(preset_file(preset), compile=False)
-        if not isinstance(model, cls):
-            raise ValueError(
-                f"Argument `preset` must name a {cls.__name__}. Received: "
-                f"preset={preset!r}, a {type(model).__name__}"
-            )
-        return model
+        validation.check_one_of("preset", preset, _presets_of(cls))
+        return keras.saving.load_model(preset_file(preset), compile=False)
 
     def build_from_config(self, config):
         # Keras Tuner asks for it of networks that were built when they were made.
@@ -186,3 +184,11 @@ class Classifier(keras.Model):
             "input_shape": self.image_shape,
             "classes": self.classes,
         }
+
+
+def _presets_of(network):
+    """The names of the presets of a class and of those derived from it."""
+    names = [*vars(network).get("presets", {})]
+    for derived in network.__subclasses__():
+        names += _presets_of(derived)
+    return tuple(names)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -12,8 +12,6 @@ from keras_capsules.layers import (
     PrimaryCapsule,
 )
 from keras_capsules.models.capsule_network import CapsuleNetwork
-
-_CONFIGS = {"paper": (32, 32, 32, 32), "small": (64, 8, 16, 16)}
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -34,7 +32,8 @@ class MatrixCapsNet(CapsuleNetwork):
         input_shape: `(height, width, channels)` of an image, at least 19×19
             pixels.
         classes: number of classes.
-        config: `"paper"`, `"small"`, or a tuple of A, B, C and D.
+        variant: a name in `variants`, `"paper"` or `"small"`, or a tuple of A, B, C
+            and D.
         coordinate_addition: whether the votes for classes hold the place of the
             child.
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
@@ -67,7 +66,7 @@ class MatrixCapsNet(CapsuleNetwork):
 
     >>> import numpy as np
     >>> from keras_capsules import losses, models
-    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, variant=(8, 2, 3, 3))
     >>> model.compile("adam", loss=losses.SpreadLoss(), metrics=["accuracy"])
     >>> images, labels = np.random.randn(6, 20, 20, 1), np.arange(6) % 3
     >>> history = model.fit(images, labels, verbose=0)
@@ -80,11 +79,19 @@ class MatrixCapsNet(CapsuleNetwork):
         section 4 and figure 1.
     """
 
+    variants: ClassVar[dict[str, tuple[int, int, int, int]]] = {
+        "paper": (32, 32, 32, 32),
+        "small": (64, 8, 16, 16),
+    }
+    presets: ClassVar[dict[str, str]] = {
+        "matrix_capsnet_mnist_small": "68,444 parameters, 99.34 % of MNIST",
+    }
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         classes: int,
-        config: str | tuple[int, int, int, int] = "paper",
+        variant: str | tuple[int, int, int, int] = "paper",
         coordinate_addition: bool = True,
         routing: Any = "em",
         decoder_units: tuple[int, ...] | None = None,
@@ -94,9 +101,14 @@ class MatrixCapsNet(CapsuleNetwork):
         super().__init__(
             input_shape, classes, reconstruction_weight, objects=1, **kwargs
         )
-        if isinstance(config, str):
-            config = _CONFIGS[validation.check_one_of("config", config, _CONFIGS)]
-        a, b, c, d = config = validation.check_positive_integers("config", config, 4)
+        if isinstance(variant, str):
+            variant = validation.check_one_of("variant", variant, self.variants)
+            variant = self.variants[variant]
+        self.variant = validation.check_positive_integers("variant", variant, 4)
+        self.coordinate_addition = validation.check_flag(
+            "coordinate_addition", coordinate_addition
+        )
+        a, b, c, d = self.variant
         if min(self.image_shape[:2]) < 19:
             raise ValueError(
                 "Argument `input_shape` must be at least 19×19 pixels, so that each "
@@ -108,12 +120,8 @@ class MatrixCapsNet(CapsuleNetwork):
                 "Argument `routing` must compute activations, as EMRouting does. "
                 f"Received: routing={routing!r}"
             )
+        # Each layer makes a routing of its own of it.
         routing = keras.saving.serialize_keras_object(routing)
-        self._config = {
-            "config": config,
-            "coordinate_addition": coordinate_addition,
-            "routing": routing,
-        }
 
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
@@ -149,6 +157,10 @@ class MatrixCapsNet(CapsuleNetwork):
         self.build((None, *self.image_shape))
 
     @property
+    def routing(self):
+        return self.class_capsules.routing
+
+    @property
     def capsule_layers(self):
         return self.conv_capsules_1, self.conv_capsules_2, self.class_capsules
 
@@ -161,7 +173,7 @@ class MatrixCapsNet(CapsuleNetwork):
         if self.decoder is not None:
             self.decoder.build(shape[0])
 
-    def primary_capsules(self, images):
+    def lowest_capsules(self, images):
         return self.primary(self.conv(images))
 
     def between_layers(self, capsules):
@@ -176,4 +188,9 @@ class MatrixCapsNet(CapsuleNetwork):
         return {"scores": scores, "poses": (*scores, 4, 4)}
 
     def get_config(self):
-        return {**super().get_config(), **self._config}
+        return {
+            **super().get_config(),
+            "variant": self.variant,
+            "coordinate_addition": self.coordinate_addition,
+            "routing": keras.saving.serialize_keras_object(self.routing),
+        }

@@ -1,11 +1,10 @@
-"""The trained networks that come with the package."""
+"""Where the trained networks are that come with the package."""
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package, in its repository.
 _FOLDERS = (_PACKAGE / "presets", _PACKAGE.parent / "saved_models")
-PRESETS = ("capsnet_mnist_small", "matrix_capsnet_mnist_small")
 
 
 def preset_file(preset: str) -> Path:
@@ -18,13 +17,8 @@ def preset_file(preset: str) -> Path:
         The file.
 
     Raises:
-        ValueError: there is no preset of this name.
         FileNotFoundError: the package was installed without its presets.
     """
-    if preset not in PRESETS:
-        raise ValueError(
-            f"Argument `preset` must be one of {PRESETS}. Received: preset={preset!r}"
-        )
     files = [folder / preset / "model.keras" for folder in _FOLDERS]
     for file in files:
         if file.exists():

@@ -31,7 +31,7 @@ def assignments(model: keras.Model, image: Any) -> Figure:
 
     >>> import numpy as np
     >>> from keras_capsules import models, plotting
-    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, variant=(8, 2, 3, 3))
     >>> figure = plotting.assignments(model, np.random.randn(20, 20, 1))
     >>> len(figure.axes)
     12

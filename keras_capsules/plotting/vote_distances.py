@@ -35,7 +35,7 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
 
     >>> import numpy as np
     >>> from keras_capsules import models, plotting
-    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, config=(8, 2, 3, 3))
+    >>> model = models.MatrixCapsNet((20, 20, 1), classes=3, variant=(8, 2, 3, 3))
     >>> images = np.random.randn(4, 20, 20, 1)
     >>> figure = plotting.vote_distances(model, images, [0, 1, 2, 0])
     >>> len(figure.axes)

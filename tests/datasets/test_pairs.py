@@ -6,7 +6,7 @@ from helpers import all_examples
 
 from keras_capsules.datasets.pairs import (
     Pairs,
-    centre,
+    central_crop,
     check_crops,
     for_testing,
     for_training,
@@ -59,7 +59,7 @@ def test_testing_standardizes_and_takes_the_centre():
     images, labels = all_examples(for_testing(PAIRS))
     np.testing.assert_allclose(images, standardized(NOISE)[:, 8:40, 8:40], atol=1e-4)
     np.testing.assert_array_equal(labels, LABELS)
-    np.testing.assert_allclose(centre(tf.constant(NOISE)), images, atol=1e-5)
+    np.testing.assert_allclose(central_crop(tf.constant(NOISE)), images, atol=1e-5)
 
 
 def test_a_grid_of_test_crops_around_the_centre():

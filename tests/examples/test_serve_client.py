@@ -19,8 +19,9 @@ if keras.backend.backend() != "tensorflow":
 
 import serving
 
-serve_client = scripts.module("serve_client")
-PROGRAM = f"{scripts.EXAMPLES}serve_client.py"
+from examples import serve_client
+
+PROGRAM = scripts.EXAMPLES / "serve_client.py"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_trace_has_the_batch_first(tmp_path):
         url = f"{server.url}/v1/models/matrix:predict"
         with urllib.request.urlopen(url, body.encode()) as response:
             rows = json.load(response)["predictions"]
-    assert len(rows) == 2 and rows[0].keys() >= {"assignments", "variances"}
+    assert len(rows) == 2 and rows[0].keys() >= {"weights", "variances"}
 
 
 def test_what_the_server_refuses_is_told(server, capsnet):

@@ -13,7 +13,7 @@ def test_a_whole_run(tmp_path):
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "runs" / "cnn_digits"
     assert {path.name for path in folder.iterdir()} == {
-        *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
+        *("best.keras", "last.keras", "metrics.json", "history.csv"),
         "curves.png",
     }
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -17,11 +17,11 @@ def test_a_whole_run(tmp_path):
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
-        *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
+        *("best.keras", "last.keras", "metrics.json", "history.csv"),
         *("curves.png", "vote_distances.png", "assignments.png"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["config"] == "small" and metrics["epochs"] == 1
+    assert metrics["variant"] == "small" and metrics["epochs"] == 1
     assert metrics["test_accuracy"] == pytest.approx(1 - metrics["test_error"])
     model = keras.saving.load_model(folder / "best.keras")
     assert isinstance(model, models.MatrixCapsNet) and model.classes == 10

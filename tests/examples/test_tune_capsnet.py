@@ -29,8 +29,8 @@ def check(folder, output, epochs):
     assert winner.items() <= trials[0].items()
     model = keras.saving.load_model(folder / "run" / "best.keras")
     assert isinstance(model, models.CapsNet)
-    assert model.digit.pose_shape == winner["pose_size"]
-    assert model.digit.routing.iterations == winner["iterations"]
+    assert model.class_capsules.pose_shape == winner["pose_size"]
+    assert model.class_capsules.routing.iterations == winner["iterations"]
     names = {path.name for path in (folder / "run").iterdir()}
     assert {"trials.png", "curves.png", "reconstructions.png"} <= names
     exported = folder / "saved_models" / "run"

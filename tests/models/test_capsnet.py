@@ -21,6 +21,14 @@ def test_the_network_of_the_paper_has_its_parameters():
     assert without.count_params() == 6_804_224
 
 
+@pytest.mark.parametrize(
+    ("variant", "parameters"), [("paper", 8_215_568), ("small", 1_280_720)]
+)
+def test_named_sizes(variant, parameters):
+    model = models.CapsNet((28, 28, 1), 10, **models.CapsNet.variants[variant])
+    assert model.count_params() == parameters
+
+
 @pytest.mark.parametrize("image_shape", SIZES)
 def test_any_image_size_and_channels(image_shape):
     model = small_capsnet(image_shape, kernel_size=(5, 3))

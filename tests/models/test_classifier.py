@@ -4,7 +4,6 @@ import pytest
 from helpers import random_images, small_capsnet
 
 from keras_capsules import datasets, models, routing
-from keras_capsules.models.presets import PRESETS
 
 IMAGE_SHAPE = (8, 6, 2)
 on_tensorflow = pytest.mark.skipif(
@@ -104,7 +103,9 @@ SUFFIX = {"onnx": "onnx", "litert": "tflite"}
 
 @on_tensorflow
 @pytest.mark.parametrize("format", RUN)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset", models.CapsNet.presets | models.MatrixCapsNet.presets
+)
 def test_other_runtimes_give_the_same(tmp_path, preset, format):
     model = models.Classifier.from_preset(preset)
     images, _ = next(datasets.digits().test.batch(7).as_numpy_iterator())

@@ -34,18 +34,18 @@ def test_the_networks_of_the_paper_have_their_parameters():
     conv, primary = 25 * 32 + 32, 33 * 32 * 17
     capsules = 2 * (9 * 32 * 32 * 16 + 2 * 32) + 32 * 5 * 16 + 2 * 5
     assert paper.count_params() == conv + primary + capsules == 316_394  # near 310 K
-    small = models.MatrixCapsNet((32, 32, 1), classes=5, config="small")
+    small = models.MatrixCapsNet((32, 32, 1), classes=5, variant="small")
     conv, primary = 25 * 64 + 64, 65 * 8 * 17
     capsules = 9 * 16 * (8 + 16) * 16 + 4 * 16 + 16 * 5 * 16 + 2 * 5
     assert small.count_params() == conv + primary + capsules  # near 68 K
     assert 66_000 < small.count_params() < 70_000
 
 
-@pytest.mark.parametrize(("config", "size"), SIZES[:1] if JAX else SIZES)
-def test_it_starts_alive(config, size):
+@pytest.mark.parametrize(("variant", "size"), SIZES[:1] if JAX else SIZES)
+def test_it_starts_alive(variant, size):
     keras.utils.set_random_seed(1)
     images, _ = standardized(1, (size, size, 1), classes=5)
-    model = models.MatrixCapsNet((size, size, 1), 5, config)
+    model = models.MatrixCapsNet((size, size, 1), 5, variant)
     _, primary = model.primary(model.conv(images))
     traced = [trace["activations"][-1] for trace in model.trace(images).values()]
     assert len(traced) == 3
@@ -75,12 +75,12 @@ def test_assignments_begin_soft():
 
 
 @pytest.mark.parametrize(
-    ("config", "size"), [("small", 28), ("small", 64), ("paper", 28)]
+    ("variant", "size"), [("small", 28), ("small", 64), ("paper", 28)]
 )
-def test_the_gradient_reaches_the_first_convolution(config, size):
+def test_the_gradient_reaches_the_first_convolution(variant, size):
     keras.utils.set_random_seed(1)
     images, labels = standardized(2, (size, size, 1), classes=5)
-    model = models.MatrixCapsNet((size, size, 1), 5, config)
+    model = models.MatrixCapsNet((size, size, 1), 5, variant)
     model.compile(keras.optimizers.SGD(1.0), loss=losses.SpreadLoss(0.2))
     kernels = [model.conv.kernel, model.class_capsules.kernel]
     before = [keras.ops.convert_to_numpy(kernel).copy() for kernel in kernels]
@@ -227,8 +227,8 @@ def test_the_policy_reaches_every_layer_but_the_last():
     [
         ("input_shape", (18, 28, 1)),
         ("classes", 0),
-        ("config", "large"),
-        ("config", (1, 2, 3)),
+        ("variant", "large"),
+        ("variant", (1, 2, 3)),
         ("routing", "dynamic"),
     ],
 )

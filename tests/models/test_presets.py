@@ -6,13 +6,14 @@ from keras_capsules import datasets, models
 from keras_capsules.models import presets
 
 CLASSES = {
-    "capsnet_mnist_small": models.CapsNet,
-    "matrix_capsnet_mnist_small": models.MatrixCapsNet,
+    preset: network
+    for network in (models.CapsNet, models.MatrixCapsNet)
+    for preset in network.presets
 }
 MARGIN = ((0, 0), (4, 4), (4, 4), (0, 0))
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("preset", CLASSES)
 def test_presets_read_digits_they_never_saw(preset):
     model = CLASSES[preset].from_preset(preset)
     assert type(model) is CLASSES[preset]
@@ -24,7 +25,7 @@ def test_presets_read_digits_they_never_saw(preset):
     assert np.mean(scores.argmax(-1) == labels) > 0.85
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("preset", CLASSES)
 def test_presets_are_small_and_float32(preset):
     file = presets.preset_file(preset)
     assert file.stat().st_size < 6e6
@@ -35,7 +36,7 @@ def test_presets_are_small_and_float32(preset):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's"
 )
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("preset", CLASSES)
 def test_the_savedmodel_is_the_same_network(preset):
     import tensorflow as tf
 
@@ -50,11 +51,26 @@ def test_the_savedmodel_is_the_same_network(preset):
 
 
 def test_unknown_presets():
-    known = "must be one of .'capsnet_mnist_small', 'matrix_capsnet_mnist_small'"
-    with pytest.raises(ValueError, match=f"`preset` {known}.*Received: preset='mnist'"):
-        models.CapsNet.from_preset("mnist")
-    with pytest.raises(ValueError, match=r"must name a MatrixCapsNet.*a CapsNet"):
+    for network, known in (
+        (models.CapsNet, r"\('capsnet_mnist_small',\)"),
+        (models.MatrixCapsNet, r"\('matrix_capsnet_mnist_small',\)"),
+        (models.BaselineCNN, r"\(\)"),
+        (models.Classifier, r"\(.*'capsnet_mnist_small', 'matrix_capsnet_mnist_small'"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"`preset` must be one of {known}.*'mnist'"
+        ):
+            network.from_preset("mnist")
+    with pytest.raises(ValueError, match="preset='capsnet_mnist_small'"):
         models.MatrixCapsNet.from_preset("capsnet_mnist_small")
+
+
+def test_a_network_derived_from_another_has_none_of_its_presets():
+    class Mine(models.CapsNet):
+        pass
+
+    with pytest.raises(ValueError, match=r"`preset` must be one of \(\)"):
+        Mine.from_preset("capsnet_mnist_small")
 
 
 def test_a_package_without_presets_says_where_it_looked(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Says which test toys networks mistake, and for what.
 
-    python examples/mistaken_toys.py --dataset toys \\
+    python -m experiments.mistaken_toys --dataset toys \\
         runs/cnn_toys/best.keras runs/matrix_capsnet_toys/best.keras
 
 Prints the toys in the order of their errors, and the error on all but the first three.
@@ -8,27 +8,21 @@ The output folder gets metrics.json and a figure of a photograph of each toy, th
 that most networks mistake.
 """
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import numpy as np
-from runs import TOYS, folder_of, write_json
-from tables import MISTAKEN
 
+from experiments.runs import TOYS, folder_of, parser_of, write_json
+from experiments.tables import MISTAKEN
 from keras_capsules import plotting
 from keras_capsules.datasets.download import download
 from keras_capsules.datasets.pairs import for_testing, load
 from keras_capsules.datasets.toys import CATEGORIES
 from keras_capsules.robustness.gradient import scores
 
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
+parser = parser_of(__doc__)
 parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
 parser.add_argument("--dataset", choices=TOYS, default="toys")
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")

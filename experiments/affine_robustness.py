@@ -1,6 +1,6 @@
 """Tests capsules and a CNN on digits that are rotated, sheared and scaled.
 
-    python examples/affine_robustness.py --precision mixed_bfloat16
+    python -m experiments.affine_robustness --precision mixed_bfloat16
 
 Both networks are trained on MNIST digits that lie at random on a black canvas, never
 changed otherwise. As in the paper they are compared on changed digits where they are
@@ -12,18 +12,26 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 """
 
 import keras
-from matching import compare, epochs, report
-from networks import CAPSNETS, baseline_cnn, capsnet
-from runs import arguments, folder_of, positive, settings_of, write_json
 
-from keras_capsules import datasets, plotting, routing
+from experiments.matching import compare, epochs, report
+from experiments.networks import baseline_cnn, capsnet
+from experiments.runs import (
+    add_flags,
+    folder_of,
+    parser_of,
+    positive,
+    settings_of,
+    write_json,
+)
+from keras_capsules import datasets, models, plotting, routing
 
-parser = arguments(__doc__, "affine_robustness", ["aff_mnist"])
-parser.add_argument("--config", choices=CAPSNETS, default="small")
+parser = parser_of(__doc__)
+add_flags(parser, "affine_robustness", ["aff_mnist"])
+parser.add_argument("--variant", choices=models.CapsNet.variants, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 args = parser.parse_args()
 
-settings = settings_of(args, "config", "iterations", "epochs")
+settings = settings_of(args, "variant", "iterations", "epochs")
 output = folder_of(args, "affine_robustness")
 keras.config.set_dtype_policy(args.precision)
 
@@ -36,7 +44,8 @@ def load(seed):
 
 def capsules(shape, steps):
     dynamic = routing.DynamicRouting(args.iterations)
-    return capsnet(shape, 10, steps, routing=dynamic, **CAPSNETS[args.config]), []
+    widths = models.CapsNet.variants[args.variant]
+    return capsnet(shape, 10, steps, routing=dynamic, **widths), []
 
 
 networks = compare(

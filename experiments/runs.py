@@ -1,11 +1,10 @@
-"""What the examples share: a run that can be stopped, resumed and looked at.
+"""What the experiments share: a run that can be stopped, resumed and looked at.
 
-A run lives in a folder: settings.json, last.keras and best.keras while it trains;
-what it reports, metrics.json, history.csv and pictures, once it is done.
+A run lives in a folder: settings.json, last.keras, best.keras and history.csv while it
+trains; what it reports, metrics.json and pictures, once it is done.
 """
 
 import argparse
-import csv
 import importlib.util
 import json
 import math
@@ -20,15 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_capsules
-from keras_capsules import callbacks, datasets, export, plotting
-from keras_capsules.datasets.pairs import centre
-from keras_capsules.models.presets import PRESETS
+from keras_capsules import callbacks, datasets, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 # Standardised, cropped at random; the names that they have for TFDS.
 TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
-# Whoever has a picture of a toy has the whole of it.
-WHOLE_TOYS = {"preprocess": centre, "pixels_shape": (48, 48, 1)}
 
 
 def at_least(minimum):
@@ -85,11 +80,21 @@ def write_json(path, content):
     os.replace(unfinished, path)
 
 
-def arguments(description, network, names):
-    """The flags that every training has; the first data set is the default."""
-    parser = argparse.ArgumentParser(
+def parser_of(description):
+    """A parser whose help is the docstring of a script."""
+    return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def add_flags(parser, folder, names):
+    """Adds the flags that every training has.
+
+    Args:
+        parser: where they are added.
+        folder: what the default of `--output` begins with.
+        names: the data sets; the first is the default.
+    """
     add = parser.add_argument
     add(
         "--dataset",
@@ -104,8 +109,7 @@ def arguments(description, network, names):
     add(
         "--output",
         type=Path,
-        help="folder; what is exported is called as it is "
-        f"(default: runs/{network}_DATASET)",
+        help=f"folder (default: runs/{folder}_DATASET)",
     )
     add(
         "--resume",
@@ -118,7 +122,6 @@ def arguments(description, network, names):
         choices=["float32", "mixed_bfloat16", "mixed_float16"],
         default="float32",
     )
-    return parser
 
 
 def settings_of(args, *names):
@@ -127,23 +130,9 @@ def settings_of(args, *names):
     return {name: getattr(args, name) for name in names}
 
 
-def folder_of(args, network):
-    """The folder of the run that the flags ask for, by default that of the network."""
-    return args.output or Path(f"runs/{network}_{args.dataset.replace('/', '_')}")
-
-
-def begin(args, network, *names):
-    """The run that the flags ask for, in the precision that they ask for.
-
-    Args:
-        args: the flags.
-        network: as its folder is called.
-        *names: more flags that a resumed run must have in common with the one
-            before.
-    """
-    run = Run(folder_of(args, network), settings_of(args, *names), args.resume)
-    keras.config.set_dtype_policy(args.precision)
-    return run
+def folder_of(args, folder):
+    """The folder that the flags ask for; the default begins with `folder`."""
+    return args.output or Path(f"runs/{folder}_{args.dataset.replace('/', '_')}")
 
 
 class Run:
@@ -158,11 +147,6 @@ class Run:
 
     def __init__(self, output, settings, resume):
         self.output, self.settings, self.resume = output, settings, resume
-        if output.name in PRESETS:
-            sys.exit(
-                f"Can't use --output {output}: saved_models/{output.name} is a network "
-                "of the package"
-            )
         settings_file = output / "settings.json"
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -183,14 +167,14 @@ class Run:
                 {name: made.get(name) for name in changed} for made in (kept, settings)
             )
             sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
-        if not self.history and callbacks.is_first_process():
+        if not self.history:
             write_json(settings_file, settings)
         # A run that goes on must not see the order and the shifts of its first
         # epoch again.
         self.seed = settings["seed"] + len(self.history)
         keras.utils.set_random_seed(self.seed)
 
-    def batches(self, load, parts=1):
+    def batches(self, load):
         """Batches of each split that `load` returns.
 
         The first split is the one to train on: it is shuffled, and centred digits
@@ -198,17 +182,12 @@ class Run:
 
         Args:
             load: function that loads the splits.
-            parts: a number that divides the batch size; so few images are left out
-                that it divides every batch to train on and to validate.
         """
         limit, size = self.settings["limit"], self.settings["batch_size"]
         try:
             train, validation, *tests = (part.take(limit or -1) for part in load())
         except FileNotFoundError as error:
             sys.exit(str(error))
-        train, validation = (
-            part.take(len(part) // parts * parts) for part in (train, validation)
-        )
         self.images = len(train)
         train = train.shuffle(10_000, self.seed)
         if self.settings["dataset"] in DIGITS:
@@ -220,45 +199,32 @@ class Run:
         """Trains a compiled model, or goes on with the one in the folder.
 
         Args:
-            model: the model, compiled with a learning-rate schedule and averages of
-                the weights, with which it is tested.
+            model: the model, compiled with an optimizer that averages the weights,
+                with which it is tested.
             train: batches to train on.
             validation: batches to choose the best epoch by.
-            epochs: epochs in all.
-            others: more callbacks; at the end of an epoch they run before the model
-                gets its averages.
+            epochs: epochs in all; another number than before stretches the
+                learning-rate schedule.
+            others: more callbacks, which may add to the logs of an epoch.
             **best: what the best epoch is, as `callbacks.Checkpoint` takes it.
         """
         model.summary()
+        checkpoint = callbacks.Checkpoint(self.output, **best)
+        try:
+            checkpoint.restore(model)
+        except ValueError as error:
+            sys.exit(f"Can't resume: {error}")
         if self.history:
-            new = model
-            try:
-                model, self.history = callbacks.Checkpoint.load(self.output, like=new)
-            except ValueError as error:
-                sys.exit(f"Can't resume: {error}")
-            # Another number of epochs stretches the schedule. In half precision it is
-            # that of the optimizer within the one that scales the loss.
-            optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
-            model.optimizer.learning_rate = optimizer._learning_rate
-            # What is kept after an epoch has its averages for weights.
-            averages = keras.callbacks.SwapEMAWeights()
-            averages.set_model(model)
-            averages.on_test_begin()
             print(f"Going on after epoch {len(self.history)}.")
         elif self.resume:
             print(f"{self.output} holds no model to go on with: it starts afresh.")
-        checkpoint = callbacks.Checkpoint(self.output, history=self.history, **best)
         try:
             model.fit(
                 train,
                 validation_data=validation,
                 initial_epoch=len(self.history),
                 epochs=epochs,
-                callbacks=[
-                    *others,
-                    keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-                    checkpoint,
-                ],
+                callbacks=[*others, keras.callbacks.SwapEMAWeights(), checkpoint],
                 shuffle=False,  # the data set does it
             )
         except KeyboardInterrupt:
@@ -314,44 +280,16 @@ class Run:
             pictures: figures, by name.
         """
         results = self.summary(model, results)
-        with open(self.output / "history.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, self.history[0])
-            writer.writeheader()
-            writer.writerows(self.history)
         pictures = {"curves": plotting.curves(self.history), **pictures}
         for picture, figure in pictures.items():
             figure.savefig(self.output / f"{picture}.png")
-        saved = self.export()
         # Last, for it is what says that the run is done.
         write_json(self.output / "metrics.json", results)
 
         print()
         files = ", ".join(sorted(path.name for path in self.output.iterdir()))
-        results |= {"files": f"{self.output}: {files}", "exported": saved}
+        results["files"] = f"{self.output}: {files}"
         del results["history"]
         for key, value in results.items():
             text = f"{value:.4f}" if isinstance(value, float) else value
             print(f"{key:>21}  {text}")
-
-    def export(self):
-        """Writes the model of the best epoch for those who use it.
-
-        Returns:
-            The folder; in it `model.keras`, without its optimizer, and, from
-            TensorFlow, a SavedModel for programs that know nothing of capsules.
-        """
-        folder = Path("saved_models") / self.output.name
-        folder.mkdir(parents=True, exist_ok=True)
-        bare = keras.saving.load_model(self.output / "best.keras", compile=False)
-        bare.save(folder / "unfinished.keras")
-        os.replace(folder / "unfinished.keras", folder / "model.keras")
-        if keras.backend.backend() != "tensorflow":
-            return f"{folder}: model.keras (only TensorFlow writes SavedModels)"
-        export.export_saved_model(
-            bare,
-            folder,
-            overwrite=True,
-            **(WHOLE_TOYS if self.settings["dataset"] in TOYS else {}),
-            warm_up=importlib.util.find_spec("tensorflow_serving") is not None,
-        )
-        return f"{folder}: model.keras, SavedModel 1"

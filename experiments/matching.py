@@ -7,8 +7,9 @@ match. Novel ones choose nothing.
 """
 
 import keras
-from runs import Run
-from tables import PAPER
+
+from experiments.runs import Run
+from experiments.tables import PAPER
 
 # So many novel images say where an epoch stands; all of them are tested with the
 # networks that are compared.
@@ -29,10 +30,7 @@ def test_errors(model, familiar, novel, callbacks=None):
 class TestErrors(keras.callbacks.Callback):
     """Adds the errors on test images to the logs of an epoch.
 
-    They are those of the averages of the weights. It must come before what gives the
-    model its averages after an epoch, or its own swap brings back the raw weights.
-    (A test behind it, without a swap, fails on JAX: after the last epoch model and
-    averages share arrays, which a test donates.)
+    They are those of the averages of the weights.
 
     Args:
         familiar: batches of familiar test images.

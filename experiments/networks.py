@@ -1,16 +1,8 @@
-"""The networks of both papers, compiled as every example trains them."""
+"""The networks, compiled as every experiment trains them."""
 
 import keras
 
 from keras_capsules import callbacks, losses, metrics, models, routing
-
-# Widths of the first paper's network: those of the paper, which are the defaults, half
-# of them and a quarter.
-CAPSNETS = {
-    "paper": {},
-    "medium": {"filters": 128, "primary_capsules": 16},
-    "small": {"filters": 64, "primary_capsules": 8, "decoder_units": (256, 512)},
-}
 
 # Losses of the second paper's network. Keras makes the activations sum to 1 for the
 # cross-entropy.
@@ -66,7 +58,7 @@ def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
 def matrix_capsnet(
     image_shape,
     classes,
-    config,
+    variant,
     iterations,
     steps,
     loss="spread",
@@ -80,7 +72,7 @@ def matrix_capsnet(
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        config: as for `models.MatrixCapsNet`.
+        variant: as for `models.MatrixCapsNet`.
         iterations: routing iterations.
         steps: batches in the whole training.
         loss: a name in `LOSSES`.
@@ -89,7 +81,7 @@ def matrix_capsnet(
     model = models.MatrixCapsNet(
         image_shape,
         classes,
-        config,
+        variant,
         coordinate_addition=coordinate_addition,
         routing=routing.EMRouting(iterations),
     )

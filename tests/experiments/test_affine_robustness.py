@@ -24,7 +24,7 @@ datasets.aff_mnist = aff_mnist
 @once
 def test_a_whole_run(tmp_path):
     options = ("--batch-size", "8", "--output", "run", "--epochs", "2")
-    script = "affine_robustness.py"
+    script = "experiments.affine_robustness"
     result = scripts.run(tmp_path, script, *options, before=DIGITS)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "run"

@@ -1,7 +1,7 @@
 """Tests capsules and a CNN from viewpoints that they were not trained on.
 
-    python examples/novel_viewpoints.py --dataset toys --epochs 30
-    python examples/novel_viewpoints.py --dataset smallnorb --config paper
+    python -m experiments.novel_viewpoints --dataset toys --epochs 30
+    python -m experiments.novel_viewpoints --dataset smallnorb --variant paper
 
 Both networks are trained on a third of the viewpoints and tested on the rest, with
 toys that neither has seen. As in the paper they are compared where they are equally
@@ -13,19 +13,28 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 """
 
 import keras
-from matching import compare, epochs, report
-from networks import baseline_cnn, matrix_capsnet
-from runs import TOYS, arguments, folder_of, positive, settings_of, write_json
 
-from keras_capsules import datasets, plotting
+from experiments.matching import compare, epochs, report
+from experiments.networks import baseline_cnn, matrix_capsnet
+from experiments.runs import (
+    TOYS,
+    add_flags,
+    folder_of,
+    parser_of,
+    positive,
+    settings_of,
+    write_json,
+)
+from keras_capsules import datasets, models, plotting
 
-parser = arguments(__doc__, "novel_viewpoints", [*TOYS])
+parser = parser_of(__doc__)
+add_flags(parser, "novel_viewpoints", [*TOYS])
 parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default="both")
-parser.add_argument("--config", choices=["paper", "small"], default="small")
+parser.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 args = parser.parse_args()
 
-settings = settings_of(args, "config", "iterations", "epochs")
+settings = settings_of(args, "variant", "iterations", "epochs")
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
@@ -40,7 +49,7 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
         ),
         lambda shape, steps: baseline_cnn(shape, 5, steps),
         lambda shape, steps: matrix_capsnet(
-            shape, 5, args.config, args.iterations, steps
+            shape, 5, args.variant, args.iterations, steps
         ),
     )
 

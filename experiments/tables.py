@@ -41,19 +41,19 @@ class Table(NamedTuple):
 
 
 def capsnet(flags):
-    return f"train_capsnet.py {flags} --precision mixed_bfloat16"
+    return f"python -m experiments.train capsnet {flags} --precision mixed_bfloat16"
 
 
 def matrix_capsnet(flags):
-    return f"train_matrix_capsnet.py {flags} --config small"
+    return f"python -m experiments.train matrix_capsnet {flags} --variant small"
 
 
 # So many toys, those that are mistaken most, are set apart from the others.
 MISTAKEN = 3
 
-MNIST = "--dataset mnist --config small --epochs 60"
+MNIST = "--dataset mnist --variant small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
-ATTACK = "adversarial_robustness.py --images 1000"
+ATTACK = "python examples/adversarial_robustness.py --images 1000"
 
 # Commands, by the names of their runs. `{NAME}` is the folder of another run.
 RUNS = {
@@ -63,17 +63,18 @@ RUNS = {
     "mnist_3_reconstruction": capsnet(f"{MNIST} --iterations 3"),
     "mnist_paper": capsnet("--dataset mnist --epochs 20"),
     "mnist_paper_60": capsnet("--dataset mnist --epochs 60"),
-    "mnist_cnn": "train_baseline_cnn.py --dataset mnist --epochs 20",
+    "mnist_cnn": "python -m experiments.train cnn --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
     "multi_mnist": capsnet(
-        "--dataset multi_mnist --config small --epochs 60 --batch-size 32 "
+        "--dataset multi_mnist --variant small --epochs 60 --batch-size 32 "
         "--learning-rate 0.003"
     ),
     "multi_mnist_paper": capsnet("--dataset multi_mnist --epochs 100 --batch-size 128"),
-    "multi_mnist_cnn": "train_baseline_cnn.py --dataset multi_mnist --epochs 60 "
+    "multi_mnist_cnn": "python -m experiments.train cnn --dataset multi_mnist "
+    "--epochs 60 --precision mixed_bfloat16",
+    "aff_mnist": "python -m experiments.affine_robustness --epochs 10 "
     "--precision mixed_bfloat16",
-    "aff_mnist": "affine_robustness.py --epochs 10 --precision mixed_bfloat16",
-    "toys_cnn": "train_baseline_cnn.py --dataset toys/full --epochs 10",
+    "toys_cnn": "python -m experiments.train cnn --dataset toys/full --epochs 10",
     "toys_1": matrix_capsnet(f"{TOYS} --iterations 1"),
     "toys_2": matrix_capsnet(f"{TOYS} --iterations 2"),
     "toys_3": matrix_capsnet(f"{TOYS} --iterations 3"),
@@ -81,14 +82,15 @@ RUNS = {
     "toys_no_coordinates": matrix_capsnet(f"{TOYS} --no-coordinate-addition"),
     "toys_margin": matrix_capsnet(f"{TOYS} --loss margin"),
     "toys_cross_entropy": matrix_capsnet(f"{TOYS} --loss cross_entropy"),
-    "toys_mistakes": "mistaken_toys.py --dataset toys/full "
+    "toys_mistakes": "python -m experiments.mistaken_toys --dataset toys/full "
     "{toys_cnn}/best.keras {toys_1}/best.keras {toys_3}/best.keras",
-    "viewpoints": "novel_viewpoints.py --dataset toys/full --epochs 12",
+    "viewpoints": "python -m experiments.novel_viewpoints --dataset toys/full "
+    "--epochs 12",
     "mnist_attacks": f"{ATTACK} --dataset mnist "
     "--capsules {mnist_3_reconstruction}/best.keras --cnn {mnist_cnn}/best.keras",
     "toys_attacks": f"{ATTACK} --dataset toys/full "
     "--capsules {toys_3}/best.keras --cnn {toys_cnn}/best.keras",
-    "smallnorb_cnn": "train_baseline_cnn.py --dataset smallnorb --epochs 10",
+    "smallnorb_cnn": "python -m experiments.train cnn --dataset smallnorb --epochs 10",
     "smallnorb_small": matrix_capsnet("--dataset smallnorb --epochs 20"),
 }
 

@@ -1,14 +1,10 @@
 import keras
 import numpy as np
 import pytest
-import scripts
 import tensorflow as tf
 
+from experiments import matching, networks, runs
 from keras_capsules.callbacks import Checkpoint
-
-matching = scripts.module("matching")
-networks = scripts.module("networks")
-runs = scripts.module("runs")
 
 SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
 

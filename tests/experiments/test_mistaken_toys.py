@@ -39,7 +39,9 @@ def test_a_whole_run(tmp_path):
     network(tmp_path / "capsules", 3, as_dict=True)
     models = [f"{name}/best.keras" for name in ("cnn", "capsules")]
     options = (*models, "--output", "out")
-    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    result = scripts.run(
+        tmp_path, "experiments.mistaken_toys", *options, before=PHOTOGRAPHS
+    )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "toys.png").exists()
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -56,7 +58,9 @@ def test_a_whole_run(tmp_path):
 
 def test_networks_that_can_not_be_told_apart(tmp_path):
     options = ("a/run/best.keras", "b/run/best.keras")
-    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    result = scripts.run(
+        tmp_path, "experiments.mistaken_toys", *options, before=PHOTOGRAPHS
+    )
     assert result.returncode == 2
     assert "folders of different names, received ['run', 'run']" in result.stderr
     assert not list(tmp_path.iterdir())
@@ -68,7 +72,9 @@ def test_a_network_of_other_images(tmp_path):
     (tmp_path / "cnn").mkdir()
     keras.Model(images, scores).save(tmp_path / "cnn" / "best.keras")
     options = ("cnn/best.keras",)
-    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    result = scripts.run(
+        tmp_path, "experiments.mistaken_toys", *options, before=PHOTOGRAPHS
+    )
     assert result.returncode == 1
     assert "cnn can't take images of toys: " in result.stderr
     assert "Traceback" not in result.stderr
@@ -76,6 +82,8 @@ def test_a_network_of_other_images(tmp_path):
 
 def test_a_network_that_is_missing(tmp_path):
     options = ("none/best.keras",)
-    result = scripts.run(tmp_path, "mistaken_toys.py", *options, before=PHOTOGRAPHS)
+    result = scripts.run(
+        tmp_path, "experiments.mistaken_toys", *options, before=PHOTOGRAPHS
+    )
     assert result.returncode == 1
     assert "best.keras" in result.stderr and "Traceback" not in result.stderr

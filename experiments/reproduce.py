@@ -1,8 +1,8 @@
 """Runs a table of docs/results.md again and writes what it finds there.
 
-    python examples/reproduce.py mnist
-    python examples/reproduce.py mnist --seed 1
-    python examples/reproduce.py
+    python -m experiments.reproduce mnist
+    python -m experiments.reproduce mnist --seed 1
+    python -m experiments.reproduce
 
 tables.py says what is run. Each run has a folder in `--folder`, and its metrics.json,
 with the command and the machine, becomes a file in results/; the tables and figures of
@@ -10,7 +10,6 @@ docs/results.md are made from these files. Without a table only the page is made
 it whenever you like: the same command goes on after the last finished epoch.
 """
 
-import argparse
 import json
 import re
 import shlex
@@ -19,16 +18,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from matching import epochs
-from runs import natural, write_json
-from tables import MISTAKEN, RUNS, TABLES
-
+from benchmarks.measure import machine
+from experiments.matching import epochs
+from experiments.runs import natural, parser_of, write_json
+from experiments.tables import MISTAKEN, RUNS, TABLES
 from keras_capsules import plotting
-
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))
-
-from benchmarks.measure import machine  # noqa: E402
 
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 IMAGES = Path("docs/images")
@@ -43,7 +37,7 @@ def key_of(name, seed):
 def command_of(name, seed, folder):
     """The command of a run, where `folder` has all runs, those of the same seed."""
     folders = {run: folder / key_of(run, seed) for run in RUNS}
-    return f"python examples/{RUNS[name].format_map(folders)}"
+    return RUNS[name].format_map(folders)
 
 
 def train(name, seed, folder, options):
@@ -64,16 +58,16 @@ def train(name, seed, folder, options):
             f"Expected: {command!r}. Remove it, or choose another --folder"
         )
 
-    _, script, *flags = shlex.split(command)
-    networks = [Path(flag) for flag in flags if flag.endswith(".keras")]
+    _, *arguments = shlex.split(command)
+    networks = [Path(flag) for flag in arguments if flag.endswith(".keras")]
     metrics = output / "metrics.json"
     if not is_up_to_date(metrics, networks):
         kept |= {"seed": seed, "machine": machine()}
         write_json(begun, kept)
         print(f"\n{key}: {command}", flush=True)
         trained = [] if networks else ["--seed", str(seed), "--resume"]
-        flags += [*trained, "--output", str(output), *options]
-        process = subprocess.Popen([sys.executable, str(ROOT / script), *flags])
+        arguments += [*trained, "--output", str(output), *options]
+        process = subprocess.Popen([sys.executable, *arguments])
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -254,10 +248,10 @@ def section(name):
         kept[0].get("seed", 0) for run in shown for kept in [results_of(run)] if kept
     }
     flag = f" --seed {seeds.pop()}" if len(seeds) == 1 and 0 not in seeds else ""
-    lines += ["", f"`python examples/reproduce.py {name}{flag}`"]
+    lines += ["", f"`python -m experiments.reproduce {name}{flag}`"]
     lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
     commands = [
-        kept[0]["command"] if kept else command_of(run, 0, FOLDER)
+        command_of(run, kept[0].get("seed", 0) if kept else 0, FOLDER)
         for run in table.runs
         for kept in [results_of(run)]
     ]
@@ -301,9 +295,7 @@ def write_page(shown=None):
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
 
 
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
+parser = parser_of(__doc__)
 parser.add_argument("table", nargs="?", choices=TABLES, help="without one: the page")
 parser.add_argument("--seed", type=natural, default=0)
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")

@@ -7,7 +7,8 @@ from helpers import once
 from keras_capsules.callbacks import Checkpoint
 
 TOYS = """
-import matching, numpy as np, tensorflow as tf
+import numpy as np, tensorflow as tf
+from experiments import matching
 from keras_capsules import datasets
 
 matching.SAMPLE = 8
@@ -30,7 +31,9 @@ pytestmark = once
 
 def run(folder, *options):
     small = ("--novel", "elevation", "--batch-size", "8", "--output", "run")
-    return scripts.run(folder, "novel_viewpoints.py", *small, *options, before=TOYS)
+    return scripts.run(
+        folder, "experiments.novel_viewpoints", *small, *options, before=TOYS
+    )
 
 
 def test_a_whole_run(tmp_path):

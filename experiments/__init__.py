@@ -1,0 +1,1 @@
+"""What reproduces the tables of docs/results.md: python -m experiments.reproduce."""

@@ -1,0 +1,120 @@
+"""Trains a network of the tables, with every setting that they compare.
+
+    python -m experiments.train capsnet --dataset mnist --variant small --epochs 60
+    python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
+    python -m experiments.train cnn --dataset toys/full
+
+The output folder gets metrics.json, history.csv, pictures and the best model. Stop it
+whenever you like: --resume goes on after the last finished epoch.
+"""
+
+import keras
+import numpy as np
+
+from experiments import networks
+from experiments.runs import (
+    DIGITS,
+    TOYS,
+    Run,
+    above_zero,
+    add_flags,
+    contents,
+    folder_of,
+    load,
+    parser_of,
+    positive,
+    settings_of,
+)
+from keras_capsules import models, plotting, routing
+
+parser = parser_of(__doc__)
+commands = parser.add_subparsers(dest="network", required=True)
+
+capsnet = commands.add_parser("capsnet", help="dynamic routing")
+add_flags(capsnet, "capsnet", [*DIGITS, "multi_mnist", "aff_mnist"])
+capsnet.add_argument("--variant", choices=models.CapsNet.variants, default="paper")
+capsnet.add_argument("--iterations", type=positive, default=3)
+capsnet.add_argument(
+    "--learning-rate",
+    type=above_zero,
+    default=0.001,
+    help="of the first step; it falls to a twentieth",
+)
+capsnet.add_argument("--no-reconstruction", action="store_true", help="no decoder")
+
+matrix = commands.add_parser("matrix_capsnet", help="EM routing")
+add_flags(matrix, "matrix_capsnet", [*DIGITS, *TOYS])
+matrix.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
+matrix.add_argument("--iterations", type=positive, default=3)
+matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
+matrix.add_argument(
+    "--no-coordinate-addition", action="store_true", help="votes without places"
+)
+
+cnn = commands.add_parser("cnn", help="what capsules are compared with")
+add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *TOYS])
+args = parser.parse_args()
+
+fixed = {"capsnet": ["variant", "learning_rate"], "matrix_capsnet": ["variant", "loss"]}
+run = Run(
+    folder_of(args, args.network),
+    settings_of(args, *fixed.get(args.network, [])),
+    args.resume,
+)
+keras.config.set_dtype_policy(args.precision)
+train, validation, test = run.batches(
+    lambda: load(args.dataset, args.data_dir, run.seed)
+)
+
+# The network.
+image_shape = tuple(train.element_spec[0].shape[1:])
+steps = args.epochs * len(train)
+settings, others, best = {}, [], {}
+if args.network == "capsnet":
+    settings = {"iterations": args.iterations}
+    sizes = contents(args.dataset) | models.CapsNet.variants[args.variant]
+    if args.no_reconstruction:
+        sizes["decoder_units"] = None
+    model = networks.capsnet(
+        image_shape,
+        steps=steps,
+        learning_rate=args.learning_rate,
+        routing=routing.DynamicRouting(args.iterations),
+        **sizes,
+    )
+elif args.network == "matrix_capsnet":
+    settings = {
+        "iterations": args.iterations,
+        "coordinate_addition": not args.no_coordinate_addition,
+    }
+    model, others = networks.matrix_capsnet(
+        image_shape,
+        contents(args.dataset)["classes"],
+        args.variant,
+        steps=steps,
+        loss=args.loss,
+        **settings,
+    )
+    # A loss grows with its margin: the best epoch is that of the highest accuracy.
+    best = {"monitor": "val_accuracy", "mode": "max"}
+else:
+    model = networks.baseline_cnn(image_shape, steps=steps, **contents(args.dataset))
+run.fit(model, train, validation, args.epochs, others, **best)
+
+# Results of the best epoch.
+model, results = run.test(test)
+examples, labels = (np.asarray(part) for part in next(iter(test)))
+pictures = {}
+if args.network == "matrix_capsnet":
+    pictures = {
+        "vote_distances": plotting.vote_distances(model, examples, labels),
+        "assignments": plotting.assignments(model, examples[0]),
+    }
+elif args.network == "capsnet" and model.decoder is not None:
+    several = model.objects > 1
+    draw = plotting.objects_apart if several else plotting.reconstructions
+    pictures = {
+        "reconstructions": draw(model, examples[:10], labels[:10]),
+        "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
+    }
+run.report(model, {**settings, **results}, pictures)
