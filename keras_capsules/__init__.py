@@ -11,6 +11,7 @@ from keras_capsules import (
     ops,
     robustness,
     routing,
+    testing,
 )
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "plotting",
     "robustness",
     "routing",
+    "testing",
 ]
 
 

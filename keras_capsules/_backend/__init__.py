@@ -2,9 +2,10 @@
 
 from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import strided_convolution
-from keras_capsules._backend.gradients import custom_gradient, vjp
+from keras_capsules._backend.gradients import custom_gradient, gradients, vjp
 from keras_capsules._backend.loops import fixed_loop, over_blocks, unrolled
-from keras_capsules._backend.models import input_gradient, recompile
+from keras_capsules._backend.models import input_gradient, recompile, run_exported
+from keras_capsules._backend.precision import float64, matmul
 from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.special import digamma
 
@@ -13,10 +14,14 @@ __all__ = [
     "custom_gradient",
     "digamma",
     "fixed_loop",
+    "float64",
+    "gradients",
     "input_gradient",
     "is_first_process",
+    "matmul",
     "over_blocks",
     "recompile",
+    "run_exported",
     "strided_convolution",
     "unrolled",
     "vjp",

@@ -57,6 +57,57 @@ def custom_gradient(forward: Callable, backward: Callable, *inputs: Any) -> Any:
     return _CUSTOM_GRADIENTS[keras.backend.backend()](forward, backward, inputs)
 
 
+def gradients(function: Callable) -> Callable:
+    """A function of the same inputs that returns outputs and gradients.
+
+    Args:
+        function: function of tensors of floats. It returns a scalar and a structure of
+            tensors.
+
+    Returns:
+        Function that returns the structure, and a tuple of the gradients of the scalar
+        for each input, zeros for one that has no part. On JAX it is compiled.
+
+    Example:
+
+    >>> import keras
+    >>> square = gradients(lambda x: (keras.ops.sum(x * x), x + 1.0))
+    >>> y, (gradient,) = square(keras.ops.convert_to_tensor(3.0))
+    >>> float(y), float(gradient)
+    (4.0, 6.0)
+    """
+    if keras.backend.backend() == "jax":
+        return _jax_gradients(function)
+
+    def differentiated(*inputs):
+        inputs, outputs = tuple(map(ops.convert_to_tensor, inputs)), []
+
+        def scalar(*inputs):
+            total, others = function(*inputs)
+            outputs.append(others)
+            return total
+
+        total, pull = vjp(scalar, *inputs)
+        found = zip(pull(ops.ones_like(total)), inputs, strict=True)
+        found = tuple(ops.zeros_like(x) if dx is None else dx for dx, x in found)
+        return keras.tree.map_structure(ops.stop_gradient, outputs[0]), found
+
+    return differentiated
+
+
+def _jax_gradients(function):
+    import jax
+
+    @jax.jit
+    def differentiated(*inputs):
+        numbers = tuple(range(len(inputs)))
+        gradient = jax.value_and_grad(function, numbers, has_aux=True)
+        (_, outputs), found = gradient(*inputs)
+        return outputs, found
+
+    return differentiated
+
+
 def _tensorflow_vjp(function, inputs):
     import tensorflow as tf
 

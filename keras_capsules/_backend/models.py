@@ -46,6 +46,27 @@ def recompile(model: keras.Model) -> None:
         model.make_test_function(force=True)
 
 
+def run_exported(model: keras.Model, path: Any, inputs: list) -> list | None:
+    """What a model returns after it was exported as a SavedModel and loaded.
+
+    Args:
+        model: a functional model with a list of inputs.
+        path: a folder for the SavedModel.
+        inputs: arrays.
+
+    Returns:
+        Its outputs, flat, as arrays; `None` on backends that write no SavedModels.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    model.export(path, "tf_saved_model", verbose=False)
+    loaded = tf.saved_model.load(str(path))
+    outputs = loaded.serve(inputs)
+    return [x.numpy() for x in keras.tree.flatten(outputs)]
+
+
 def _tensorflow(model, inputs, loss, output):
     import tensorflow as tf
 

@@ -96,7 +96,7 @@ class CapsuleLayer(keras.layers.Layer):
         self.routing.build(*self.routing_shapes(shape))
 
     def call(self, inputs, training=None):
-        outputs = self.routing(**self._routing_inputs(inputs), training=training)
+        outputs = self.routing(**self.arguments_of_routing(inputs), training=training)
         shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
         if not self.routing.computes_activations:
             return self._output(outputs, shapes)
@@ -114,7 +114,7 @@ class CapsuleLayer(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
-        return self.routing.trace(**self._routing_inputs(inputs))
+        return self.routing.trace(**self.arguments_of_routing(inputs))
 
     def compute_output_shape(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
@@ -174,7 +174,18 @@ class CapsuleLayer(keras.layers.Layer):
         kernel = (children, self.capsules, columns, self._parent_pose(pose)[-1])
         return (None, children, rows, columns), kernel
 
-    def _routing_inputs(self, inputs):
+    def arguments_of_routing(self, inputs: Any) -> dict:
+        """What the routing is called with, for the inputs of the layer.
+
+        Args:
+            inputs: as for calling the layer, which has to be built.
+
+        Returns:
+            Its arguments, by name.
+
+        Raises:
+            ValueError: the inputs do not fit.
+        """
         poses = _poses(inputs)
         shape = self.poses_shape(tuple(poses.shape))
         pose = self.child_pose(shape)

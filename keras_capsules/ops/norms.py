@@ -23,9 +23,25 @@ def at_least_float32(x: Any) -> Any:
     'float32'
     """
     x = ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16"):
-        return ops.cast(x, "float32")
-    return x
+    return ops.cast(x, dtype_at_least_float32(x.dtype))
+
+
+def dtype_at_least_float32(dtype: Any) -> str:
+    """The dtype of `at_least_float32(x)` for an `x` of this one.
+
+    Args:
+        dtype: a dtype of floats.
+
+    Returns:
+        Its name.
+
+    Example:
+
+    >>> dtype_at_least_float32("bfloat16"), dtype_at_least_float32("float64")
+    ('float32', 'float64')
+    """
+    dtype = keras.backend.standardize_dtype(dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def safe_norm(

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules._backend import matmul
 
 
 def votes(poses: Any, kernel: Any) -> Any:
@@ -81,7 +82,7 @@ def votes_by_child(poses: Any, matrices: Any) -> Any:
     """`votes` with a kernel `(children, Q, parents, R)`."""
     children, _, parents, columns = matrices.shape
     # (children, batch·P, parents·R)
-    v = ops.matmul(poses_by_child(poses), flat_by_child(matrices))
+    v = matmul(poses_by_child(poses), flat_by_child(matrices))
     if keras.backend.standardize_dtype(v.dtype) == "float16":
         v = ops.clip(v, -6e4, 6e4)  # an infinite vote would have no mean
     v = ops.reshape(v, (children, -1, poses.shape[2], parents, columns))

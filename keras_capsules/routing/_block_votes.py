@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_capsules._backend import matmul
 from keras_capsules.ops import at_least_float32
 from keras_capsules.ops.votes import flat_by_child, poses_by_child, votes_by_child
 
@@ -125,9 +126,9 @@ class BlockVotes:
         dv = ops.transpose(dv, (2, 0, 3, 1, 4))
         flat = flat_by_child(matrices)
         dv = ops.reshape(dv, (poses.shape[1], -1, flat.shape[2]))
-        to_poses = ops.matmul(dv, ops.swapaxes(flat, 1, 2))
+        to_poses = matmul(dv, ops.swapaxes(flat, 1, 2))
         to_poses = ops.reshape(to_poses, (poses.shape[1], -1, *poses.shape[2:]))
-        to_matrices = ops.matmul(ops.swapaxes(poses_by_child(poses), 1, 2), dv)
+        to_matrices = matmul(ops.swapaxes(poses_by_child(poses), 1, 2), dv)
         to_matrices = ops.reshape(to_matrices, matrices.shape)
         return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
 
@@ -139,7 +140,7 @@ class BlockVotes:
         poses = ops.transpose(poses, (0, 2, 1, 3))
         poses = ops.reshape(poses, (-1, children * poses.shape[-1]))
         matrices = ops.reshape(matrices, (-1, parents * columns))
-        total = ops.matmul(poses, matrices)  # (batch·P, parents·R)
+        total = matmul(poses, matrices)  # (batch·P, parents·R)
         total = ops.reshape(total, (-1, rows, parents, columns))
         total = ops.transpose(total, (0, 2, 1, 3))
         return ops.reshape(total, (-1, parents, rows * columns))

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules.ops.norms import dtype_at_least_float32
 from keras_capsules.routing.moments import Moments
 from keras_capsules.routing.routing import RoutingInputs, check_result
 
@@ -36,7 +37,7 @@ class Hooks:
         self.stop_gradient = routing.stop_gradient
         self.second_moments = routing.second_moments
         self.powers = 3 if self.second_moments else 2
-        self.dtype = keras.backend.result_type(inputs.poses.dtype, "float32")
+        self.dtype = dtype_at_least_float32(inputs.poses.dtype)
         self._receptive_fields = inputs.receptive_fields
         children, self._parents, _, columns = kernel_shape
         self._of_weights = None, self._parents, children

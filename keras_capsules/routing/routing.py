@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules.ops import ReceptiveFields, at_least_float32
+from keras_capsules.ops.norms import dtype_at_least_float32
 from keras_capsules.ops.votes import check_poses_and_kernel, votes
 
 
@@ -227,8 +228,7 @@ class Routing(keras.layers.Layer):
         if not self.needs_activations:
             activations = None
         elif activations is not None:
-            dtype = keras.backend.result_type(poses.dtype, "float32")
-            activations = ops.cast(activations, dtype)
+            activations = ops.cast(activations, dtype_at_least_float32(poses.dtype))
         else:
             raise ValueError(
                 f"Argument `activations` is missing: {type(self).__name__} needs "
