@@ -25,8 +25,8 @@ PARTS = {
     "moments": (2, 4),
     "scores": (2, 4),
     "gradient": (12, 38),
-    "assign": (0, 0),
-    "estimate": (0, 0),
+    "update weights": (0, 0),
+    "update parents": (0, 0),
     # Votes twice, their gradient once; 5 pairs of moments, the first without means;
     # 5 pairs of scores, one of three polynomials.
     "forward": (5 + 5 + 4, 16 + 10 + 8),
@@ -57,8 +57,10 @@ def measure_part(part: str) -> dict:
 
 def _part(part, blocks):
     """A function and its inputs."""
-    from keras_capsules.ops import ReceptiveFields, Votes, by_child
-    from keras_capsules.routing import EMRouting
+    from keras_capsules.ops import ReceptiveFields
+    from keras_capsules.ops.votes import kernel_by_child
+    from keras_capsules.routing import EMRouting, Moments, RoutingInputs
+    from keras_capsules.routing._block_votes import BlockVotes
 
     fields = ReceptiveFields((14, 14), (3, 3), (2, 2), "valid", types=8)
     rows = blocks * IMAGES * POSITIONS
@@ -68,28 +70,31 @@ def _part(part, blocks):
     route = EMRouting(block=IMAGES)
     route.build(poses.shape, kernel.shape)
     if part in ("forward", "step"):
-        return lambda *x: route(*x, receptive_fields=fields), [
-            poses,
-            kernel,
-            activations,
-        ]
-    matrices = by_child(poses, kernel)
+        inputs = [poses, kernel, activations]
+        return lambda *x: route(*x, receptive_fields=fields), inputs
+    matrices, first = kernel_by_child(kernel), activations[:, None]
     if part == "votes":
-        inputs = [poses, matrices, activations]
-        return lambda *x: Votes(*x, degree=2).powers, inputs
-    votes = Votes(poses, matrices, activations, degree=2)
+        inputs = [poses, matrices, first]
+        return lambda *x: BlockVotes(*x, second_moments=True).powers, inputs
+    votes = BlockVotes(poses, matrices, first, second_moments=True)
     weights = abs(_normal(rows, PARENTS, CHILDREN))
-    if part == "assign":
-        return lambda s, a: route.assign(s, (a,), fields), [weights, activations]
+    if part == "update weights":
+
+        def update_weights(scores, a):
+            inputs = RoutingInputs(poses, a, fields, PARENTS)
+            return route.update_weights(scores, inputs)
+
+        return update_weights, [weights, activations]
     moments = votes.moments(weights)
-    if part == "estimate":
-        learned = _normal(PARENTS, 1), _normal(PARENTS, 1)
+    if part == "update parents":
 
-        def estimate(*x):
-            parents, coefficients = route.estimate(x[:3], 1, x[3], learned, fields)
-            return parents, *coefficients
+        def update_parents(*x):
+            inputs = RoutingInputs(poses, activations, fields, PARENTS)
+            found = route.update_parents(Moments(*x, votes.center), 1.0, inputs)
+            polynomial = route.score_coefficients(found)
+            return found["parents"], *polynomial.recentered(votes.center)
 
-        return estimate, [*moments, votes.center]
+        return update_parents, [*moments]
     given = {
         "moments": [weights],
         "scores": list(moments),

@@ -53,6 +53,7 @@ def check_routing(routing: Any) -> None:
         for case in _cases():
             _check_case(routing, case)
     case = _cases()[0]
+    _check_repetition(routing, case)
     _check_half_precision(routing, case)
     _check_nasty_input(routing, case)
     layer = layers.DigitCapsule(3, 4, routing=_copy(routing))
@@ -240,6 +241,15 @@ def _check_case(routing, case):
         other = _ready(routing, case, dtype="float64", **settings)
         found = _differentiated(other, case)(case, "float64")
         _compare(found, (outputs, slopes), f"{name} with {settings} and without")
+
+
+def _check_repetition(routing, case):
+    route = _ready(routing, case)
+    tensors = {name: _tensor(x, "float32") for name, x in case.items()}
+    calls = (keras.tree.flatten(route(**tensors)) for _ in range(2))
+    for x, y in zip(*calls, strict=True):
+        of = f"The outputs of two equal calls of {_name(routing)}"
+        _expect_close(_array(x), _array(y), 1e-6, of)
 
 
 def _other_settings(routing):

@@ -98,13 +98,18 @@ class Hooks:
         """Coefficients of the powers of `V − center`, in the shapes of the moments."""
         with self._scope(context):
             polynomial = self._routing.score_coefficients(found)
+        constant, *others = polynomial.recentered(center)[: self.powers]
         zeros = ops.zeros_like(found["parents"])
-        coefficients = polynomial.recentered(center)
-        constant, *others = coefficients[: self.powers]
-        constant = zeros[:, :, 0] + constant
-        check_result(self._routing, "score_coefficients", constant, self._of_poses[:2])
-        others = tuple(zeros + c for c in others)
+        constant = self._filled(constant, zeros[:, :, 0])
+        others = (self._filled(x, zeros) for x in others)
         return ops.expand_dims(constant, -1), *others
+
+    def _filled(self, coefficient, zeros):
+        """A coefficient, or a number for all of them, in the shape of the zeros."""
+        if not ops.is_tensor(coefficient):
+            return zeros + coefficient
+        check_result(self._routing, "score_coefficients", coefficient, zeros.shape)
+        return coefficient
 
     def accumulated(self, before: tuple | None, new: tuple) -> tuple:
         """The coefficients that scores are made of, or their gradients."""

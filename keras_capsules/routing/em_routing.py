@@ -178,8 +178,9 @@ class EMRouting(MomentRouting):
         # Where a parent gets nothing, this bounds the gradient.
         least = 1e-3 * expected if self._relative_mass else 1e-7 + 0.0 * expected
         mass = moments.mass + at_fields(ops.ones_like(moments.mass), least)
-        means = moments.sum / mass  # (batch, parents, D)
-        variances = moments.squares(about=means) / mass + self._variance_floor
+        unit = 1.0 / mass
+        means = moments.sum * unit  # (batch, parents, D)
+        variances = moments.squares(about=means) * unit + self._variance_floor
         if self._relative_mass:
             mass = at_fields(mass, 1.0 / expected)
         logits = self._logits(variances, mass, iteration)  # (batch, parents)
@@ -193,14 +194,13 @@ class EMRouting(MomentRouting):
 
     # The E-step, lines 2 and 3: ln a_j + ln N(V_ij; μ_j, σ²_j).
     def score_coefficients(self, parents):
-        precisions = 1.0 / parents["variances"]
-        logs = ops.sum(ops.log(precisions), axis=-1)
-        if self.agreement == "mean":
-            size = precisions.shape[-1]
-            logs, precisions = logs / size, precisions / size
+        variances = parents["variances"]
+        # The geometric mean is the root of as many densities as a vote has elements.
+        root = 1.0 / variances.shape[-1] if self.agreement == "mean" else 1.0
+        logs = ops.sum(ops.log(variances), axis=-1)
         return Polynomial(
-            constant=ops.log_sigmoid(parents["logits"]) + 0.5 * logs,
-            quadratic=-0.5 * precisions,
+            constant=ops.log_sigmoid(parents["logits"]) - 0.5 * root * logs,
+            quadratic=-0.5 * root / variances,
             about=parents["means"],
         )
 
@@ -216,9 +216,10 @@ class EMRouting(MomentRouting):
 
     def _logits(self, variances, mass, iteration):
         """What the sigmoid makes activations of, (batch, parents)."""
-        beta_u, beta_a = ops.expand_dims(self.beta_u, -1), self.beta_a
+        beta_u, beta_a = self.beta_u, self.beta_a
         # Σ_h (β_u + ln σ_jh) · mass_j
-        costs = ops.sum(beta_u + 0.5 * ops.log(variances), axis=-1) * mass[..., 0]
+        logs = 0.5 * ops.sum(ops.log(variances), axis=-1)
+        costs = (beta_u * variances.shape[-1] + logs) * mass[..., 0]
         if self.cost == "standardized":
             last = max(self.iterations - 1, 1)
             steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last

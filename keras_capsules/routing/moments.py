@@ -82,6 +82,6 @@ class Polynomial(NamedTuple):
         if isinstance(self.about, float) and isinstance(center, float):
             return self[:3]
         shift = self.about - center
-        slope = self.quadratic * shift
-        constant = self.constant + ops.sum(shift * (slope - self.linear), axis=-1)
-        return constant, self.linear - 2.0 * slope, self.quadratic
+        slope = self.quadratic * shift - self.linear
+        constant = self.constant + ops.sum(shift * slope, axis=-1)
+        return constant, -2.0 * slope - self.linear, self.quadratic

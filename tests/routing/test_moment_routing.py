@@ -5,7 +5,6 @@ from helpers import close, gradients
 
 from keras_capsules import routing
 from keras_capsules.ops import ReceptiveFields
-from keras_capsules.routing import _engine
 
 # Five images, each of two fields that have two children in common.
 FIELDS = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", types=2)
@@ -161,18 +160,6 @@ def test_initial_weights_are_those_of_equal_scores(name, padding):
     assert found.shape == (rows, 1, 12)
     expected = routing.MomentRouting.initial_weights(route, inputs)
     close(np.repeat(found, 3, axis=1), expected, rtol=1e-6)
-
-
-def test_a_block_is_chosen_by_its_votes_and_by_the_kernel():
-    images = _engine.images_of_a_block
-    assert images((1152, 10, 8, 16), rows=1, fields=1) == 64
-    assert images((72, 16, 4, 4), rows=4, fields=36) == 16
-    assert images((3872, 196, 8, 16), rows=1, fields=1) == 8  # as much as a kernel
-    assert images((288, 32, 4, 4), rows=4, fields=900) == 1
-    for children in range(1, 2000, 37):
-        found = images((children, 7, 4, 4), rows=4, fields=1)
-        of_a_block = found * children * 7 * 16
-        assert of_a_block <= 2**24 < 2 * of_a_block
 
 
 def test_config_round_trip():

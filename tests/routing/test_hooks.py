@@ -1,0 +1,123 @@
+import keras
+import numpy as np
+import pytest
+from helpers import close, gradients
+from keras import ops
+
+from keras_capsules import layers, routing, testing
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class LearnsEverywhere(routing.MomentRouting):
+    """It learns something in every hook, for each child and parent where it can."""
+
+    needs_activations = True
+    second_moments = True
+    accumulates_scores = True
+
+    def build(self, poses_shape, kernel_shape):
+        children, parents, _, _ = kernel_shape
+        shapes = {
+            "prior": (parents, children),
+            "bias": (parents, children),
+            "gain": (poses_shape[2] * kernel_shape[3],),
+            "slope": (parents, 1),
+        }
+        for name, shape in shapes.items():
+            weight = self.add_weight(name=name, shape=shape, initializer="ones")
+            setattr(self, name, weight)
+
+    def initial_weights(self, inputs):
+        poses = ops.tanh(ops.mean(inputs.poses, axis=(2, 3)))
+        # The other way round Keras on TensorFlow loses the axis of one image.
+        return ops.sigmoid(poses[:, None] + self.prior)
+
+    def update_weights(self, scores, inputs):
+        return ops.softmax(scores + self.bias, axis=1) * inputs.activations[:, None]
+
+    def update_parents(self, moments, iteration, inputs):
+        means = moments.sum / (moments.mass + 1.0)
+        variances = moments.squares(about=means) / (moments.mass + 1.0)
+        poses = means * self.gain * (1.0 + 0.1 * iteration)
+        poses = poses + ops.mean(inputs.activations, axis=1)[:, None, None]
+        return {"parents": poses, "variances": variances}
+
+    def score_coefficients(self, parents):
+        return routing.Polynomial(
+            constant=self.slope[:, 0],
+            linear=self.slope * parents["parents"],
+            quadratic=-0.1 / (1.0 + parents["variances"]),
+            about=parents["parents"],
+        )
+
+
+def test_what_is_learned_in_any_hook_has_its_gradient():
+    testing.check_routing(LearnsEverywhere())
+    layer = layers.DigitCapsule(3, 4, routing=LearnsEverywhere())
+    layer.build((2, 5, 4))
+    poses = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    learned = layer.routing.trainable_variables
+
+    def parents(*values):
+        with keras.StatelessScope(list(zip(learned, values, strict=True))):
+            return layer(poses)
+
+    found = gradients(parents, *map(keras.ops.convert_to_numpy, learned))
+    for variable, gradient in zip(learned, found, strict=True):
+        assert np.abs(gradient).max() > 0.0, variable.path
+
+
+def test_a_routing_is_told_the_number_of_children():
+    def children(layer, shape):
+        layer.build((shape, shape[:4]))
+        return layer.routing.prior.shape[1]
+
+    grid = (2, 5, 4, 3, 4, 4)
+    assert children(layers.ConvCapsule(2, routing=LearnsEverywhere()), grid) == 27
+    assert children(layers.EMRoutingCapsule(2, routing=LearnsEverywhere()), grid) == 60
+
+
+class Wrong(routing.DynamicRouting):
+    """A hook of it returns something else."""
+
+    def __init__(self, hook, change):
+        super().__init__()
+        right = getattr(self, hook)
+        setattr(self, hook, lambda *args: change(right(*args)))
+
+
+@pytest.mark.parametrize(
+    ("hook", "change"),
+    [
+        ("initial_weights", lambda weights: weights[:, 0]),
+        ("update_weights", lambda weights: weights[:, :, :-1]),
+        ("update_parents", lambda found: {"poses": found["parents"]}),
+        ("update_parents", lambda found: {"parents": found["parents"][..., :-1]}),
+        ("update_parents", lambda found: found["parents"]),
+        ("score_coefficients", lambda p: p._replace(linear=p.linear[:, :-1])),
+        ("score_coefficients", lambda p: p._replace(constant=p.linear)),
+    ],
+)
+def test_a_hook_that_returns_something_else_is_named(hook, change):
+    layer = layers.DigitCapsule(3, 4, routing=Wrong(hook, change))
+    with pytest.raises(ValueError, match=f"`{hook}` of Wrong must return"):
+        layer(np.zeros((2, 5, 4), "float32"))
+
+
+def test_squares_without_second_moments():
+    class Squares(routing.DynamicRouting):
+        def update_parents(self, moments, iteration, inputs):
+            return {"parents": moments.squares(about=0.0)}
+
+    with pytest.raises(ValueError, match="`second_moments`"):
+        layers.DigitCapsule(3, 4, routing=Squares())(np.zeros((2, 5, 4), "float32"))
+
+
+def test_the_default_of_initial_weights_is_that_of_equal_scores():
+    class Slow(routing.DynamicRouting):
+        initial_weights = routing.MomentRouting.initial_weights
+
+    rng = np.random.default_rng(0)
+    poses = rng.normal(size=(2, 5, 1, 4)).astype("float32")
+    kernel = rng.normal(size=(5, 3, 4, 6)).astype("float32")
+    close(Slow()(poses, kernel), routing.DynamicRouting()(poses, kernel), atol=1e-6)
