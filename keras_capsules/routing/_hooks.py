@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules.ops.norms import dtype_at_least_float32
+from keras_capsules.ops.norms import at_least_float32, dtype_at_least_float32
 from keras_capsules.routing.moments import Moments
 from keras_capsules.routing.routing import RoutingInputs, check_result
 
@@ -134,6 +134,7 @@ class Hooks:
 
     def _inputs(self, context):
         poses, activations, *_ = (*context[: self._rows], None)
+        poses = at_least_float32(poses)
         return RoutingInputs(poses, activations, self._receptive_fields, self._parents)
 
     def _scope(self, context):

@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules.ops import at_least_float32, compete
+from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -85,7 +85,7 @@ class InvertedAttentionRouting(MomentRouting):
         self.bias = self.add_weight(name="bias", shape=(size,), initializer="zeros")
 
     def initial_weights(self, inputs):
-        ones = ops.ones_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+        ones = ops.ones_like(inputs.poses[:, None, :, 0, 0])
         return ones / inputs.parents  # (batch, 1, children)
 
     # r_ij = softmax_j(…)

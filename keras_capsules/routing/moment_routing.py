@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules.ops import at_least_float32
 from keras_capsules.routing import _engine
 from keras_capsules.routing.moments import Moments, Polynomial
 from keras_capsules.routing.routing import Routing, RoutingInputs
@@ -120,7 +119,7 @@ class MomentRouting(Routing):
             `(batch, parents, children)`; or `(batch, 1, children)` if they are the
             same for all parents, for which the first parents are quicker to compute.
         """
-        zeros = ops.zeros_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+        zeros = ops.zeros_like(inputs.poses[:, None, :, 0, 0])
         zeros = ops.repeat(zeros, inputs.parents, axis=1)
         return self.update_weights(zeros, inputs)
 

@@ -14,7 +14,7 @@ class RoutingInputs(NamedTuple):
     """What a routing may use beside the votes. All of it can be differentiated.
 
     Attributes:
-        poses: poses of the children, `(batch, children, P, Q)`.
+        poses: poses of the children, `(batch, children, P, Q)`, at least float32.
         activations: activations of the children, `(batch, children)`, at least
             float32; `None` for a routing that does not need them.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each of its fields
@@ -217,6 +217,7 @@ class Routing(keras.layers.Layer):
         expected = {"weights": all_votes.shape[:3], "parents": of_poses}
         if self.computes_activations:
             expected["activations"] = of_poses[:2]
+        inputs = inputs._replace(poses=at_least_float32(inputs.poses))
         for step in self.route(all_votes, inputs):
             check_result(self, "route", step, expected)
             yield step

@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_capsules.ops import at_least_float32, compete, safe_norm
+from keras_capsules.ops import compete, safe_norm
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -79,7 +79,7 @@ class SelfAttentionRouting(MomentRouting):
 
     # Σ_k V_kj: every vote counts once.
     def initial_weights(self, inputs):
-        return ops.ones_like(at_least_float32(inputs.poses[:, None, :, 0, 0]))
+        return ops.ones_like(inputs.poses[:, None, :, 0, 0])
 
     # c_ij = softmax_j(…) + b_ij
     def update_weights(self, scores, inputs):
