@@ -150,7 +150,8 @@ class MomentRouting(Routing):
         Returns:
             A dict of tensors: `parents`, the poses `(batch, parents, D)`, flattened
             row by row; `activations` `(batch, parents)` if the routing computes them;
-            and what else `score_coefficients` or the trace needs, `(batch, parents, …)`.
+            and what else `score_coefficients` or the trace needs,
+            `(batch, parents, …)`.
         """
         raise NotImplementedError
 

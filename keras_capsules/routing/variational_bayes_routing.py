@@ -112,7 +112,7 @@ class VariationalBayesRouting(MomentRouting):
             "competition", competition, ("image", "patch")
         )
         self.prior_weight = validation.check_positive("prior_weight", prior_weight)
-        self.momentum = validation.check_positive("momentum", momentum)
+        self.momentum = validation.check_momentum("momentum", momentum)
         # Normalization is no product of votes: it stays in the variables' precision.
         norm = {"momentum": momentum, "axis": 1, "dtype": self.variable_dtype}
         self.pose_norm = keras.layers.BatchNormalization(**norm, name="pose_norm")
