@@ -235,20 +235,17 @@ def test_activations_outside_0_and_1_count_as_the_nearest(problem):
 @pytest.mark.parametrize("competition", ["image", "patch"])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
-    parents=st.sampled_from([1, 3]),
-    iterations=st.integers(1, 5),
+    iterations=st.sampled_from([1, 5]),
     scale=st.sampled_from([0.0, 1e-6, 1.0, 1e4, 1e8]),
     kind=st.sampled_from(["random", "identical", "zero kernel"]),
     activity=st.sampled_from(["random", "all 0", "all 1", "0 and 1"]),
     training=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_never_nan(
-    competition, parents, iterations, scale, kind, activity, training, seed
-):
+def test_never_nan(competition, iterations, scale, kind, activity, training, seed):
     rng = np.random.default_rng(seed)
     poses = scale * rng.normal(size=(4, 4, 4, 4))
-    kernel = rng.normal(size=(4, parents, 4, 4))
+    kernel = rng.normal(size=(4, 3, 4, 4))
     if kind == "identical":
         poses, kernel = poses * 0.0 + scale, kernel * 0.0 + 1.0
     elif kind == "zero kernel":
