@@ -38,6 +38,11 @@ class VariationalBayesRouting(MomentRouting):
     - `a_j = σ(BatchNorm(−e^(E ln π_j) (½ D ln 2πe − ½ E ln |Λ_j|)))`
     - `pose_j = BatchNorm(m_j)`
 
+    The prior expects votes about 1 / √(D + 1) away from their parent, a quarter for 4×4
+    poses. Votes of variance 1, as a layer's default kernel makes them of normalized
+    poses, are assigned so hard from the start that two such layers hardly learn: give
+    them a smaller one, `kernel_initializer=RandomNormal(stddev=0.05)`.
+
     The paper adds β_a − β_u before the first of them. Normalization takes that away
     again; what it adds itself, its `beta`, stands for it.
 

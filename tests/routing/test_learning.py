@@ -66,7 +66,7 @@ def network_of_class_capsules(name):
 
 @pytest.mark.parametrize("name", routing.names())
 def test_class_capsules_learn_digits(name, digits):
-    assert accuracy(network_of_class_capsules(name), digits, epochs=6) >= 0.95
+    assert accuracy(network_of_class_capsules(name), digits, epochs=8) >= 0.95
 
 
 def network_of_matrix_capsules(name):
