@@ -31,6 +31,16 @@ def check_positive(name: str, value: Any) -> float:
     return value
 
 
+def check_momentum(name: str, value: Any) -> float:
+    """Returns `value` if it is a number from 0 to below 1."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be a number from 0 to below 1. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Returns `value` if it is True or False."""
     if not isinstance(value, bool):

@@ -22,6 +22,10 @@ def golden(name):
         return dict(file)
 
 
+def float32(*arrays):
+    return [np.asarray(array, "float32") for array in arrays]
+
+
 def close(actual, expected, rtol=1e-4, atol=1e-6):
     actual, expected = (
         keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
@@ -68,6 +72,30 @@ def slope(function, arrays, directions, step=1e-6):
     ahead = function(*(x + step * d for x, d in zip(arrays, directions, strict=True)))
     behind = function(*(x - step * d for x, d in zip(arrays, directions, strict=True)))
     return (np.sum(ahead) - np.sum(behind)) / (2.0 * step)
+
+
+def check_gradients(function, expected, arrays, weights=1.0):
+    """Gradients by each array, against differences of the reference in float64.
+
+    Args:
+        function: function of float32 tensors.
+        expected: the same function of the float64 arrays, as a reference has it.
+        arrays: where to take the gradients.
+        weights: what the values of both are multiplied by before they are summed.
+    """
+    rng = np.random.default_rng(1)
+    found = gradients(function, *float32(*arrays), weights=weights)
+    for index, (array, gradient) in enumerate(zip(arrays, found, strict=True)):
+        direction = rng.normal(size=array.shape)
+
+        def moved(x, index=index):
+            return expected(*arrays[:index], x, *arrays[index + 1 :]) * weights
+
+        # A gradient times a random direction is about as large as the gradient.
+        tolerance = 1e-3 * float(np.linalg.norm(gradient))
+        wanted = float(slope(moved, [array], [direction]))
+        actual = float(np.sum(gradient * direction))
+        assert actual == pytest.approx(wanted, rel=0.0, abs=tolerance), index
 
 
 def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):

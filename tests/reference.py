@@ -1,6 +1,13 @@
 """The formulas of the papers, in float64 and as plainly as NumPy allows."""
 
 import numpy as np
+from scipy.special import digamma
+
+
+def flat_votes(poses, kernel):
+    """Votes (batch, children, parents, P·R), of poses (batch, children, P, Q)."""
+    votes = np.einsum("nipq,ijqr->nijpr", poses, kernel)
+    return votes.reshape(*votes.shape[:3], -1)
 
 
 def squash(x):
@@ -47,8 +54,7 @@ def em_routing(
     """
     rows, children, p, _ = poses.shape
     _, parents, _, r = kernel.shape
-    votes = np.einsum("nipq,ijqr->nijpr", poses, kernel)
-    votes = votes.reshape(rows, children, parents, p * r)
+    votes = flat_votes(poses, kernel)
     child = (
         np.arange(rows * children).reshape(rows, children) if child is None else child
     )
@@ -73,3 +79,68 @@ def em_routing(
         density = density.sum(-1) if agreement == "product" else density.mean(-1)
         scores = np.log(a)[:, None] + density
     return mean.reshape(rows, parents, p, r), a, assignments
+
+
+def self_attention_routing(poses, kernel, prior):
+    """Parents (batch, parents, P·R) and the weights of the children.
+
+    Takes poses (batch, children, P, Q) and a prior (children, parents).
+    """
+    votes = flat_votes(poses, kernel)
+    attention = np.einsum("nijh,nkjh->nij", votes, votes) / np.sqrt(votes.shape[-1])
+    weights = softmax(attention, axis=2) + prior
+    total = np.einsum("nij,nijh->njh", weights, votes)
+    length = np.linalg.norm(total, axis=-1, keepdims=True)
+    return (1 - np.exp(-length)) * total / length, weights
+
+
+def inverted_attention_routing(poses, kernel, gain, bias, iterations, epsilon=1e-5):
+    """Parents (batch, parents, P·R) and the shares of the last iteration."""
+    votes = flat_votes(poses, kernel)
+    shares = np.full(votes.shape[:3], 1 / votes.shape[2])
+    for t in range(iterations):
+        total = np.einsum("nij,nijh->njh", shares, votes)
+        deviation = np.sqrt(total.var(-1, keepdims=True) + epsilon)
+        parents = gain * (total - total.mean(-1, keepdims=True)) / deviation + bias
+        if t + 1 < iterations:
+            agreement = np.einsum("nijh,njh->nij", votes, parents)
+            shares = softmax(agreement / np.sqrt(votes.shape[-1]), axis=2)
+    return parents, shares
+
+
+def variational_bayes_routing(
+    poses, kernel, activations, iterations, prior_weight=1.0, child=None
+):
+    """Means (rows, J, P·R), logits (rows, J), responsibilities (rows, I, J).
+
+    What is batch normalized afterwards, without the β_a − β_u that is added to logits.
+    `child` is as for `em_routing`.
+    """
+    votes = flat_votes(poses, kernel)
+    rows, children, parents, size = votes.shape
+    if child is None:
+        child = np.arange(rows * children).reshape(rows, children)
+    same = child.reshape(-1, 1) == child.reshape(1, -1)  # places of the same child
+    alpha_0 = kappa_0 = prior_weight
+    nu_0, psi_0 = size + 1, 1.0
+    log_density = np.zeros((rows, children, parents))
+    for _ in range(iterations):
+        density = np.exp(log_density - log_density.max())
+        total = same @ density.sum(-1).ravel()
+        responsibilities = density / total.reshape(rows, children, 1)
+        r = responsibilities * activations[:, :, None]
+        n = r.sum(1)[..., None]
+        alpha, kappa, nu = alpha_0 + n, kappa_0 + n, nu_0 + n
+        mu = np.einsum("nij,nijh->njh", r, votes) / n
+        m = n * mu / kappa
+        b = psi_0 + np.einsum("nij,nijh->njh", r, (votes - mu[:, None]) ** 2)
+        b = b + kappa_0 * n * mu**2 / kappa
+        log_pi = (digamma(alpha) - digamma(alpha.sum(1, keepdims=True)))[..., 0]
+        log_lambda = sum(digamma((nu[..., 0] - d) / 2) for d in range(size))
+        log_lambda = log_lambda + size * np.log(2) - np.log(b).sum(-1)
+        away = (nu / b)[:, None] * (votes - m[:, None]) ** 2
+        log_density = -0.5 * (size / kappa[:, None, :, 0] + away.sum(-1))
+        of_parents = log_pi + 0.5 * log_lambda - 0.5 * size * np.log(2 * np.pi)
+        log_density = log_density + of_parents[:, None]
+    entropy = 0.5 * size * np.log(2 * np.pi * np.e) - 0.5 * log_lambda
+    return m, -np.exp(log_pi) * entropy, responsibilities

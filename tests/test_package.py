@@ -55,10 +55,7 @@ def test_public_names_are_typed(name):
         keras_capsules.layers.PoseNormalization(1e-2),
         keras_capsules.layers.CapsuleLength(),
         keras_capsules.layers.CapsuleMask(),
-        keras_capsules.routing.DynamicRouting(2, "unroll", True),
-        keras_capsules.routing.EMRouting(
-            2, 0.1, 0.5, "patch", "paper", "product", stop_gradient=True
-        ),
+        *map(keras_capsules.routing.get, keras_capsules.routing.names()),
         keras_capsules.losses.MarginLoss(0.8, 0.2, 0.3, "sum", "loss", "float64"),
         keras_capsules.losses.SpreadLoss(0.3, "sum", "loss", "float64"),
         keras_capsules.metrics.ExactMatch(),

@@ -15,6 +15,13 @@ def test_positive_integer_takes_numpys_integers():
     assert value == 3 and type(value) is int
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan"), "0.9", None, True])
+def test_momentum_is_below_1(value):
+    assert validation.check_momentum("momentum", 0.0) == 0.0
+    with pytest.raises(ValueError, match="`momentum` must be a number from 0 to"):
+        validation.check_momentum("momentum", value)
+
+
 def test_positive_integers():
     assert validation.check_positive_integers("input_shape", [2, 3], 2) == (2, 3)
     assert validation.check_positive_integers("decoder_units", (), None) == ()

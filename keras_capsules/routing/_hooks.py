@@ -55,8 +55,10 @@ class Hooks:
     def learned(self) -> tuple:
         """The part of the context that is learned."""
         return tuple(
-            ops.cast(ops.convert_to_tensor(variable), self.dtype)
-            for variable in self._variables
+            # A moving average is updated in place before the gradient is taken, which
+            # PyTorch would reject: of what is not trained there is a copy.
+            ops.cast(v if v.trainable else ops.copy(v), self.dtype)
+            for v in self._variables
         )
 
     # The hooks.

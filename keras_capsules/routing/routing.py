@@ -31,7 +31,7 @@ class RoutingInputs(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Routing(keras.layers.Layer):
-    """Base class of routings: how strongly is each child coupled to each parent?
+    """Base class of routings, which say how strongly children are coupled to parents.
 
     A subclass writes `route`, a generator of its iterations, which is given all votes.
     A routing that needs no more of the votes than weighted sums over the children

@@ -38,6 +38,11 @@ class VariationalBayesRouting(MomentRouting):
     - `a_j = σ(BatchNorm(−e^(E ln π_j) (½ D ln 2πe − ½ E ln |Λ_j|)))`
     - `pose_j = BatchNorm(m_j)`
 
+    The prior expects votes about 1 / √(D + 1) away from their parent, a quarter for 4×4
+    poses. Votes of variance 1, as a layer's default kernel makes them of normalized
+    poses, are assigned so hard from the start that two such layers hardly learn: give
+    them a smaller one, `kernel_initializer=RandomNormal(stddev=0.05)`.
+
     The paper adds β_a − β_u before the first of them. Normalization takes that away
     again; what it adds itself, its `beta`, stands for it.
 
@@ -112,7 +117,7 @@ class VariationalBayesRouting(MomentRouting):
             "competition", competition, ("image", "patch")
         )
         self.prior_weight = validation.check_positive("prior_weight", prior_weight)
-        self.momentum = validation.check_positive("momentum", momentum)
+        self.momentum = validation.check_momentum("momentum", momentum)
         # Normalization is no product of votes: it stays in the variables' precision.
         norm = {"momentum": momentum, "axis": 1, "dtype": self.variable_dtype}
         self.pose_norm = keras.layers.BatchNormalization(**norm, name="pose_norm")

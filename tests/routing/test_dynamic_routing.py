@@ -149,6 +149,11 @@ def test_output_shape():
     assert shape == (None, 10, 1, 16)
 
 
+def test_config_round_trip():
+    config = routing.DynamicRouting(2, "unroll", True, 3).get_config()
+    assert routing.DynamicRouting.from_config(config).get_config() == config
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`iterations`"):
         routing.DynamicRouting(iterations=0)

@@ -335,6 +335,13 @@ def test_trace_ends_with_the_output(problem):
     close(trace["activations"][-1], activations)
 
 
+def test_config_round_trip():
+    config = routing.EMRouting(
+        2, 0.1, 0.5, "patch", "paper", "product", "while", True, 3
+    ).get_config()
+    assert routing.EMRouting.from_config(config).get_config() == config
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

@@ -20,6 +20,11 @@ ROUTINGS = {
     "em once": lambda block: routing.EMRouting(1, block=block),
     "em patch": lambda block: routing.EMRouting(3, competition="patch", block=block),
     "em stopped": lambda block: routing.EMRouting(3, stop_gradient=True, block=block),
+    "self attention": lambda block: routing.SelfAttentionRouting(block=block),
+    "inverted while": lambda block: routing.InvertedAttentionRouting(
+        3, loop="while", block=block
+    ),
+    "variational": lambda block: routing.VariationalBayesRouting(3, block=block),
 }
 
 
@@ -116,7 +121,9 @@ def test_no_tensor_is_as_large_as_all_votes(name, problem):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="compiles as TensorFlow does"
 )
-@pytest.mark.parametrize("name", ["dynamic while", "dynamic unroll", "em"])
+@pytest.mark.parametrize(
+    "name", ["dynamic while", "dynamic unroll", "em", "self attention"]
+)
 @pytest.mark.parametrize("batch", [10, None])
 def test_blocks_compile_with_xla(name, batch, problem):
     import tensorflow as tf
@@ -142,7 +149,9 @@ def test_blocks_compile_with_xla(name, batch, problem):
         close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dynamic while", "em", "em patch"])
+@pytest.mark.parametrize(
+    "name", ["dynamic while", "em", "em patch", "inverted while", "variational"]
+)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_initial_weights_are_those_of_equal_scores(name, padding):
     route = ROUTINGS[name](None)

@@ -1,7 +1,14 @@
-import keras
-import pytest
+import inspect
+from pathlib import Path
 
-from keras_capsules import routing
+import keras
+import numpy as np
+import pytest
+from helpers import close
+
+from keras_capsules import layers, routing
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_get_by_name_instance_and_config():
@@ -18,3 +25,77 @@ def test_get_by_name_instance_and_config():
 def test_get_rejects(identifier):
     with pytest.raises(ValueError, match="`routing` must be one of"):
         routing.get(identifier)
+
+
+def test_names_are_the_words_of_the_classes():
+    assert {"dynamic", "em", "variational_bayes"} <= set(routing.names())
+    for name in routing.names():
+        words = type(routing.get(name)).__name__.lower()
+        assert words == name.replace("_", "") + "routing"
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_every_argument_is_an_attribute_and_in_the_config(name):
+    route = routing.get(name)
+    parameters = inspect.signature(type(route).__init__).parameters.values()
+    arguments = [p.name for p in parameters if p.name not in ("self", "kwargs")]
+    config = route.get_config()
+    assert arguments
+    for argument in arguments:
+        assert config[argument] == getattr(route, argument), argument
+    # What the config holds beside them belongs to any routing.
+    assert config.keys() == {*arguments, *routing.Routing().get_config()}
+
+
+def network(name, pose_shape):
+    """A layer of each kind, one on top of the other, all with the same routing."""
+    images = keras.Input((9, 10, 2))
+    x = layers.PrimaryCapsule(3, pose_shape, kernel_size=5, strides=2)(images)
+    x = layers.ConvCapsule(4, kernel_size=2, routing=name)(x)
+    matrices = not isinstance(pose_shape, int)
+    x = layers.EMRoutingCapsule(5, None, matrices, routing=name)(x)
+    if not matrices:
+        x = layers.DigitCapsule(6, 7, routing=name)(x)
+    return keras.Model(images, x)
+
+
+def routings_and_poses():
+    """Matrices need activations, vectors may do without."""
+    for name in routing.names():
+        yield name, 4
+        if routing.get(name).computes_activations:
+            yield name, (3, 4)
+
+
+@pytest.mark.parametrize(("name", "pose_shape"), routings_and_poses())
+def test_every_routing_plugs_into_every_layer(name, pose_shape, tmp_path):
+    model = network(name, pose_shape)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, 9, 10, 2)).astype("float32")
+    outputs = keras.tree.flatten(model(images))
+    shape = (6, 7) if isinstance(pose_shape, int) else (5, *pose_shape)
+    assert tuple(outputs[0].shape) == (4, *shape)
+    computes = routing.get(name).computes_activations
+    assert [tuple(x.shape) for x in outputs[1:]] == computes * [(4, shape[0])]
+
+    model.compile(
+        # Adam takes a step with whatever has a gradient.
+        keras.optimizers.Adam(0.01, epsilon=1e-30),
+        loss=["mse"] * len(outputs),
+        run_eagerly=keras.backend.backend() == "tensorflow",  # a step needs no graph
+    )
+    before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+    model.train_on_batch(images, [rng.normal(size=x.shape) for x in outputs])
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert (keras.ops.convert_to_numpy(variable) != old).any(), variable.path
+
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    found, expected = (keras.tree.flatten(m(images)) for m in (again, model))
+    for a, b in zip(found, expected, strict=True):
+        close(a, b)
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_the_readme_names_every_routing(name):
+    assert f"`{type(routing.get(name)).__name__}`" in README.read_text()
