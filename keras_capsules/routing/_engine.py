@@ -10,6 +10,7 @@ scores with coefficients of scores.
 import itertools
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from keras import ops
@@ -38,48 +39,20 @@ def route(routing: Any, kernel: Any, inputs: Any) -> dict:
     """
     hooks = Hooks(routing, inputs, kernel.shape)
     fields = len(inputs.receptive_fields.positions)
-    size = routing.block or images_of_a_block(
-        kernel.shape, inputs.poses.shape[2], fields
-    )
-    rows = hooks.rows(inputs)
-    count = len(rows)
+    size = images_of_a_block(kernel.shape, inputs.poses.shape[2], fields)
+    in_blocks = partial(over_blocks, size=routing.block or size, together=fields)
 
     def forward(matrices, *context):
-        def block(rows):
-            return (), _forward(hooks, matrices, (*rows, *context[count:]))
-
-        dtypes = (hooks.dtype,) * (1 + hooks.iterations * hooks.powers)
-        _, (output, *history) = over_blocks(
-            block, context[:count], size, (), dtypes, fields
-        )
-        return output, tuple(history)
+        return _forward_in_blocks(hooks, in_blocks, matrices, context)
 
     def backward(upstream, history, matrices, *context):
-        learned = context[count:]
-
-        def block(rows):
-            upstream, *rows = rows
-            context = (*rows[:count], *learned)
-            found = _backward(hooks, upstream, rows[count:], matrices, context)
-            to_matrices, *to_context = map(at_least_float32, found)
-            return (to_matrices, *to_context[count:]), tuple(to_context[:count])
-
-        totals = tuple(map(at_least_float32, (matrices, *learned)))
-        (to_matrices, *to_learned), to_rows = over_blocks(
-            block,
-            (upstream, *context[:count], *history),
-            size,
-            totals,
-            (hooks.dtype,) * count,
-            fields,
-        )
-        found = (to_matrices, *to_rows, *to_learned)
+        rows = upstream, *history
+        found = _backward_in_blocks(hooks, in_blocks, rows, matrices, context)
         pairs = zip(found, (matrices, *context), strict=True)
         return tuple(ops.cast(gradient, x.dtype) for gradient, x in pairs)
 
-    matrices = kernel_by_child(kernel)
-    context = (*rows, *hooks.learned())
-    output = custom_gradient(forward, backward, matrices, *context)
+    context = (*hooks.rows(inputs), *hooks.learned())
+    output = custom_gradient(forward, backward, kernel_by_child(kernel), *context)
     return hooks.unpacked(output)
 
 
@@ -128,6 +101,18 @@ def _votes(hooks, matrices, context):
 
 
 # The forward pass.
+
+
+def _forward_in_blocks(hooks, in_blocks, matrices, context):
+    """Parents of a batch, and the moments of every iteration in a row."""
+    rows, learned = hooks.rows_and_learned(context)
+
+    def block(rows):
+        return (), _forward(hooks, matrices, (*rows, *learned))
+
+    dtypes = (hooks.dtype,) * (1 + hooks.iterations * hooks.powers)
+    _, (output, *history) = in_blocks(block, rows, totals=(), dtypes=dtypes)
+    return output, tuple(history)
 
 
 def _iterations(hooks, votes, context):
@@ -183,6 +168,25 @@ def _loop(hooks, votes, context):
 
 
 # The backward pass.
+
+
+def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
+    """Gradients of the matrices and of the context of a batch."""
+    given, learned = hooks.rows_and_learned(context)
+    count = len(given)
+
+    def block(rows):
+        given, (upstream, *history) = rows[:count], rows[count:]
+        context = (*given, *learned)
+        found = _backward(hooks, upstream, history, matrices, context)
+        to_matrices, *to_context = map(at_least_float32, found)
+        return (to_matrices, *to_context[count:]), tuple(to_context[:count])
+
+    totals = tuple(map(at_least_float32, (matrices, *learned)))
+    (to_matrices, *to_learned), to_given = in_blocks(
+        block, (*given, *rows), totals=totals, dtypes=(hooks.dtype,) * count
+    )
+    return to_matrices, *to_given, *to_learned
 
 
 def _backward(hooks, upstream, history, matrices, context):
@@ -256,9 +260,9 @@ def _gathered(votes, outer, to_context, context):
         ops.stack(weights, axis=2),  # (batch, parents, outer products, children)
         tuple(ops.stack(m, axis=2) for m in moments),
     )
-    none = (None,) * (len(context) - 1)
-    to_context = _add(to_context, (at_least_float32(to_poses), *none))
-    return to_matrices, *_tensors(to_context, context)
+    from_hooks, *others = _tensors(to_context, context)
+    to_poses = at_least_float32(to_poses) + at_least_float32(from_hooks)
+    return to_matrices, to_poses, *others
 
 
 def _split(gradients, votes):

@@ -61,6 +61,10 @@ class Hooks:
             for v in self._variables
         )
 
+    def rows_and_learned(self, context: tuple) -> tuple[tuple, tuple]:
+        """The two parts of a context."""
+        return context[: self._rows], context[self._rows :]
+
     # The hooks.
 
     def initial_weights(self, *context: Any) -> Any:
