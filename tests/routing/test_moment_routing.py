@@ -61,7 +61,8 @@ def test_results_and_gradients_do_not_depend_on_the_block(name, problem):
         route = ROUTINGS[name](block)
         close(parents(route, *problem), expected, atol=1e-5)
         for a, b in zip(slopes(route), expected_slopes, strict=True):
-            close(a, b, rtol=1e-3, atol=1e-5)
+            # The steepest are about 30.
+            close(a, b, rtol=1e-3, atol=5e-5)
 
 
 def test_gradients_of_what_is_learned_add_up_over_blocks(problem):
