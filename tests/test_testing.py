@@ -18,9 +18,9 @@ def test_all_routings_pass(name):
     [
         routing.DynamicRouting(stop_gradient=True),
         routing.EMRouting(competition="patch", stop_gradient=True),
-        routing.EMRouting(cost="standardized", agreement="product"),
+        routing.EMRouting(1, cost="standardized", agreement="product"),
     ],
-    ids=["dynamic stopped", "em patch stopped", "em standardized"],
+    ids=["dynamic stopped", "em patch stopped", "em once standardized"],
 )
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="the same formulas, slow to compile"
