@@ -8,23 +8,11 @@ from keras_capsules.ops import ReceptiveFields
 
 # Five images, each of two fields that have two children in common.
 FIELDS = ReceptiveFields((2, 4), (2, 3), (1, 1), "valid", types=2)
-# 2 and 3 leave a block that is not full. JAX compiles each anew.
-BLOCKS = (2,) if keras.backend.backend() == "jax" else (1, 2, 3)
 ROUTINGS = {
     "dynamic while": lambda block: routing.DynamicRouting(3, block=block),
     "dynamic unroll": lambda block: routing.DynamicRouting(3, "unroll", block=block),
-    "dynamic stopped": lambda block: routing.DynamicRouting(
-        3, stop_gradient=True, block=block
-    ),
     "em": lambda block: routing.EMRouting(3, block=block),
-    "em once": lambda block: routing.EMRouting(1, block=block),
     "em patch": lambda block: routing.EMRouting(3, competition="patch", block=block),
-    "em stopped": lambda block: routing.EMRouting(3, stop_gradient=True, block=block),
-    "self attention": lambda block: routing.SelfAttentionRouting(block=block),
-    "inverted while": lambda block: routing.InvertedAttentionRouting(
-        3, loop="while", block=block
-    ),
-    "variational": lambda block: routing.VariationalBayesRouting(3, block=block),
 }
 
 
