@@ -4,13 +4,19 @@ from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import strided_convolution
 from keras_capsules._backend.gradients import custom_gradient, gradients, vjp
 from keras_capsules._backend.loops import fixed_loop, over_blocks, unrolled
-from keras_capsules._backend.models import input_gradient, recompile, run_exported
+from keras_capsules._backend.models import (
+    check_writes_saved_models,
+    input_gradient,
+    recompile,
+    run_exported,
+)
 from keras_capsules._backend.precision import float64, matmul
 from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.special import digamma
 
 __all__ = [
     "assert_in_graph",
+    "check_writes_saved_models",
     "custom_gradient",
     "digamma",
     "fixed_loop",

@@ -46,6 +46,20 @@ def recompile(model: keras.Model) -> None:
         model.make_test_function(force=True)
 
 
+def check_writes_saved_models() -> None:
+    """Raises an error on backends that write no SavedModels.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"Only TensorFlow exports networks. Keras runs on {backend}: save the "
+            "model, set KERAS_BACKEND=tensorflow and load it again."
+        )
+
+
 def run_exported(model: keras.Model, path: Any, inputs: list) -> list | None:
     """What a model returns after it was exported as a SavedModel and loaded.
 

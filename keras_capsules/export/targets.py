@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from keras_capsules._backend import check_writes_saved_models
 from keras_capsules.models import Classifier
 
 
@@ -19,12 +18,7 @@ def check_network(model: Any) -> None:
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is no network of ours.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Only TensorFlow exports networks. Keras runs on "
-            f"{keras.backend.backend()}: save the model, set KERAS_BACKEND=tensorflow "
-            "and load it again."
-        )
+    check_writes_saved_models()
     if not isinstance(model, Classifier):
         raise ValueError(
             "Argument `model` must be a network of keras_capsules.models; other Keras "

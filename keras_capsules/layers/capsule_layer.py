@@ -150,7 +150,7 @@ class CapsuleLayer(keras.layers.Layer):
         """Height and width of the grid of parents, `()` if they have none."""
         return ()
 
-    def children(self, shape: tuple) -> int:
+    def child_count(self, shape: tuple) -> int:
         """How many children a parent sees, for poses of this shape."""
         raise NotImplementedError
 
@@ -169,7 +169,7 @@ class CapsuleLayer(keras.layers.Layer):
 
     def routing_shapes(self, shape: tuple) -> tuple[tuple, tuple]:
         """The shapes of the poses and of the kernel that `routing_inputs` returns."""
-        children, pose = self.children(shape), self.child_pose(shape)
+        children, pose = self.child_count(shape), self.child_pose(shape)
         rows, columns = (1, *pose)[-2:]
         kernel = (children, self.capsules, columns, self._parent_pose(pose)[-1])
         return (None, children, rows, columns), kernel

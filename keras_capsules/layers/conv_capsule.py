@@ -109,12 +109,12 @@ class ConvCapsule(CapsuleLayer):
     def parent_grid(self, shape):
         return self._receptive_fields(shape).grid
 
-    def children(self, shape):
+    def child_count(self, shape):
         return self.kernel_size[0] * self.kernel_size[1] * shape[3]
 
     def routing_inputs(self, poses, activations):
         receptive_fields = self._receptive_fields(poses.shape)
-        children = self.children(poses.shape)
+        children = self.child_count(poses.shape)
         if activations is not None:
             activations = ops.reshape(self._patches(activations), (-1, children))
         # A row for each field of each image: (batch · fields, children, P, Q)

@@ -94,7 +94,7 @@ class DigitCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (prod(shape[1:-1]),)
 
-    def children(self, shape):
+    def child_count(self, shape):
         return prod(shape[1:-1])
 
     def routing_inputs(self, poses, activations):

@@ -102,7 +102,7 @@ class EMRoutingCapsule(CapsuleLayer):
     def kernel_axes(self, shape):
         return (shape[3],)
 
-    def children(self, shape):
+    def child_count(self, shape):
         return shape[1] * shape[2] * shape[3]
 
     def routing_shapes(self, shape):
@@ -114,7 +114,7 @@ class EMRoutingCapsule(CapsuleLayer):
 
     def routing_inputs(self, poses, activations):
         _, height, width, _, *pose = poses.shape
-        children = self.children(poses.shape)
+        children = self.child_count(poses.shape)
         if activations is not None:
             activations = ops.reshape(activations, (-1, children))
         poses = ops.reshape(poses, (-1, children, *pose))

@@ -6,7 +6,7 @@ from keras import ops
 from keras_capsules import validation
 from keras_capsules.routing import _engine
 from keras_capsules.routing.moments import Moments, Polynomial
-from keras_capsules.routing.routing import Routing, RoutingInputs
+from keras_capsules.routing.routing import Routing, RoutingInputs, check_result
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -121,7 +121,9 @@ class MomentRouting(Routing):
         """
         zeros = ops.zeros_like(inputs.poses[:, None, :, 0, 0])
         zeros = ops.repeat(zeros, inputs.parents, axis=1)
-        return self.update_weights(zeros, inputs)
+        weights = self.update_weights(zeros, inputs)
+        check_result(self, "update_weights", weights, zeros.shape)
+        return weights
 
     def update_weights(self, scores: Any, inputs: RoutingInputs) -> Any:
         """The E-step: how much of each child each parent gets.
