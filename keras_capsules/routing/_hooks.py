@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_capsules.ops.norms import at_least_float32, dtype_at_least_float32
@@ -104,18 +105,35 @@ class Hooks:
         """Coefficients of the powers of `V − center`, in the shapes of the moments."""
         with self._scope(context):
             polynomial = self._routing.score_coefficients(found)
+        self._check_polynomial(polynomial)
         constant, *others = polynomial.recentered(center)[: self.powers]
         zeros = ops.zeros_like(found["parents"])
-        constant = self._filled(constant, zeros[:, :, 0])
-        others = (self._filled(x, zeros) for x in others)
-        return ops.expand_dims(constant, -1), *others
+        others = (_filled(x, zeros) for x in others)
+        return ops.expand_dims(_filled(constant, zeros[:, :, 0]), -1), *others
 
-    def _filled(self, coefficient, zeros):
-        """A coefficient, or a number for all of them, in the shape of the zeros."""
-        if not ops.is_tensor(coefficient):
-            return zeros + coefficient
-        check_result(self._routing, "score_coefficients", coefficient, zeros.shape)
-        return coefficient
+    def _check_polynomial(self, polynomial):
+        hook = f"`score_coefficients` of {type(self._routing).__name__}"
+        if not self.second_moments and not isinstance(polynomial.quadratic, float):
+            raise ValueError(
+                f"{hook} must leave `quadratic` out, or its class must set "
+                "`second_moments = True`. Received: second_moments=False"
+            )
+        for name, coefficient in polynomial._asdict().items():
+            parents, size = self._of_poses[1:]
+            expected = (parents,) if name == "constant" else (parents, size)
+            shape = tuple(getattr(coefficient, "shape", ()))
+            # The axis of the batch may be there or not.
+            shape = shape[1:] if len(shape) > len(expected) else shape
+            try:
+                fits = np.broadcast_shapes(shape, expected) == expected
+            except ValueError:
+                fits = False
+            if not fits:
+                words = ", ".join(map(str, ("batch", *expected)))
+                raise ValueError(
+                    f"{hook} must return a tensor of shape ({words}) for `{name}`, or "
+                    f"one that broadcasts to it. Received shape: {coefficient.shape}"
+                )
 
     def accumulated(self, before: tuple | None, new: tuple) -> tuple:
         """The coefficients that scores are made of, or their gradients."""
@@ -145,6 +163,14 @@ class Hooks:
 
     def _scope(self, context):
         return _Learned(zip(self._variables, context[self._rows :], strict=True))
+
+
+def _filled(coefficient, zeros):
+    """A coefficient in the shape of the zeros."""
+    shape = tuple(getattr(coefficient, "shape", ()))
+    if len(shape) == len(zeros.shape) and shape[1:] == tuple(zeros.shape[1:]):
+        return coefficient
+    return zeros + coefficient
 
 
 class _Learned(keras.StatelessScope):

@@ -104,6 +104,25 @@ def test_a_hook_that_returns_something_else_is_named(hook, change):
         layer(np.zeros((2, 5, 4), "float32"))
 
 
+def test_a_quadratic_term_needs_second_moments():
+    layer = layers.DigitCapsule(
+        3, 4, routing=Wrong("score_coefficients", lambda p: p._replace(quadratic=p[1]))
+    )
+    with pytest.raises(ValueError, match="`second_moments = True`"):
+        layer(np.zeros((2, 5, 4), "float32"))
+
+
+def test_coefficients_may_broadcast():
+    class ByParent(routing.DynamicRouting):
+        def score_coefficients(self, parents):
+            scale = ops.ones((3, 1))
+            return routing.Polynomial(ops.zeros((3,)), scale * parents["parents"])
+
+    poses = np.random.default_rng(0).normal(size=(2, 5, 1, 4)).astype("float32")
+    kernel = np.random.default_rng(1).normal(size=(5, 3, 4, 6)).astype("float32")
+    close(ByParent()(poses, kernel), routing.DynamicRouting()(poses, kernel))
+
+
 def test_squares_without_second_moments():
     class Squares(routing.DynamicRouting):
         def update_parents(self, moments, iteration, inputs):
