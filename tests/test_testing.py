@@ -93,7 +93,7 @@ class Unregistered(Mean):
     ("wrong", "error", "message"),
     [
         (Random, AssertionError, "two equal calls of Random"),
-        (Flat, ValueError, "`route` of Flat must return 'parents' of shape"),
+        (Flat, ValueError, "`route` of Flat must yield 'parents' of shape"),
         (Unbounded, AssertionError, "must lie from 0 to 1"),
         (Infinite, AssertionError, "must be finite with poses of zero"),
         (Unregistered, AssertionError, "register_keras_serializable"),

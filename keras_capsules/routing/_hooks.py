@@ -98,6 +98,7 @@ class Hooks:
         expected = {"parents": self._of_poses}
         if self._routing.computes_activations:
             expected["activations"] = self._of_poses[:2]
+        expected = {**dict.fromkeys(self._routing.traced), **expected}
         check_result(self._routing, "update_parents", found, expected)
         return found
 

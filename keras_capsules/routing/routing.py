@@ -218,9 +218,16 @@ class Routing(keras.layers.Layer):
         if self.computes_activations:
             expected["activations"] = of_poses[:2]
         inputs = inputs._replace(poses=at_least_float32(inputs.poses))
+        expected = {**dict.fromkeys(self.traced), **expected}
+        step = None
         for step in self.route(all_votes, inputs):
             check_result(self, "route", step, expected)
             yield step
+        if step is None:
+            raise ValueError(
+                f"`route` of {type(self).__name__} must yield what it finds, at least "
+                "once. Received: nothing"
+            )
 
     def _inputs(self, poses, kernel, activations, receptive_fields):
         check_poses_and_kernel(poses.shape, kernel.shape)
@@ -251,26 +258,30 @@ def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> Non
         routing: the routing.
         hook: name of the method.
         result: what it returned, a tensor or a dict of tensors.
-        expected: the shape, or a dict of shapes by name; the batch may be anything.
+        expected: the shape, or a dict of shapes by name, `None` for any; the batch may
+            be anything.
 
     Raises:
         ValueError: a name is missing, or a shape is another.
     """
     owner = f"`{hook}` of {type(routing).__name__}"
+    must = "must yield" if hook == "route" else "must return"
     if not isinstance(expected, dict):
         expected, result = {"": expected}, {"": result}
     if not isinstance(result, dict) or expected.keys() - result.keys():
         names = sorted(result) if isinstance(result, dict) else type(result).__name__
         raise ValueError(
-            f"{owner} must return a dict with {sorted(expected)}. Received: {names}"
+            f"{owner} {must} a dict with {sorted(expected)}. Received: {names}"
         )
     for name, shape in expected.items():
+        if shape is None:
+            continue
         received = tuple(getattr(result[name], "shape", ()))
         if len(received) != len(shape) or received[1:] != tuple(shape[1:]):
             words = ", ".join(map(str, ("batch", *shape[1:])))
             named = f"{name!r} of shape" if name else "a tensor of shape"
             raise ValueError(
-                f"{owner} must return {named} ({words}). Received shape: {received}"
+                f"{owner} {must} {named} ({words}). Received shape: {received}"
             )
 
 

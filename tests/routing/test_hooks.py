@@ -104,6 +104,23 @@ def test_a_hook_that_returns_something_else_is_named(hook, change):
         layer(np.zeros((2, 5, 4), "float32"))
 
 
+def test_a_route_that_yields_nothing():
+    class Empty(routing.Routing):
+        def route(self, votes, inputs):
+            yield from ()
+
+    with pytest.raises(ValueError, match="`route` of Empty must yield"):
+        layers.DigitCapsule(3, 4, routing=Empty())(np.zeros((2, 5, 4), "float32"))
+
+
+def test_what_is_traced_has_to_be_there():
+    class Traced(routing.DynamicRouting):
+        traced = ("median",)
+
+    with pytest.raises(ValueError, match=r"must return a dict with .*median"):
+        layers.DigitCapsule(3, 4, routing=Traced())(np.zeros((2, 5, 4), "float32"))
+
+
 def test_a_quadratic_term_needs_second_moments():
     layer = layers.DigitCapsule(
         3, 4, routing=Wrong("score_coefficients", lambda p: p._replace(quadratic=p[1]))
