@@ -59,7 +59,7 @@ class Network:
         if missing:
             raise ValueError(
                 f"{path} lacks the signatures {sorted(missing)}: a network without "
-                "decoder has no decode, one without EM routing no trace. It has: "
+                "decoder has no decode, one without capsules no trace. It has: "
                 f"{sorted(self.model.signatures)}"
             )
         _, inputs = self.model.signatures["serving_uint8"].structured_input_signature
