@@ -14,7 +14,7 @@ FILES = {
     for path in (ROOT / "keras_capsules").rglob("*.py")
 }
 TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
-ROOMS = {module.split(".")[1] for module in FILES if module != "keras_capsules"}
+FOLDERS = {module.split(".")[1] for module in FILES if module != "keras_capsules"}
 
 
 def names(cell):
@@ -23,13 +23,15 @@ def names(cell):
     }
 
 
-# What each room may import of the others, by the table of CONTRIBUTING.md.
+# What each folder may import of the others, by the table of CONTRIBUTING.md.
 ROWS = re.findall(
     r"^\| (`.*?) \| .*? \| (.*?) \|$",
     (ROOT / "CONTRIBUTING.md").read_text(),
     re.MULTILINE,
 )
-TABLE = {room: names(allowed) for rooms, allowed in ROWS for room in names(rooms)}
+TABLE = {
+    folder: names(allowed) for folders, allowed in ROWS for folder in names(folders)
+}
 
 
 def imported(statements):
@@ -47,33 +49,33 @@ def imported(statements):
 
 
 @once
-def test_the_table_names_every_room():
-    assert TABLE.keys() - {"examples", "experiments"} == ROOMS
-    assert set().union(*TABLE.values()) <= ROOMS
+def test_the_table_names_every_folder():
+    assert TABLE.keys() - {"examples", "experiments"} == FOLDERS
+    assert set().union(*TABLE.values()) <= FOLDERS
 
 
 @once
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_imports_what_the_table_says(room):
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_a_folder_imports_what_the_table_says(folder):
     for module, tree in TREES.items():
-        if module.split(".")[1:2] != [room]:
+        if module.split(".")[1:2] != [folder]:
             continue
         for other in imported(ast.walk(tree)):
             of = other.split(".")[1]
-            assert of in {room, *TABLE[room]}, f"{module} imports {other}"
+            assert of in {folder, *TABLE[folder]}, f"{module} imports {other}"
             private = any(part.startswith("_") for part in other.split(".")[2:])
-            assert of == room or not private, f"{module} imports {other}"
+            assert of == folder or not private, f"{module} imports {other}"
 
 
 @once
 def test_no_import_runs_in_a_circle():
-    # A room that is imported imports its files; functions import when they are called.
+    # A folder imports its files when it is imported; functions when they are called.
     graph = {module: set(imported(tree.body)) for module, tree in TREES.items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(FILES)
 
 
 @once
-def test_only_the_room_of_backends_asks_which_one_runs():
+def test_only_the_folder_of_backends_asks_which_one_runs():
     for module, tree in TREES.items():
         asks = any(
             isinstance(node, ast.Call)

@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules.ops import class_indicators, safe_norm
-from keras_capsules.validation import check_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -55,7 +54,7 @@ class CapsuleMask(keras.layers.Layer):
         expected = "(batch, capsules, pose size)"
         shape = validation.check_shape("poses", poses_shape, expected, 3, static=(1,))
         if labels_shape is not None:
-            check_labels(keras.KerasTensor(labels_shape), shape[1])
+            validation.check_labels(keras.KerasTensor(labels_shape), shape[1])
 
     def call(self, poses, labels=None):
         poses = ops.cast(poses, self.compute_dtype)
@@ -63,7 +62,7 @@ class CapsuleMask(keras.layers.Layer):
         if labels is None:
             keep = ops.one_hot(ops.argmax(safe_norm(poses), axis=-1), capsules)
         else:
-            check_labels(labels, capsules)
+            validation.check_labels(labels, capsules)
             keep = class_indicators(labels, capsules)
             if None not in (batch, keep.shape[0]) and batch != keep.shape[0]:
                 raise ValueError(

@@ -4,7 +4,6 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules.ops import class_indicators
-from keras_capsules.validation import check_labels
 
 
 def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
@@ -26,7 +25,7 @@ def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
     expected = "(batch, classes)"
     batch, classes = validation.check_shape("y_pred", y_pred, expected, 2, static=(1,))
     y_true = ops.convert_to_tensor(y_true)
-    check_labels(y_true, classes, "y_true", several)
+    validation.check_labels(y_true, classes, "y_true", several)
     if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
         raise ValueError(
             "`y_true` and `y_pred` must hold as many samples. Received: shapes "

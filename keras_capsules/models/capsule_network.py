@@ -8,7 +8,6 @@ from keras_capsules import validation
 from keras_capsules.layers import CapsuleLayer
 from keras_capsules.models.classifier import Classifier
 from keras_capsules.ops import class_indicators
-from keras_capsules.validation import check_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -179,7 +178,7 @@ class CapsuleNetwork(Classifier):
                 shape or values outside the classes.
         """
         self._check_decoder()
-        check_labels(labels, self.classes)
+        validation.check_labels(labels, self.classes)
         return self._draw(poses, class_indicators(labels, self.classes))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Any:

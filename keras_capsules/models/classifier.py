@@ -7,7 +7,6 @@ import keras
 from keras_capsules import validation
 from keras_capsules._backend import unrolled
 from keras_capsules.models.presets import preset_file
-from keras_capsules.validation import check_labels
 
 Network = TypeVar("Network", bound="Classifier")
 
@@ -121,12 +120,12 @@ class Classifier(keras.Model):
 
     def fit(self, x=None, y=None, *args, **kwargs):
         if y is not None:
-            check_labels(y, self.classes, "y")
+            validation.check_labels(y, self.classes, "y")
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         if y is not None:
-            check_labels(y, self.classes, "y")
+            validation.check_labels(y, self.classes, "y")
         return super().evaluate(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):

@@ -1,5 +1,6 @@
 """Patches of images, as a convolution sees them."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def extract_patches(
     )
 
 
+@functools.lru_cache(maxsize=64)
 def patch_positions(
     image_size: tuple[int, int],
     size: tuple[int, int],
@@ -93,4 +95,6 @@ def patch_positions(
         positions = np.pad(positions, borders, constant_values=pixels)
     windows = np.lib.stride_tricks.sliding_window_view(positions, size)
     windows = windows[:: strides[0], :: strides[1]]
-    return windows.reshape(*windows.shape[:2], -1)
+    positions = windows.reshape(*windows.shape[:2], -1)
+    positions.flags.writeable = False  # the next caller is given the same array
+    return positions

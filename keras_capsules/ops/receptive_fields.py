@@ -47,7 +47,7 @@ class ReceptiveFields:
         padding: str,
         types: int,
     ) -> None:
-        positions = patch_positions(size, kernel_size, strides, padding)
+        positions = patch_positions(tuple(size), kernel_size, strides, padding)
         self.grid = positions.shape[:2]
         self.positions = positions.reshape(-1, positions.shape[2])
         self._types = types
@@ -84,6 +84,21 @@ class ReceptiveFields:
         """
         sharing = self.sharing if competition == "image" else 1
         return ~self.padded / (parents * sharing)
+
+    def share_evenly(self, amounts: Any, parents: int, competition: str) -> Any:
+        """Gives each child to all parents that compete for it alike.
+
+        Args:
+            amounts: how much there is of each child, `(batch·fields, places·types)`.
+            parents: number of parent types at each field.
+            competition: as for `uniform_shares`.
+
+        Returns:
+            `(batch·fields, 1, places·types)`, what each parent gets: the amounts times
+            `uniform_shares`.
+        """
+        shares = self.uniform_shares(parents, competition)
+        return self.multiply(ops.expand_dims(amounts, 1), shares[:, None])
 
     def multiply(self, x: Any, factors: np.ndarray) -> Any:
         """Multiplies the rows of each field by the factors of that field.

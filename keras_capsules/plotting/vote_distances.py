@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules import validation
 from keras_capsules.ops import class_indicators
 from keras_capsules.plotting.traces import class_trace
-from keras_capsules.validation import check_labels
 
 
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
@@ -50,7 +50,7 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
         trace[name] for name in ("weights", "distances", "activations")
     )  # the iterations, the images and the classes first
     _, count, classes, _ = weights.shape
-    check_labels(labels, classes, several=False)
+    validation.check_labels(labels, classes, several=False)
     there = keras.ops.convert_to_numpy(class_indicators(labels, classes)) == 1
     if len(there) != count:
         raise ValueError(

@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_capsules import validation
 from keras_capsules.robustness.gradient import input_gradient, scores
-from keras_capsules.validation import check_labels
 
 
 def fgsm(
@@ -140,7 +139,7 @@ def _bounds(images, epsilon, clip):
 
 def _check(model, images, labels):
     classes = scores(model.compute_output_shape(images.shape))[-1]
-    check_labels(labels, classes, several=False)
+    validation.check_labels(labels, classes, several=False)
     if len(images) != len(labels):
         raise ValueError(
             "Arguments `images` and `labels` must hold as many samples. Received: "

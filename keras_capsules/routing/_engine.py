@@ -260,9 +260,10 @@ def _gathered(votes, outer, to_context, context):
         ops.stack(weights, axis=2),  # (batch, parents, outer products, children)
         tuple(ops.stack(m, axis=2) for m in moments),
     )
-    from_hooks, *others = _tensors(to_context, context)
-    to_poses = at_least_float32(to_poses) + at_least_float32(from_hooks)
-    return to_matrices, to_poses, *others
+    from_hooks, *others = to_context
+    if from_hooks is not None:
+        to_poses = at_least_float32(to_poses) + at_least_float32(from_hooks)
+    return to_matrices, to_poses, *_tensors(others, context[1:])
 
 
 def _split(gradients, votes):

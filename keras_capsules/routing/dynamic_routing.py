@@ -1,7 +1,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_capsules.ops import compete, squash
 from keras_capsules.routing.moment_routing import MomentRouting
@@ -84,8 +83,7 @@ class DynamicRouting(MomentRouting):
 
     # Procedure 1, line 2: b_ij = 0, so that c_ij is the same for all parents.
     def initial_weights(self, inputs):
-        ones = ops.ones_like(inputs.poses[:, None, :, 0, 0])
-        return ones / inputs.parents  # (batch, 1, children)
+        return inputs.ones / inputs.parents  # (batch, 1, children)
 
     # Line 4: c_i = softmax(b_i).
     def update_weights(self, scores, inputs):

@@ -161,9 +161,10 @@ class EMRouting(MomentRouting):
 
     # Procedure 1, line 2: R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
-        activations = ops.expand_dims(ops.clip(inputs.activations, 0.0, 1.0), 1)
-        shares = self._uniform_shares(inputs)[:, None]
-        return inputs.receptive_fields.multiply(activations, shares)
+        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        return inputs.receptive_fields.share_evenly(
+            activations, inputs.parents, self.competition
+        )
 
     # The E-step, lines 2 to 4, and line 2 of the M-step: R_ij · a_i.
     def update_weights(self, scores, inputs):
@@ -172,17 +173,18 @@ class EMRouting(MomentRouting):
 
     # The M-step, lines 3 to 6: μ, σ² and a of each parent.
     def update_parents(self, moments, iteration, inputs):
-        at_fields = inputs.receptive_fields.multiply
+        fields = inputs.receptive_fields
         # What a parent gets if every child is half active and chooses at random.
-        expected = 0.5 * np.sum(self._uniform_shares(inputs), axis=-1)[:, None, None]
+        shares = fields.uniform_shares(inputs.parents, self.competition)
+        expected = 0.5 * np.sum(shares, axis=-1)[:, None, None]
         # Where a parent gets nothing, this bounds the gradient.
         least = 1e-3 * expected if self._relative_mass else 1e-7 + 0.0 * expected
-        mass = moments.mass + at_fields(ops.ones_like(moments.mass), least)
+        mass = moments.mass + fields.multiply(ops.ones_like(moments.mass), least)
         unit = 1.0 / mass
         means = moments.sum * unit  # (batch, parents, D)
         variances = moments.squares(about=means) * unit + self._variance_floor
         if self._relative_mass:
-            mass = at_fields(mass, 1.0 / expected)
+            mass = fields.multiply(mass, 1.0 / expected)
         logits = self._logits(variances, mass, iteration)  # (batch, parents)
         return {
             "parents": means,
@@ -234,7 +236,3 @@ class EMRouting(MomentRouting):
         # (docs/results.md, five iterations).
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))
-
-    def _uniform_shares(self, inputs):
-        fields = inputs.receptive_fields
-        return fields.uniform_shares(inputs.parents, self.competition)

@@ -85,8 +85,7 @@ class InvertedAttentionRouting(MomentRouting):
         self.bias = self.add_weight(name="bias", shape=(size,), initializer="zeros")
 
     def initial_weights(self, inputs):
-        ones = ops.ones_like(inputs.poses[:, None, :, 0, 0])
-        return ones / inputs.parents  # (batch, 1, children)
+        return inputs.ones / inputs.parents  # (batch, 1, children)
 
     # r_ij = softmax_j(…)
     def update_weights(self, scores, inputs):

@@ -57,7 +57,7 @@ class MomentRouting(Routing):
 
     >>> import keras
     >>> from keras_capsules import layers, routing
-    >>> class CosineRouting(routing.MomentRouting):
+    >>> class DirectionRouting(routing.MomentRouting):
     ...     def update_weights(self, scores, inputs):
     ...         return keras.ops.softmax(scores, axis=1)
     ...
@@ -66,7 +66,7 @@ class MomentRouting(Routing):
     ...
     ...     def score_coefficients(self, parents):
     ...         return routing.Polynomial(linear=parents["parents"])
-    >>> layer = layers.DigitCapsule(10, 16, routing=CosineRouting())
+    >>> layer = layers.DigitCapsule(10, 16, routing=DirectionRouting())
     >>> tuple(layer(keras.random.normal((2, 1152, 8))).shape)
     (2, 10, 16)
 
@@ -119,7 +119,7 @@ class MomentRouting(Routing):
             `(batch, parents, children)`; or `(batch, 1, children)` if they are the
             same for all parents, for which the first parents are quicker to compute.
         """
-        zeros = ops.zeros_like(inputs.poses[:, None, :, 0, 0])
+        zeros = ops.zeros_like(inputs.ones)
         zeros = ops.repeat(zeros, inputs.parents, axis=1)
         weights = self.update_weights(zeros, inputs)
         check_result(self, "update_weights", weights, zeros.shape)

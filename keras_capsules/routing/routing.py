@@ -28,6 +28,11 @@ class RoutingInputs(NamedTuple):
     receptive_fields: ReceptiveFields
     parents: int
 
+    @property
+    def ones(self) -> Any:
+        """A one for each child, `(batch, 1, children)`: the same for all parents."""
+        return ops.ones_like(self.poses[:, None, :, 0, 0])
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Routing(keras.layers.Layer):

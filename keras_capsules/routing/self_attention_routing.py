@@ -79,7 +79,7 @@ class SelfAttentionRouting(MomentRouting):
 
     # Σ_k V_kj: every vote counts once.
     def initial_weights(self, inputs):
-        return ops.ones_like(inputs.poses[:, None, :, 0, 0])
+        return inputs.ones  # (batch, 1, children)
 
     # c_ij = softmax_j(…) + b_ij
     def update_weights(self, scores, inputs):

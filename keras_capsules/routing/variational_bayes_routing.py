@@ -132,10 +132,10 @@ class VariationalBayesRouting(MomentRouting):
 
     # R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
-        fields = inputs.receptive_fields
-        shares = fields.uniform_shares(inputs.parents, self.competition)
-        activations = ops.expand_dims(ops.clip(inputs.activations, 0.0, 1.0), 1)
-        return fields.multiply(activations, shares[:, None])  # (batch, 1, children)
+        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        return inputs.receptive_fields.share_evenly(
+            activations, inputs.parents, self.competition
+        )  # (batch, 1, children)
 
     # The end of the E-step: R_ij a_i.
     def update_weights(self, scores, inputs):

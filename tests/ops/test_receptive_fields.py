@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import close
 
 from keras_capsules.ops import ReceptiveFields
 
@@ -28,3 +29,20 @@ def test_sharing_counts_the_fields_of_a_child():
     expected = [[1, 1, 2, 2, 3, 3], [2, 2, 3, 3, 2, 2], [3, 3, 2, 2, 1, 1]]
     np.testing.assert_array_equal(fields.sharing, expected)
     assert fields.count == 12
+
+
+@pytest.mark.parametrize(("competition", "of_shared"), [("image", 1.0), ("patch", 2.0)])
+def test_what_is_shared_evenly_adds_up_to_the_amounts(competition, of_shared):
+    fields = ReceptiveFields((1, 3), (1, 2), (1, 1), "valid", 1)  # 0 1 and 1 2
+    amounts = np.array([[0.5, 0.8], [0.8, 0.2]], "float32")
+    shares = fields.share_evenly(amounts, parents=4, competition=competition)
+    assert tuple(shares.shape) == (2, 1, 2)
+    given = 4.0 * keras.ops.convert_to_numpy(shares)[:, 0]
+    np.testing.assert_allclose([given[0, 0], given[1, 1]], [0.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(given[0, 1] + given[1, 0], 0.8 * of_shared, rtol=1e-6)
+
+
+def test_padding_is_shared_with_nobody():
+    fields = ReceptiveFields((1, 2), (1, 2), (1, 1), "same", 1)
+    shares = fields.share_evenly(np.ones((2, 2), "float32"), 2, "patch")
+    close(shares[:, 0], np.where(fields.padded, 0.0, 0.5))
