@@ -108,7 +108,7 @@ def test_weights_are_there_once(exported):
 @only_tensorflow
 @pytest.mark.parametrize(
     ("iterations", "loop", "loops"),
-    [(1, "while", 2), (3, "while", 2), (5, "while", 2), (3, "unroll", 1)],
+    [(1, "while", 1), (3, "while", 2), (5, "while", 2), (3, "unroll", 1)],
 )
 def test_loops_in_the_graph(tmp_path, iterations, loop, loops):
     model = small_capsnet(routing=routing.DynamicRouting(iterations, loop))

@@ -85,7 +85,7 @@ def test_precision_belongs_to_the_model(policy, tmp_path):
     model.train_on_batch(*random_images(4, IMAGE_SHAPE))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    for layer in (*again.features, again.hidden, again.dropout):
+    for layer in (*again.features, again.hidden, again.drop):
         assert layer.dtype_policy.name == policy
     assert again.probabilities.dtype_policy.name == "float32"
     scores = again(random_images(4, IMAGE_SHAPE)[0])["scores"]
