@@ -5,6 +5,7 @@ from keras_capsules._backend.convolutions import strided_convolution
 from keras_capsules._backend.gradients import custom_gradient, gradients, vjp
 from keras_capsules._backend.loops import fixed_loop, over_blocks, unrolled
 from keras_capsules._backend.models import (
+    build_training,
     check_writes_saved_models,
     input_gradient,
     recompile,
@@ -16,6 +17,7 @@ from keras_capsules._backend.special import digamma
 
 __all__ = [
     "assert_in_graph",
+    "build_training",
     "check_writes_saved_models",
     "custom_gradient",
     "digamma",

@@ -46,6 +46,30 @@ def recompile(model: keras.Model) -> None:
         model.make_test_function(force=True)
 
 
+def build_training(model: keras.Model, x: Any, y: Any) -> None:
+    """Makes the variables of metrics and of the optimizer before a step is compiled.
+
+    TensorFlow compiles a function twice if variables are made the first time, and Keras
+    leaves it to the step to make them. With other backends, and for devices that train
+    together, Keras makes them before.
+
+    Args:
+        model: a compiled model.
+        x: images, or a `tf.data.Dataset`; of anything else nothing is known yet.
+        y: labels, or `None`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    default = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() or model.distribute_strategy is not default:
+        return
+    batch = x.element_spec if isinstance(x, tf.data.Dataset) else (x, y)
+    if all(hasattr(part, "shape") for part in keras.tree.flatten(batch)):
+        model._symbolic_build(data_batch=batch)
+
+
 def check_writes_saved_models() -> None:
     """Raises an error on backends that write no SavedModels.
 

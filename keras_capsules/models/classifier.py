@@ -5,7 +5,7 @@ from typing import Any, ClassVar, TypeVar
 import keras
 
 from keras_capsules import validation
-from keras_capsules._backend import unrolled
+from keras_capsules._backend import build_training, unrolled
 from keras_capsules.models.presets import preset_file
 
 Network = TypeVar("Network", bound="Classifier")
@@ -121,7 +121,12 @@ class Classifier(keras.Model):
     def fit(self, x=None, y=None, *args, **kwargs):
         if y is not None:
             validation.check_labels(y, self.classes, "y")
+        build_training(self, x, y)
         return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        build_training(self, x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         if y is not None:

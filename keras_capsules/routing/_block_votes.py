@@ -56,8 +56,8 @@ class BlockVotes:
         mass = ops.sum(initial_weights, axis=-1, keepdims=True)
         if initial_weights.shape[1] == 1:
             total = self._weighted_sum_for_all_parents(initial_weights)
-            initial_weights = ops.repeat(initial_weights, parents, axis=1)
-            mass = ops.repeat(mass, parents, axis=1)
+            initial_weights = ops.tile(initial_weights, (1, parents, 1))
+            mass = ops.tile(mass, (1, parents, 1))
         else:
             total = _weighted_sum(initial_weights, votes)
         self.initial_weights = initial_weights

@@ -120,7 +120,7 @@ class MomentRouting(Routing):
             same for all parents, for which the first parents are quicker to compute.
         """
         zeros = ops.zeros_like(inputs.ones)
-        zeros = ops.repeat(zeros, inputs.parents, axis=1)
+        zeros = ops.tile(zeros, (1, inputs.parents, 1))
         weights = self.update_weights(zeros, inputs)
         check_result(self, "update_weights", weights, zeros.shape)
         return weights

@@ -54,6 +54,31 @@ def test_labels_are_checked_before_a_step_is_compiled():
             method(images, np.zeros((8, 4)))
 
 
+@on_tensorflow
+@pytest.mark.parametrize("form", ["fit", "data set", "batch"])
+def test_a_step_is_compiled_once(form):
+    import tensorflow as tf
+
+    steps = []
+
+    class Counted(Linear):
+        def train_step(self, data):
+            steps.append(data)
+            return super().train_step(data)
+
+    model = Counted(IMAGE_SHAPE, 3)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    images, labels = random_images(8, IMAGE_SHAPE)
+    if form == "fit":
+        model.fit(images, labels, 8, verbose=0)
+    elif form == "data set":
+        data = tf.data.Dataset.from_tensors((images, labels)).repeat(2)
+        model.fit(data, verbose=0)
+    else:
+        model.train_on_batch(images, labels)
+    assert len(steps) == 1
+
+
 def test_images_of_another_shape():
     with pytest.raises(ValueError, match="incompatible with the layer"):
         linear()(random_images(2, (6, 8, 2))[0])
