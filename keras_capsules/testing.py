@@ -36,8 +36,8 @@ def check_routing(routing: Any) -> None:
     It takes seconds on TensorFlow and PyTorch, and on JAX the time to compile.
 
     Args:
-        routing: a routing, its name or its config. It is copied, never changed; the
-            copies learn random weights.
+        routing: a routing, its name or its config. It is copied, never changed;
+            the weights of the copies are set at random.
 
     Raises:
         AssertionError: a check fails. The message says which, and by how much.
@@ -49,11 +49,11 @@ def check_routing(routing: Any) -> None:
     >>> testing.check_routing("dynamic")
     """
     routing = routings.get(routing)
-    with float64():
-        for case in _cases():
-            _check_case(routing, case)
     case = _cases()[0]
     _check_repetition(routing, case)
+    with float64():
+        for each in _cases():
+            _check_case(routing, each)
     _check_half_precision(routing, case)
     _check_nasty_input(routing, case)
     layer = layers.DigitCapsule(3, 4, routing=_copy(routing))
@@ -131,14 +131,19 @@ def _copy(layer, **changes):
 
 
 def _ready(routing, case, **changes):
-    """A copy of a routing that has learned something, the same each time."""
+    """A copy of a routing with random weights, the same each time."""
     routing = _copy(routing, **changes)
     routing.build(case["poses"].shape, case["kernel"].shape)
+    _set_at_random(routing.trainable_variables)
+    return routing
+
+
+def _set_at_random(variables):
+    """Variables as if they had learned something."""
     rng = np.random.default_rng(2)
-    for variable in routing.trainable_variables:
+    for variable in variables:
         noise = 0.1 * rng.normal(size=variable.shape)
         variable.assign(ops.convert_to_numpy(variable) + noise)
-    return routing
 
 
 def _differentiated(routing, case, trace=False):
@@ -230,10 +235,6 @@ def _check_case(routing, case):
         found == expected,
         f"{name} must return what compute_output_shape says, {expected}. Received: "
         f"{found}",
-    )
-    again = call(case, "float64")
-    _compare(
-        again, (outputs, slopes), f"two calls of {name}, which has no chance in it,"
     )
     traced = _differentiated(route, case, trace=True)(case, "float64")
     _compare((outputs, slopes), traced, f"{name} and plain automatic differentiation")
@@ -389,6 +390,8 @@ def _check_saved(layer, poses_shape, name):
     arrays = _layer_inputs(layer, poses_shape)
     inputs = [keras.Input(x.shape[1:]) for x in arrays]
     model = keras.Model(inputs, layer(tuple(inputs)))
+    # Initial weights come back even if none was saved.
+    _set_at_random(layer.trainable_variables)
     expected = keras.tree.flatten(model.predict(arrays, verbose=0))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"

@@ -89,6 +89,15 @@ class Unregistered(Mean):
     pass
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Unsaved(routing.SelfAttentionRouting):
+    def save_own_variables(self, store):
+        pass
+
+    def load_own_variables(self, store):
+        pass
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -97,6 +106,7 @@ class Unregistered(Mean):
         (Unbounded, AssertionError, "must lie from 0 to 1"),
         (Infinite, AssertionError, "must be finite with poses of zero"),
         (Unregistered, AssertionError, "register_keras_serializable"),
+        (Unsaved, AssertionError, "what it and its loaded copy return differ"),
     ],
 )
 def test_what_is_wrong_with_a_routing_is_said(wrong, error, message):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def input_gradient(
@@ -58,16 +59,21 @@ def build_training(model: keras.Model, x: Any, y: Any) -> None:
         x: images, or a `tf.data.Dataset`; of anything else nothing is known yet.
         y: labels, or `None`.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or not model.compiled:
         return
     import tensorflow as tf
 
+    if model.run_eagerly or tf.config.functions_run_eagerly():
+        return
     default = tf.distribute.get_strategy()
     if tf.distribute.has_strategy() or model.distribute_strategy is not default:
         return
     batch = x.element_spec if isinstance(x, tf.data.Dataset) else (x, y)
-    if all(hasattr(part, "shape") for part in keras.tree.flatten(batch)):
-        model._symbolic_build(data_batch=batch)
+    known = np.ndarray, tf.Tensor, tf.TensorSpec
+    for part in keras.tree.flatten(batch):
+        if not isinstance(part, known) or tf.TensorShape(part.shape).rank is None:
+            return
+    model._symbolic_build(data_batch=batch)
 
 
 def check_writes_saved_models() -> None:

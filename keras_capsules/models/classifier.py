@@ -125,6 +125,8 @@ class Classifier(keras.Model):
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
+        if y is not None:
+            validation.check_labels(y, self.classes, "y")
         build_training(self, x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
@@ -132,6 +134,11 @@ class Classifier(keras.Model):
         if y is not None:
             validation.check_labels(y, self.classes, "y")
         return super().evaluate(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        if y is not None:
+            validation.check_labels(y, self.classes, "y")
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         return super().compute_loss(x, y, y_pred["scores"], sample_weight, training)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_capsules.ops.norms import at_least_float32, dtype_at_least_float32
-from keras_capsules.routing.moments import Moments
+from keras_capsules.routing.moments import Moments, Polynomial
 from keras_capsules.routing.routing import RoutingInputs, check_result
 
 
@@ -72,7 +72,7 @@ class Hooks:
         """`(batch, parents, children)`, or `(batch, 1, children)`."""
         with self._scope(context):
             weights = self._routing.initial_weights(self._inputs(context))
-        for_all = weights.shape[1] == 1
+        for_all = tuple(getattr(weights, "shape", ()))[1:2] == (1,)
         expected = (None, 1, self._of_weights[2]) if for_all else self._of_weights
         check_result(self._routing, "initial_weights", weights, expected)
         return weights
@@ -114,7 +114,12 @@ class Hooks:
 
     def _check_polynomial(self, polynomial):
         hook = f"`score_coefficients` of {type(self._routing).__name__}"
-        if not self.second_moments and not isinstance(polynomial.quadratic, float):
+        if not isinstance(polynomial, Polynomial):
+            raise ValueError(
+                f"{hook} must return a `routing.Polynomial`. Received: {polynomial!r}"
+            )
+        absent = isinstance(polynomial.quadratic, int | float)
+        if not self.second_moments and not absent:
             raise ValueError(
                 f"{hook} must leave `quadratic` out, or its class must set "
                 "`second_moments = True`. Received: second_moments=False"

@@ -304,7 +304,9 @@ def _returned(step):
 
 def _check_activations(poses_shape, shape):
     validation.check_shape("activations", shape, "(batch, children)", 2)
-    if shape[1] != poses_shape[1]:
+    pairs = zip(shape, poses_shape, strict=False)
+    # The number of images is not known in every graph.
+    if any(a != b for a, b in pairs if isinstance(a, int) and isinstance(b, int)):
         raise ValueError(
             "Argument `activations` must have the shape (batch, children) of the "
             f"poses, {tuple(poses_shape[:2])}. Received: {tuple(shape)}"

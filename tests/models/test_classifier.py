@@ -52,6 +52,9 @@ def test_labels_are_checked_before_a_step_is_compiled():
             method(images, labels * 0 + 3)
         with pytest.raises(ValueError, match="`y` must have shape"):
             method(images, np.zeros((8, 4)))
+    for method in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="`y` holds the label 3"):
+            method(images, labels * 0 + 3)
 
 
 @on_tensorflow
@@ -77,6 +80,25 @@ def test_a_step_is_compiled_once(form):
     else:
         model.train_on_batch(images, labels)
     assert len(steps) == 1
+
+
+def test_a_model_that_is_not_compiled_says_so():
+    images, labels = random_images(4, IMAGE_SHAPE)
+    with pytest.raises(ValueError, match="call `compile\\(\\)`"):
+        Linear(IMAGE_SHAPE, 3).fit(images, labels)
+
+
+def test_an_eager_step_stays_eager():
+    def loss(y, scores):
+        values.append(keras.ops.convert_to_numpy(scores))
+        return keras.ops.mean(keras.ops.square(scores))
+
+    values, model = [], Linear(IMAGE_SHAPE, 3)
+    model.compile("sgd", loss, run_eagerly=True)
+    # A gradient of JAX is always of a traced function.
+    run = model.test_on_batch if keras.backend.backend() == "jax" else model.fit
+    run(*random_images(4, IMAGE_SHAPE))
+    assert np.isfinite(values[0]).all()
 
 
 def test_images_of_another_shape():

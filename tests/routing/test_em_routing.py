@@ -267,12 +267,16 @@ def test_inactive_children_change_nothing(problem):
         close(a, b)
 
 
+# XLA compiles every operation for each shape anew.
+JAX = keras.backend.backend() == "jax"
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
-    parents=st.sampled_from([1, 3]),
-    children=st.sampled_from([1, 5]),
-    iterations=st.integers(1, 5),
+    parents=st.sampled_from([3] if JAX else [1, 3]),
+    children=st.sampled_from([5] if JAX else [1, 5]),
+    iterations=st.sampled_from([3] if JAX else [1, 2, 3, 4, 5]),
     scale=st.sampled_from([0.0, 1e-6, 1.0, 1e4, 1e8]),
     kind=st.sampled_from(["random", "identical", "zero kernel"]),
     activity=st.sampled_from(["random", "all 0", "all 1", "0 and 1"]),

@@ -90,12 +90,14 @@ class Wrong(routing.DynamicRouting):
     ("hook", "change"),
     [
         ("initial_weights", lambda weights: weights[:, 0]),
+        ("initial_weights", lambda weights: weights[0, 0]),
         ("update_weights", lambda weights: weights[:, :, :-1]),
         ("update_parents", lambda found: {"poses": found["parents"]}),
         ("update_parents", lambda found: {"parents": found["parents"][..., :-1]}),
         ("update_parents", lambda found: found["parents"]),
         ("score_coefficients", lambda p: p._replace(linear=p.linear[:, :-1])),
         ("score_coefficients", lambda p: p._replace(constant=p.linear)),
+        ("score_coefficients", lambda p: p.linear),
     ],
 )
 def test_a_hook_that_returns_something_else_is_named(hook, change):

@@ -96,6 +96,14 @@ def test_every_routing_plugs_into_every_layer(name, pose_shape, tmp_path):
         close(a, b)
 
 
+@pytest.mark.parametrize("shape", [(2, 5), (1, 6), (3, 6)])
+def test_activations_are_those_of_the_poses(shape):
+    poses, kernel = np.ones((2, 6, 4, 4)), np.ones((6, 3, 4, 4))
+    arrays = (x.astype("float32") for x in (poses, kernel, np.ones(shape)))
+    with pytest.raises(ValueError, match="`activations` must have the shape"):
+        routing.EMRouting()(*arrays)
+
+
 @pytest.mark.parametrize("name", routing.names())
 def test_the_readme_names_every_routing(name):
     assert f"`{type(routing.get(name)).__name__}`" in README.read_text()
