@@ -77,7 +77,9 @@ settings = {
 }
 settings_file = output / "settings.json"
 if begun and (kept := json.loads(settings_file.read_text())) != settings:
-    sys.exit(f"Can't resume: {output} was made with {kept}. Received: {settings}")
+    before = {name: x for name, x in kept.items() if x != settings.get(name)}
+    now = {name: settings.get(name) for name in before}
+    sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
 if not worker:
     output.mkdir(parents=True, exist_ok=True)
     settings_file.write_text(json.dumps(settings, indent=1))

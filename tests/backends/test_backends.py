@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import pytest
 from helpers import (
-    POLICIES,
     random_images,
     small_capsnet,
     small_matrix_capsnet,
@@ -135,7 +134,8 @@ tests = map(np.concatenate, zip(*held_out, strict=True))
 )
 whole = len(images) // 32 * 32  # a smaller last batch would be compiled on its own
 accuracy = {}
-for policy in POLICIES:
+# Without a GPU PyTorch takes four times as long for float16 as for bfloat16.
+for policy in POLICIES[:2] if keras.backend.backend() == "torch" else POLICIES:
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     model = models.CapsNet((14, 14, 1), 10, filters=32, kernel_size=5,
@@ -155,7 +155,7 @@ print(json.dumps(accuracy))
 def test_low_precision_is_as_accurate_on_digits():
     accuracy = results_of(ACCURACY, xla_flags="")
     assert accuracy["float32"] > 0.95
-    for policy in POLICIES[1:]:
+    for policy in accuracy:
         assert accuracy[policy] == pytest.approx(accuracy["float32"], abs=0.005)
 
 

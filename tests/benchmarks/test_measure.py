@@ -29,9 +29,8 @@ def test_a_task_that_fails_says_why():
 
 @once
 def test_training_is_measured_by_batches(monkeypatch):
-    monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "COUNTED", 2)
-    found = training.measure_training("MatrixCapsNet", "ours", "float32")
+    found = training.measure_training("MatrixCapsNet", "ours", "float32", batch=2)
     assert found["images_per_second"] > 0.0
 
 
