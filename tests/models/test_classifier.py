@@ -88,16 +88,17 @@ def test_a_model_that_is_not_compiled_says_so():
         Linear(IMAGE_SHAPE, 3).fit(images, labels)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="a loss on JAX is always traced"
+)
 def test_an_eager_step_stays_eager():
     def loss(y, scores):
-        values.append(keras.ops.convert_to_numpy(scores))
+        values.append(keras.ops.convert_to_numpy(keras.ops.stop_gradient(scores)))
         return keras.ops.mean(keras.ops.square(scores))
 
     values, model = [], Linear(IMAGE_SHAPE, 3)
     model.compile("sgd", loss, run_eagerly=True)
-    # A gradient of JAX is always of a traced function.
-    run = model.test_on_batch if keras.backend.backend() == "jax" else model.fit
-    run(*random_images(4, IMAGE_SHAPE))
+    model.fit(*random_images(4, IMAGE_SHAPE))
     assert np.isfinite(values[0]).all()
 
 
