@@ -15,10 +15,17 @@ from typing import Any
 
 from keras import ops
 
-from keras_capsules._backend import custom_gradient, fixed_loop, over_blocks, vjp
+from keras_capsules._backend import (
+    custom_gradient,
+    fixed_loop,
+    fused_sums,
+    over_blocks,
+    vjp,
+)
 from keras_capsules.ops import at_least_float32
 from keras_capsules.ops.votes import kernel_by_child
 from keras_capsules.routing._block_votes import BlockVotes
+from keras_capsules.routing._fused_votes import FusedVotes
 from keras_capsules.routing._hooks import Hooks
 
 # Components of votes that exist at a time: 64 MB in float32.
@@ -96,8 +103,13 @@ def images_of_a_block(kernel_shape: tuple, rows: int, fields: int) -> int:
 
 def _votes(hooks, matrices, context):
     """The votes of a block, with the weights and moments of the first iteration."""
-    weights = hooks.initial_weights(*context)
-    return BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    return _votes_of(hooks, matrices, context, hooks.initial_weights(*context))
+
+
+def _votes_of(hooks, matrices, context, weights):
+    arguments = context[0], matrices, weights, hooks.second_moments
+    kernels = fused_sums(hooks.dtype)
+    return FusedVotes(kernels, *arguments) if kernels else BlockVotes(*arguments)
 
 
 # The forward pass.
@@ -192,7 +204,7 @@ def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
 def _backward(hooks, upstream, history, matrices, context):
     """Gradients of the matrices and of the context of a block."""
     weights, pull_initial = vjp(hooks.initial_weights, *context)
-    votes = BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    votes = _votes_of(hooks, matrices, context, weights)
     coefficients, pulls = _replay(hooks, votes, history, context)
     to_moments, to_context = _split(pulls[-1](upstream), votes)
     scores, to_weights = _all_scores(votes, coefficients, to_moments)

@@ -1,0 +1,90 @@
+"""Which kernels sum over votes on a GPU."""
+
+import importlib.util
+from typing import Any
+
+import keras
+
+_enabled = False
+
+
+def fused_kernels() -> bool:
+    """Whether routings use kernels of their own on a GPU.
+
+    Example:
+
+    >>> from keras_capsules import config
+    >>> config.fused_kernels()
+    False
+    """
+    return _enabled
+
+
+def set_fused_kernels(enabled: bool) -> None:
+    """Has routings use kernels of their own on a GPU, or not.
+
+    The kernels sum over votes without writing a vote to memory, forward and backward,
+    for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
+    (Triton) on NVIDIA GPUs; elsewhere, in float64 and with `keras.distribution` the
+    setting changes nothing. It holds for functions that are compiled after it is set.
+
+    Args:
+        enabled: whether to use them.
+
+    Raises:
+        ValueError: the argument is no boolean.
+
+    Example:
+
+    >>> from keras_capsules import config
+    >>> config.set_fused_kernels(False)
+    """
+    global _enabled
+    if not isinstance(enabled, bool):
+        raise ValueError(
+            f"Argument `enabled` must be True or False. Received: enabled={enabled!r}"
+        )
+    _enabled = enabled
+
+
+def fused_sums(dtype: str) -> Any:
+    """The module whose kernels sum over votes on the device in use.
+
+    Args:
+        dtype: of the sums.
+
+    Returns:
+        A module with `scores`, `moments` and `gradient`; `None` where `keras.ops` have
+        to do it.
+
+    Example:
+
+    >>> fused_sums("float32") is None
+    True
+    """
+    if not _enabled or dtype != "float32":
+        return None
+    if keras.backend.backend() == "jax" and _jax_has_a_gpu():
+        from keras_capsules._backend import pallas_votes
+
+        return pallas_votes
+    if keras.backend.backend() == "torch" and _torch_has_a_gpu():
+        from keras_capsules._backend import triton_votes
+
+        return triton_votes
+    return None
+
+
+def _jax_has_a_gpu():
+    import jax
+
+    # Several devices share the work along axes that a kernel does not know.
+    alone = keras.distribution.distribution() is None
+    return alone and jax.devices()[0].platform == "gpu"
+
+
+def _torch_has_a_gpu():
+    import torch
+
+    found = importlib.util.find_spec("triton") is not None
+    return found and torch.cuda.is_available()
