@@ -62,29 +62,28 @@ def fused_sums(dtype: str) -> Any:
     >>> fused_sums("float32") is None
     True
     """
-    if not _enabled or dtype != "float32":
+    if not _enabled or dtype != "float32" or not _has_a_gpu():
         return None
-    if keras.backend.backend() == "jax" and _jax_has_a_gpu():
+    if keras.backend.backend() == "jax":
         from keras_capsules._backend import pallas_votes
 
         return pallas_votes
-    if keras.backend.backend() == "torch" and _torch_has_a_gpu():
-        from keras_capsules._backend import triton_votes
+    from keras_capsules._backend import triton_votes
 
-        return triton_votes
-    return None
+    return triton_votes
 
 
-def _jax_has_a_gpu():
-    import jax
+def _has_a_gpu():
+    """Whether there is one that the kernels are written for."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
 
-    # Several devices share the work along axes that a kernel does not know.
-    alone = keras.distribution.distribution() is None
-    return alone and jax.devices()[0].platform == "gpu"
+        # What several devices share is cut along axes that a kernel does not know.
+        alone = keras.distribution.distribution() is None
+        return alone and jax.devices()[0].platform == "gpu"
+    if backend == "torch":
+        import torch
 
-
-def _torch_has_a_gpu():
-    import torch
-
-    found = importlib.util.find_spec("triton") is not None
-    return found and torch.cuda.is_available()
+        return torch.cuda.is_available() and bool(importlib.util.find_spec("triton"))
+    return False

@@ -129,7 +129,7 @@ def gradient(
     Returns:
         The gradients of the poses and of the matrices, in their shapes, float32.
     """
-    products, q = weights.shape[2], poses.shape[3]
+    products, q, tile = weights.shape[2], poses.shape[3], IMAGES // 2
 
     def to_vote(columns, rows, center, weights, slopes):
         """The gradient of the votes of a child for a parent."""
@@ -162,7 +162,7 @@ def gradient(
         rows = [_each(matrices, g) for g in range(GROUP)]
 
         def of_images(n, sums):
-            n = pl.ds(n * IMAGES, IMAGES)
+            n = pl.ds(n * tile, tile)
             c = [x[:, :, n] for x in center]
             s = [[x[t, :, :, n] for t in range(products)] for x in slopes]
             sums = iter(sums)
@@ -173,8 +173,8 @@ def gradient(
                 for column in columns:
                     yield next(sums) + dv * column[:, None]
 
-        zeros = jnp.zeros((*slopes[0].shape[1:3], IMAGES), jnp.float32)
-        tiles = poses.shape[3] // IMAGES
+        zeros = jnp.zeros((*slopes[0].shape[1:3], tile), jnp.float32)
+        tiles = poses.shape[3] // tile
         sums = _loop(tiles, of_images, [zeros] * (GROUP * q))
         for index, x in enumerate(sums):
             out[index // q, index % q] = x.sum(axis=2).sum(axis=0)
@@ -186,10 +186,10 @@ def gradient(
         "njti->jtin": weights,
         "njtpr->jtprn": slopes,
     }
-    blocks = {"n": IMAGES, "i": GROUP}
-    of_poses = _call(to_poses, "ni", blocks, inputs, "ipqn->nipq")
-    blocks = {"n": IMAGES, "j": None, "i": GROUP}
-    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr")
+    blocks = {"n": tile, "i": GROUP}
+    of_poses = _call(to_poses, "ni", blocks, inputs, "ipqn->nipq", warps=4)
+    blocks = {"n": tile, "j": None, "i": GROUP}
+    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr", warps=4)
     return of_poses, of_matrices
 
 
@@ -222,6 +222,7 @@ def _call(
     blocks: dict,
     inputs: dict,
     output: str,
+    warps: int = 1,
     **sizes: int,
 ) -> Any:
     """Calls a kernel with the blocks of its arrays that belong to a program.
@@ -237,6 +238,8 @@ def _call(
             an axis; of another axis the number that its size is made a multiple of.
         inputs: an array, or a tuple of arrays, for each form "given->wanted".
         output: the form of the output. In it `c` are the programs along the children.
+        warps: how many warps share the tile of a program. One has a whole vote in the
+            registers of a thread: no thread waits for another.
         **sizes: of axes that no input has.
 
     Returns:
@@ -278,7 +281,7 @@ def _call(
         grid=tuple(programs.values()),
         in_specs=specs,
         out_specs=spec(axes),
-        compiler_params=triton.CompilerParams(num_warps=4),
+        compiler_params=triton.CompilerParams(num_warps=warps),
         interpret=INTERPRET,
     )(*arrays)
     found = found[tuple(slice(sizes[a]) for a in axes)]
