@@ -2,6 +2,7 @@
 
 from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import strided_convolution
+from keras_capsules._backend.devices import accelerator_memory
 from keras_capsules._backend.fused import (
     fused_kernels,
     fused_sums,
@@ -20,6 +21,7 @@ from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.special import digamma
 
 __all__ = [
+    "accelerator_memory",
     "assert_in_graph",
     "check_writes_saved_models",
     "custom_gradient",

@@ -1,11 +1,12 @@
 """Which kernels sum over votes on a GPU."""
 
 import importlib.util
+import os
 from typing import Any
 
 import keras
 
-_enabled = False
+_enabled = os.environ.get("KERAS_CAPSULES_FUSED_KERNELS") == "1"
 
 
 def fused_kernels() -> bool:
@@ -27,6 +28,7 @@ def set_fused_kernels(enabled: bool) -> None:
     for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
     (Triton) on NVIDIA GPUs; elsewhere, in float64 and with `keras.distribution` the
     setting changes nothing. It holds for functions that are compiled after it is set.
+    The environment variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.
 
     Args:
         enabled: whether to use them.

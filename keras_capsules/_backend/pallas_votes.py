@@ -25,9 +25,7 @@ CHILDREN = 16  # that a program goes through one by one
 GROUP = 2  # children whose gradients a program keeps side by side
 
 
-def scores(
-    poses: Any, matrices: Any, center: tuple, coefficients: tuple
-) -> Any:
+def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any:
     """`Σ_h (c_j1h U_ijh + c_j2h U_ijh²)` with `U = V − center`.
 
     Args:
@@ -71,9 +69,7 @@ def scores(
     )
 
 
-def moments(
-    poses: Any, matrices: Any, center: tuple, weights: Any, powers: int
-) -> Any:
+def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int) -> Any:
     """`Σ_i w_ij U_ij` and, of two powers, `Σ_i w_ij U_ij²`.
 
     Args:
@@ -206,7 +202,9 @@ def _float32(x):
 
 def _vote(columns, rows, center):
     """The votes of a child for a parent, from a center, `(p, r, n)`."""
-    products = (x[:, None] * y[None, :, None] for x, y in zip(columns, rows, strict=True))
+    products = (
+        x[:, None] * y[None, :, None] for x, y in zip(columns, rows, strict=True)
+    )
     return sum(products) - sum(center)
 
 

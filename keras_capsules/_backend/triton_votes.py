@@ -38,9 +38,7 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
     return out.permute(3, 1, 0, 2)
 
 
-def moments(
-    poses: Any, matrices: Any, center: tuple, weights: Any, powers: int
-) -> Any:
+def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int) -> Any:
     """See `pallas_votes.moments`."""
     of = _Sizes(poses, matrices)
     parts = triton.cdiv(of.children, STEPS)
@@ -81,9 +79,7 @@ def gradient(
         "enable_fp_fusion": True,
     }
     groups = triton.cdiv(of.children, GROUP)
-    _to_poses[of.tiles(images), groups](
-        *arguments, to_poses, *of.numbers, **constants
-    )
+    _to_poses[of.tiles(images), groups](*arguments, to_poses, *of.numbers, **constants)
     _to_matrices[groups, of.parents](*arguments, to_matrices, *of.numbers, **constants)
     return to_poses.permute(3, 0, 1, 2), to_matrices.permute(0, 2, 1, 3)
 
@@ -208,7 +204,10 @@ def _moments(
     if SQUARES:
         c = _load(center + of_parent, inside)
     part = tl.program_id(2).to(tl.int64)
-    first, second = tl.zeros((1, P, R, N), tl.float32), tl.zeros((1, P, R, N), tl.float32)
+    first, second = (
+        tl.zeros((1, P, R, N), tl.float32),
+        tl.zeros((1, P, R, N), tl.float32),
+    )
     for child in range(part * STEPS, min((part + 1) * STEPS, I)):
         i = tl.full((1, 1, 1, 1), child, tl.int64)
         u = _votes(poses, matrices, c, i, j, rows, columns, images, B, I, J, p, r, Q)

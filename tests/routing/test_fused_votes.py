@@ -33,7 +33,10 @@ def on_a_gpu(monkeypatch):
         (layers.DigitCapsule(3, 5), (3, 6, 4)),
         (layers.DigitCapsule(3, 5, routing="inverted_attention"), (3, 6, 4)),
         (layers.ConvCapsule(3, kernel_size=2), (2, 3, 3, 2, 4, 4)),
-        (layers.ConvCapsule(3, kernel_size=2, routing="variational_bayes"), (1, 3, 3, 2, 4, 4)),
+        (
+            layers.ConvCapsule(3, kernel_size=2, routing="variational_bayes"),
+            (1, 3, 3, 2, 4, 4),
+        ),
     ],
     ids=["dynamic", "inverted attention", "em", "variational bayes"],
 )
