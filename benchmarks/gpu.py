@@ -83,16 +83,12 @@ def _ours(work):
 
 def _plain(work):
     """The same work in plain `keras.ops`, votes and all."""
-    import keras
-
     from benchmarks import plain
 
-    function, inputs = _ours(work)
-    _, children, *_ = STEPS[work]
-    if isinstance(children, tuple):
+    _, inputs = _ours(work)
+    if isinstance(STEPS[work][1], tuple):
         return plain.convolutional_em_routing, inputs
-    poses, kernel = inputs
-    return plain.dynamic_routing, [poses, keras.ops.copy(kernel)]
+    return plain.dynamic_routing, inputs
 
 
 def measure_fit(backend: str, network: str, precision: str, code: str) -> dict:

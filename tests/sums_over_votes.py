@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# Images, children, parents, P, Q, R, polynomials, and whether there are squares. Nothing
-# of the second is a whole tile.
+# Images, children, parents, P, Q, R, polynomials, and whether there are squares. Of the
+# second nothing fills its tiles.
 CASES = [(64, 16, 2, 1, 8, 16, 1, False), (70, 18, 3, 2, 4, 3, 3, True)]
 
 

@@ -192,8 +192,8 @@ def gradient(
 def _each(array, *index):
     """The columns of poses, or the rows of matrices."""
     if array.ndim - len(index) == 3:
-        return [_float32(array[*index, :, q]) for q in range(array.shape[-2])]
-    return [_float32(array[*index, q]) for q in range(array.shape[-2])]
+        index = (*index, slice(None))
+    return [_float32(array[(*index, q)]) for q in range(array.shape[-2])]
 
 
 def _float32(x):
@@ -210,8 +210,7 @@ def _vote(columns, rows, center):
 
 def _loop(times, step, sums):
     """Sums after all steps, each of which yields them anew."""
-    body = lambda index, sums: list(step(index, sums))
-    return jax.lax.fori_loop(0, times, body, sums)
+    return jax.lax.fori_loop(0, times, lambda i, sums: list(step(i, sums)), sums)
 
 
 def _call(
@@ -243,8 +242,8 @@ def _call(
     Returns:
         The output, float32.
     """
-    for form, arrays in inputs.items():
-        for x in arrays if isinstance(arrays, tuple) else (arrays,):
+    for form, tensors in inputs.items():
+        for x in tensors if isinstance(tensors, tuple) else (tensors,):
             sizes.update(zip(form, x.shape, strict=False))
     whole = {**sizes, **{a: pl.next_power_of_2(sizes[a]) for a in "pr"}}
     for a, block in blocks.items():
@@ -262,25 +261,26 @@ def _call(
         block = [blocks[a] if a in order else whole[a] for a in axes]
         return pl.BlockSpec(block, index)
 
-    def arranged(x, form):
+    def arranged(form, x):
+        if isinstance(x, tuple):
+            return tuple(arranged(form, part) for part in x)
         given, wanted = form.split("->")
         x = jnp.transpose(x, [given.index(a) for a in wanted])
         return jnp.pad(x, [(0, whole[a] - sizes[a]) for a in wanted])
 
-    arrays = [jax.tree.map(lambda x: arranged(x, f), xs) for f, xs in inputs.items()]
-    specs = [
-        jax.tree.map(lambda _: spec(form.split("->")[1]), xs)
-        for form, xs in inputs.items()
-    ]
+    def spec_of(form, x):
+        of_one = spec(form.split("->")[1])
+        return (of_one,) * len(x) if isinstance(x, tuple) else of_one
+
     axes, wanted = output.split("->")
     found = pl.pallas_call(
         kernel,
         jax.ShapeDtypeStruct([whole[a] for a in axes], jnp.float32),
         grid=tuple(programs.values()),
-        in_specs=specs,
+        in_specs=[spec_of(form, x) for form, x in inputs.items()],
         out_specs=spec(axes),
         compiler_params=triton.CompilerParams(num_warps=warps),
         interpret=INTERPRET,
-    )(*arrays)
+    )(*(arranged(form, x) for form, x in inputs.items()))
     found = found[tuple(slice(sizes[a]) for a in axes)]
     return jnp.transpose(found, [axes.index(a) for a in wanted])

@@ -134,27 +134,28 @@ def _load(pointer, mask):
 
 
 @triton.jit
-def _axes(P: tl.constexpr, R: tl.constexpr, n, N: tl.constexpr):
+def _axes(P: tl.constexpr, R: tl.constexpr, tile, N: tl.constexpr):
     """Numbers of rows, columns and images along the axes of a tile."""
     rows = tl.arange(0, P)[None, :, None, None]
     columns = tl.arange(0, R)[None, None, :, None]
-    return rows, columns, (n * N + tl.arange(0, N))[None, None, None, :]
+    return rows, columns, (tile * N + tl.arange(0, N))[None, None, None, :]
 
 
 @triton.jit
 def _votes(
-    poses, matrices, center, i, j, rows, columns, images,
-    B, I, J, p, r, Q: tl.constexpr,
+    poses, matrices, center, i, j, rows, columns, n, batch, children, parents, p, r, Q:
+    tl.constexpr,
 ):  # fmt: skip
     """Votes of children for a parent, from a center: `(i, p, r, n)`."""
     u = 0.0 - center
     for q in tl.static_range(Q):
         pose = _load(
-            poses + ((i * p + rows) * Q + q) * B + images,
-            (i < I) & (rows < p) & (images < B),
+            poses + ((i * p + rows) * Q + q) * batch + n,
+            (i < children) & (rows < p) & (n < batch),
         )
         row = _load(
-            matrices + ((i * J + j) * Q + q) * r + columns, (i < I) & (columns < r)
+            matrices + ((i * parents + j) * Q + q) * r + columns,
+            (i < children) & (columns < r),
         )
         u += pose * row
     return u
@@ -162,136 +163,146 @@ def _votes(
 
 @triton.jit
 def _scores(
-    poses, matrices, center, linear, quadratic, out, B, I, J, p, r,
-    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
-    T: tl.constexpr, T2: tl.constexpr, STEPS: tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, linear, quadratic, out, batch, children, parents, p, r, Q:
+    tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T: tl.constexpr,
+    T2: tl.constexpr, STEPS: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
-    rows, columns, images = _axes(P, R, tl.program_id(0), N)
+    rows, columns, n = _axes(P, R, tl.program_id(0), N)
     j = tl.program_id(1).to(tl.int64)
-    inside = (rows < p) & (columns < r) & (images < B)
-    of_parent = ((j * p + rows) * r + columns) * B + images
+    inside = (rows < p) & (columns < r) & (n < batch)
+    of_parent = ((j * p + rows) * r + columns) * batch + n
     # The polynomials take the axis of the children.
     t = tl.arange(0, T2).to(tl.int64)[:, None, None, None]
-    of_polynomial = t * J * p * r * B + of_parent
+    of_polynomial = t * parents * p * r * batch + of_parent
     c1 = _load(linear + of_polynomial, (t < T) & inside)
     c = tl.zeros((1, 1, 1, 1), tl.float32)
     if SQUARES:
         c2 = _load(quadratic + of_polynomial, (t < T) & inside)
         c = _load(center + of_parent, inside)
     first = tl.program_id(2).to(tl.int64) * STEPS
-    for child in range(first, min(first + STEPS, I)):
-        i = tl.full((1, 1, 1, 1), child, tl.int64)
-        u = _votes(poses, matrices, c, i, j, rows, columns, images, B, I, J, p, r, Q)
+    for number in range(first, min(first + STEPS, children)):
+        i = tl.full((1, 1, 1, 1), number, tl.int64)
+        u = _votes(
+            poses, matrices, c, i, j, rows, columns, n, batch, children, parents, p, r,
+            Q,
+        )  # fmt: skip
         terms = c1 * u
         if SQUARES:
             terms += c2 * u * u
         total = tl.sum(tl.sum(terms, 2, keep_dims=True), 1, keep_dims=True)
-        to = ((t * J + j) * I + i) * B + images
-        tl.store(out + to, total, (t < T) & (images < B))
+        to = ((t * parents + j) * children + i) * batch + n
+        tl.store(out + to, total, (t < T) & (n < batch))
 
 
 @triton.jit
 def _moments(
-    poses, matrices, center, weights, out, B, I, J, p, r,
-    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
-    STEPS: tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, weights, out, batch, children, parents, p, r, Q:
+    tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, STEPS:
+    tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
-    rows, columns, images = _axes(P, R, tl.program_id(0), N)
+    rows, columns, n = _axes(P, R, tl.program_id(0), N)
     j = tl.program_id(1).to(tl.int64)
-    inside = (rows < p) & (columns < r) & (images < B)
-    of_parent = ((j * p + rows) * r + columns) * B + images
+    inside = (rows < p) & (columns < r) & (n < batch)
+    of_parent = ((j * p + rows) * r + columns) * batch + n
     c = tl.zeros((1, 1, 1, 1), tl.float32)
     if SQUARES:
         c = _load(center + of_parent, inside)
     part = tl.program_id(2).to(tl.int64)
-    first, second = (
-        tl.zeros((1, P, R, N), tl.float32),
-        tl.zeros((1, P, R, N), tl.float32),
-    )
-    for child in range(part * STEPS, min((part + 1) * STEPS, I)):
-        i = tl.full((1, 1, 1, 1), child, tl.int64)
-        u = _votes(poses, matrices, c, i, j, rows, columns, images, B, I, J, p, r, Q)
-        w = _load(weights + (j * I + i) * B + images, images < B)
+    first = tl.zeros((1, P, R, N), tl.float32)
+    second = tl.zeros((1, P, R, N), tl.float32)
+    for number in range(part * STEPS, min((part + 1) * STEPS, children)):
+        i = tl.full((1, 1, 1, 1), number, tl.int64)
+        u = _votes(
+            poses, matrices, c, i, j, rows, columns, n, batch, children, parents, p, r,
+            Q,
+        )  # fmt: skip
+        w = _load(weights + (j * children + i) * batch + n, n < batch)
         first += w * u
         if SQUARES:
             second += w * u * u
     powers = 2 if SQUARES else 1
-    to = out + part * powers * J * p * r * B + of_parent
+    to = out + part * powers * parents * p * r * batch + of_parent
     tl.store(to, first, inside)
     if SQUARES:
-        tl.store(to + J * p * r * B, second, inside)
+        tl.store(to + parents * p * r * batch, second, inside)
 
 
 @triton.jit
 def _to_votes(
-    poses, matrices, center, weights, slopes, steep, i, j, rows, columns, images,
-    B, I, J, p, r, Q: tl.constexpr, T: tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, weights, slopes, steep, i, j, rows, columns, n, batch,
+    children, parents, p, r, Q: tl.constexpr, T: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     """The gradients of the votes of children for a parent: `(i, p, r, n)`."""
-    inside = (rows < p) & (columns < r) & (images < B)
-    of_parent = ((j * p + rows) * r + columns) * B + images
+    inside = (rows < p) & (columns < r) & (n < batch)
+    of_parent = ((j * p + rows) * r + columns) * batch + n
     dv = tl.zeros((1, 1, 1, 1), tl.float32)
     half = tl.zeros((1, 1, 1, 1), tl.float32)
     for t in tl.static_range(T):
-        w = _load(weights + ((t * J + j) * I + i) * B + images, (i < I) & (images < B))
-        dv += w * _load(slopes + t * J * p * r * B + of_parent, inside)
+        w = _load(
+            weights + ((t * parents + j) * children + i) * batch + n,
+            (i < children) & (n < batch),
+        )
+        dv += w * _load(slopes + t * parents * p * r * batch + of_parent, inside)
         if SQUARES:
-            half += w * _load(steep + t * J * p * r * B + of_parent, inside)
+            half += w * _load(steep + t * parents * p * r * batch + of_parent, inside)
     if SQUARES:
         # d U² / dV = 2 U
         c = _load(center + of_parent, inside)
-        u = _votes(poses, matrices, c, i, j, rows, columns, images, B, I, J, p, r, Q)
+        u = _votes(
+            poses, matrices, c, i, j, rows, columns, n, batch, children, parents, p, r,
+            Q,
+        )  # fmt: skip
         dv += 2.0 * u * half
     return dv
 
 
 @triton.jit
 def _to_poses(
-    poses, matrices, center, weights, slopes, steep, out, B, I, J, p, r,
-    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
-    T: tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, weights, slopes, steep, out, batch, children, parents, p,
+    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T:
+    tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
-    rows, columns, images = _axes(P, R, tl.program_id(0), N)
+    rows, columns, n = _axes(P, R, tl.program_id(0), N)
     i = tl.program_id(1).to(tl.int64) * G + tl.arange(0, G)[:, None, None, None]
     q = tl.arange(0, Q2)[:, None, None, None, None]
     total = tl.zeros((Q2, G, P, R, N), tl.float32)
-    for j in range(0, J):
+    for j in range(0, parents):
         dv = _to_votes(
-            poses, matrices, center, weights, slopes, steep, i, j, rows, columns,
-            images, B, I, J, p, r, Q, T, SQUARES,
+            poses, matrices, center, weights, slopes, steep, i, j, rows, columns, n,
+            batch, children, parents, p, r, Q, T, SQUARES,
         )  # fmt: skip
         row = _load(
-            matrices + ((i * J + j) * Q + q) * r + columns,
-            (q < Q) & (i < I) & (columns < r),
+            matrices + ((i * parents + j) * Q + q) * r + columns,
+            (q < Q) & (i < children) & (columns < r),
         )
         total += dv[None] * row
     total = tl.sum(total, 3, keep_dims=True)
-    to = ((i * p + rows) * Q + q) * B + images
-    tl.store(out + to, total, (q < Q) & (i < I) & (rows < p) & (images < B))
+    to = ((i * p + rows) * Q + q) * batch + n
+    tl.store(out + to, total, (q < Q) & (i < children) & (rows < p) & (n < batch))
 
 
 @triton.jit
 def _to_matrices(
-    poses, matrices, center, weights, slopes, steep, out, B, I, J, p, r,
-    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
-    T: tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, weights, slopes, steep, out, batch, children, parents, p,
+    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T:
+    tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0).to(tl.int64) * G + tl.arange(0, G)[:, None, None, None]
     j = tl.program_id(1).to(tl.int64)
     q = tl.arange(0, Q2)[:, None, None, None, None]
     total = tl.zeros((Q2, G, P, R, N), tl.float32)
-    for n in range(0, tl.cdiv(B, N)):
-        rows, columns, images = _axes(P, R, n, N)
+    for tile in range(0, tl.cdiv(batch, N)):
+        rows, columns, n = _axes(P, R, tile, N)
         dv = _to_votes(
-            poses, matrices, center, weights, slopes, steep, i, j, rows, columns,
-            images, B, I, J, p, r, Q, T, SQUARES,
+            poses, matrices, center, weights, slopes, steep, i, j, rows, columns, n,
+            batch, children, parents, p, r, Q, T, SQUARES,
         )  # fmt: skip
         column = _load(
-            poses + ((i * p + rows) * Q + q) * B + images,
-            (q < Q) & (i < I) & (rows < p) & (images < B),
+            poses + ((i * p + rows) * Q + q) * batch + n,
+            (q < Q) & (i < children) & (rows < p) & (n < batch),
         )
         total += dv[None] * column
     total = tl.sum(tl.sum(total, 4, keep_dims=True), 2, keep_dims=True)
     _, columns, _ = _axes(P, R, 0, N)
-    to = ((i * J + j) * Q + q) * r + columns
-    tl.store(out + to, total, (q < Q) & (i < I) & (columns < r))
+    to = ((i * parents + j) * Q + q) * r + columns
+    tl.store(out + to, total, (q < Q) & (i < children) & (columns < r))

@@ -8,7 +8,6 @@ pytest.importorskip("triton")
 
 import torch
 
-
 from keras_capsules._backend import triton_votes
 
 
