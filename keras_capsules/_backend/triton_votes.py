@@ -143,8 +143,8 @@ def _axes(P: tl.constexpr, R: tl.constexpr, tile, N: tl.constexpr):
 
 @triton.jit
 def _votes(
-    poses, matrices, center, i, j, rows, columns, n, batch, children, parents, p, r, Q:
-    tl.constexpr,
+    poses, matrices, center, i, j, rows, columns, n, batch, children, parents, p, r,
+    Q: tl.constexpr,
 ):  # fmt: skip
     """Votes of children for a parent, from a center: `(i, p, r, n)`."""
     u = 0.0 - center
@@ -163,8 +163,8 @@ def _votes(
 
 @triton.jit
 def _scores(
-    poses, matrices, center, linear, quadratic, out, batch, children, parents, p, r, Q:
-    tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T: tl.constexpr,
+    poses, matrices, center, linear, quadratic, out, batch, children, parents, p, r,
+    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T: tl.constexpr,
     T2: tl.constexpr, STEPS: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     rows, columns, n = _axes(P, R, tl.program_id(0), N)
@@ -196,9 +196,9 @@ def _scores(
 
 @triton.jit
 def _moments(
-    poses, matrices, center, weights, out, batch, children, parents, p, r, Q:
-    tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, STEPS:
-    tl.constexpr, SQUARES: tl.constexpr,
+    poses, matrices, center, weights, out, batch, children, parents, p, r,
+    Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
+    STEPS: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     rows, columns, n = _axes(P, R, tl.program_id(0), N)
     j = tl.program_id(1).to(tl.int64)
@@ -259,8 +259,8 @@ def _to_votes(
 @triton.jit
 def _to_poses(
     poses, matrices, center, weights, slopes, steep, out, batch, children, parents, p,
-    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T:
-    tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
+    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
+    T: tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     rows, columns, n = _axes(P, R, tl.program_id(0), N)
     i = tl.program_id(1).to(tl.int64) * G + tl.arange(0, G)[:, None, None, None]
@@ -284,8 +284,8 @@ def _to_poses(
 @triton.jit
 def _to_matrices(
     poses, matrices, center, weights, slopes, steep, out, batch, children, parents, p,
-    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr, T:
-    tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
+    r, Q: tl.constexpr, P: tl.constexpr, R: tl.constexpr, N: tl.constexpr,
+    T: tl.constexpr, G: tl.constexpr, Q2: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0).to(tl.int64) * G + tl.arange(0, G)[:, None, None, None]
     j = tl.program_id(1).to(tl.int64)
