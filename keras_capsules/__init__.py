@@ -4,6 +4,7 @@ import importlib
 
 from keras_capsules import (
     callbacks,
+    config,
     layers,
     losses,
     metrics,
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "callbacks",
+    "config",
     "datasets",
     "export",
     "layers",

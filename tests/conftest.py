@@ -14,6 +14,10 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# Without a GPU Triton interprets kernels, if it is told before it is imported.
+if not Path("/dev/nvidia0").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # There is a worker for each core; more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

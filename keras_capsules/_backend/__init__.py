@@ -2,6 +2,12 @@
 
 from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import strided_convolution
+from keras_capsules._backend.devices import accelerator_memory
+from keras_capsules._backend.fused import (
+    fused_kernels,
+    fused_sums,
+    set_fused_kernels,
+)
 from keras_capsules._backend.gradients import custom_gradient, gradients, vjp
 from keras_capsules._backend.loops import fixed_loop, over_blocks, unrolled
 from keras_capsules._backend.models import (
@@ -16,6 +22,7 @@ from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.special import digamma
 
 __all__ = [
+    "accelerator_memory",
     "assert_in_graph",
     "build_training",
     "check_writes_saved_models",
@@ -23,6 +30,8 @@ __all__ = [
     "digamma",
     "fixed_loop",
     "float64",
+    "fused_kernels",
+    "fused_sums",
     "gradients",
     "input_gradient",
     "is_first_process",
@@ -30,6 +39,7 @@ __all__ = [
     "over_blocks",
     "recompile",
     "run_exported",
+    "set_fused_kernels",
     "strided_convolution",
     "unrolled",
     "vjp",

@@ -48,28 +48,24 @@ class BlockVotes:
         self, poses: Any, matrices: Any, initial_weights: Any, second_moments: bool
     ) -> None:
         self._poses, self._matrices = poses, matrices
-        votes = at_least_float32(votes_by_child(poses, matrices))
-        self._shape = tuple(votes.shape[1:])
-        parents, children, rows, columns = self._shape
-        # A pose is flattened: (batch, parents, children, P·R)
-        votes = ops.reshape(votes, (-1, parents, children, rows * columns))
+        children, _, parents, columns = matrices.shape
+        self._shape = parents, children, poses.shape[2], columns
+        self._make()
         mass = ops.sum(initial_weights, axis=-1, keepdims=True)
         if initial_weights.shape[1] == 1:
-            total = self._weighted_sum_for_all_parents(initial_weights)
+            total = self._sum_for_all_parents(initial_weights)
             initial_weights = ops.tile(initial_weights, (1, parents, 1))
             mass = ops.tile(mass, (1, parents, 1))
         else:
-            total = _weighted_sum(initial_weights, votes)
+            total = self._sum(initial_weights, 0)
         self.initial_weights = initial_weights
+        self.initial_moments = mass, total
+        self.center = 0.0
         if second_moments:
             self.center = ops.stop_gradient(total / (mass + 1e-7))
-            votes = votes - self.center[:, :, None]
-            self.powers = [votes, ops.square(votes)]
-            squares = _weighted_sum(initial_weights, self.powers[1])
+            self._square()
+            squares = self._sum(initial_weights, 1)
             self.initial_moments = mass, total - mass * self.center, squares
-        else:
-            self.center, self.powers = 0.0, [votes]
-            self.initial_moments = mass, total
 
     def moments(self, weights: Any) -> tuple:
         """`Σ_i w_ij`, `Σ_i w_ij U_ij` and `Σ_i w_ij U_ij²`.
@@ -82,7 +78,7 @@ class BlockVotes:
         """
         return (
             ops.sum(weights, axis=-1, keepdims=True),
-            *(_weighted_sum(weights, u) for u in self.powers),
+            *(self._sum(weights, power) for power in range(len(self.powers))),
         )
 
     def scores(self, coefficients: tuple) -> Any:
@@ -132,7 +128,24 @@ class BlockVotes:
         to_matrices = ops.reshape(to_matrices, matrices.shape)
         return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
 
-    def _weighted_sum_for_all_parents(self, weights):
+    def _make(self):
+        """Makes the votes."""
+        votes = at_least_float32(votes_by_child(self._poses, self._matrices))
+        parents, children, rows, columns = self._shape
+        # A pose is flattened: (batch, parents, children, P·R)
+        votes = ops.reshape(votes, (-1, parents, children, rows * columns))
+        self.powers = [votes]
+
+    def _square(self):
+        """Measures the votes from the center, and squares them."""
+        votes = self.powers[0] - self.center[:, :, None]
+        self.powers = [votes, ops.square(votes)]
+
+    def _sum(self, weights, power):
+        """`Σ_i w_ij U_ij` or `Σ_i w_ij U_ij²`."""
+        return ops.einsum("nji,njih->njh", weights, self.powers[power])
+
+    def _sum_for_all_parents(self, weights):
         """`Σ_i w_i V_ij` as a product of poses and matrices."""
         parents, children, rows, columns = self._shape
         poses, matrices = map(at_least_float32, (self._poses, self._matrices))
@@ -144,7 +157,3 @@ class BlockVotes:
         total = ops.reshape(total, (-1, rows, parents, columns))
         total = ops.transpose(total, (0, 2, 1, 3))
         return ops.reshape(total, (-1, parents, rows * columns))
-
-
-def _weighted_sum(weights, votes):
-    return ops.einsum("nji,njih->njh", weights, votes)

@@ -15,14 +15,26 @@ from typing import Any
 
 from keras import ops
 
-from keras_capsules._backend import custom_gradient, fixed_loop, over_blocks, vjp
+from keras_capsules._backend import (
+    accelerator_memory,
+    custom_gradient,
+    fixed_loop,
+    fused_sums,
+    over_blocks,
+    vjp,
+)
 from keras_capsules.ops import at_least_float32
 from keras_capsules.ops.votes import kernel_by_child
 from keras_capsules.routing._block_votes import BlockVotes
+from keras_capsules.routing._fused_votes import FusedVotes
 from keras_capsules.routing._hooks import Hooks
 
-# Components of votes that exist at a time: 64 MB in float32.
+# Components of votes that exist at a time: 64 MB in float32. An accelerator is fastest
+# with one block: votes may take a fortieth of its memory, a step about five times that.
 _BLOCK = 2**24
+_SHARE = 40
+# Where no vote is kept, weights that exist at a time: 256 MB.
+_WEIGHTS = 2**26
 
 
 def route(routing: Any, kernel: Any, inputs: Any) -> dict:
@@ -39,7 +51,8 @@ def route(routing: Any, kernel: Any, inputs: Any) -> dict:
     """
     hooks = Hooks(routing, inputs, kernel.shape)
     fields = len(inputs.receptive_fields.positions)
-    size = images_of_a_block(kernel.shape, inputs.poses.shape[2], fields)
+    kept = fused_sums(hooks.dtype) is None
+    size = images_of_a_block(kernel.shape, inputs.poses.shape[2], fields, kept)
     in_blocks = partial(over_blocks, size=routing.block or size, together=fields)
 
     def forward(matrices, *context):
@@ -75,8 +88,10 @@ def steps(routing: Any, kernel: Any, inputs: Any) -> Iterator[dict]:
         yield {**found, "scores": scores, "weights": weights}
 
 
-def images_of_a_block(kernel_shape: tuple, rows: int, fields: int) -> int:
-    """How many images have as many vote components as a block may.
+def images_of_a_block(
+    kernel_shape: tuple, rows: int, fields: int, kept: bool = True
+) -> int:
+    """How many images have as many vote components, or weights, as a block may.
 
     A power of 2, as batches are: then no block has to be filled up.
 
@@ -84,20 +99,31 @@ def images_of_a_block(kernel_shape: tuple, rows: int, fields: int) -> int:
         kernel_shape: `(children, parents, Q, R)`.
         rows: rows P of a pose.
         fields: receptive fields of an image.
+        kept: whether the votes of a block are kept.
 
     Returns:
         The number of images, at least 1.
     """
-    kernel = math.prod(kernel_shape)
-    of_an_image = fields * rows * kernel // kernel_shape[2]
-    images = max(max(_BLOCK, kernel) // of_an_image, 1)
+    children, parents, _, columns = kernel_shape
+    if kept:
+        most = (accelerator_memory() or 0) // (4 * _SHARE)
+        most = max(most, _BLOCK, math.prod(kernel_shape))
+        of_an_image = fields * children * parents * rows * columns
+    else:
+        most, of_an_image = _WEIGHTS, fields * children * parents
+    images = max(most // of_an_image, 1)
     return 2 ** (images.bit_length() - 1)
 
 
 def _votes(hooks, matrices, context):
     """The votes of a block, with the weights and moments of the first iteration."""
-    weights = hooks.initial_weights(*context)
-    return BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    return _votes_of(hooks, matrices, context, hooks.initial_weights(*context))
+
+
+def _votes_of(hooks, matrices, context, weights):
+    arguments = context[0], matrices, weights, hooks.second_moments
+    kernels = fused_sums(hooks.dtype)
+    return FusedVotes(kernels, *arguments) if kernels else BlockVotes(*arguments)
 
 
 # The forward pass.
@@ -192,7 +218,7 @@ def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
 def _backward(hooks, upstream, history, matrices, context):
     """Gradients of the matrices and of the context of a block."""
     weights, pull_initial = vjp(hooks.initial_weights, *context)
-    votes = BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    votes = _votes_of(hooks, matrices, context, weights)
     coefficients, pulls = _replay(hooks, votes, history, context)
     to_moments, to_context = _split(pulls[-1](upstream), votes)
     scores, to_weights = _all_scores(votes, coefficients, to_moments)

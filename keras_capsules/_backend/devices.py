@@ -1,0 +1,43 @@
+"""What is known of the device that computes."""
+
+import keras
+
+
+def accelerator_memory() -> int | None:
+    """Bytes of memory that the backend may use on an accelerator.
+
+    TensorFlow does not say how much there is: there it counts as 8 GB.
+
+    Returns:
+        The number of bytes; `None` on a processor.
+
+    Example:
+
+    >>> accelerator_memory() is None
+    True
+    """
+    return _MEMORIES[keras.backend.backend()]()
+
+
+def _tensorflow():
+    import tensorflow as tf
+
+    return 8 * 10**9 if tf.config.list_physical_devices("GPU") else None
+
+
+def _jax():
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return None
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def _torch():
+    import torch
+
+    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+
+
+_MEMORIES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

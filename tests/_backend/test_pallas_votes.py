@@ -1,0 +1,49 @@
+import keras
+import numpy as np
+import pytest
+import sums_over_votes
+
+if keras.backend.backend() != "jax":
+    pytest.skip("kernels for JAX", allow_module_level=True)
+
+import jax
+import jax.numpy as jnp
+
+from keras_capsules._backend import pallas_votes
+
+
+@pytest.mark.parametrize("case", sums_over_votes.CASES)
+def test_sums_over_votes(case, monkeypatch):
+    monkeypatch.setattr(pallas_votes, "INTERPRET", True)
+    sums_over_votes.check(
+        pallas_votes, lambda x: jnp.asarray(x, "float32"), np.asarray, case
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("case", sums_over_votes.CASES)
+def test_they_are_lowered_for_a_gpu(case, dtype):
+    images, children, parents, p, q, r, t, squares = case
+
+    def of(*shape, dtype="float32"):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    poses = of(images, children, p, q, dtype=dtype)
+    matrices = of(children, q, parents, r, dtype=dtype)
+    center = (of(images, parents, p, r),) * squares
+    each = (of(images, parents, t, p, r),) * (1 + squares)
+    sums = {
+        "scores": (each,),
+        "moments": (of(images, parents, children),),
+        "gradient": (of(images, parents, t, children), each),
+    }
+    for name, arguments in sums.items():
+        function = getattr(pallas_votes, name)
+        if name == "moments":
+            function = jax.jit(function, static_argnums=4)
+            arguments = (*arguments, 1 + squares)
+        traced = jax.jit(function).trace if name != "moments" else function.trace
+        lowered = traced(poses, matrices, center, *arguments).lower(
+            lowering_platforms=("cuda",)
+        )
+        assert "triton" in lowered.as_text()

@@ -1,0 +1,21 @@
+import keras
+import pytest
+import sums_over_votes
+
+if keras.backend.backend() != "torch":
+    pytest.skip("kernels for PyTorch", allow_module_level=True)
+pytest.importorskip("triton")
+
+import torch
+
+from keras_capsules._backend import triton_votes
+
+
+@pytest.mark.parametrize("case", sums_over_votes.CASES)
+def test_sums_over_votes(case):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def tensor(x):
+        return torch.tensor(x, dtype=torch.float32, device=device)
+
+    sums_over_votes.check(triton_votes, tensor, lambda x: x.cpu().numpy(), case)
