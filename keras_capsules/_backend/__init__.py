@@ -19,6 +19,7 @@ from keras_capsules._backend.models import (
 )
 from keras_capsules._backend.precision import float64, matmul
 from keras_capsules._backend.processes import is_first_process
+from keras_capsules._backend.programs import compiled, not_compiled
 from keras_capsules._backend.special import digamma
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "assert_in_graph",
     "build_training",
     "check_writes_saved_models",
+    "compiled",
     "custom_gradient",
     "digamma",
     "fixed_loop",
@@ -36,6 +38,7 @@ __all__ = [
     "input_gradient",
     "is_first_process",
     "matmul",
+    "not_compiled",
     "over_blocks",
     "recompile",
     "run_exported",

@@ -22,13 +22,17 @@ def fused_kernels() -> bool:
 
 
 def set_fused_kernels(enabled: bool) -> None:
-    """Has routings use kernels of their own on a GPU, or not.
+    """Sets whether routings use kernels of their own on a GPU.
 
     The kernels sum over votes without writing a vote to memory, forward and backward,
     for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
     (Triton) on NVIDIA GPUs; elsewhere, in float64 and with `keras.distribution` the
-    setting changes nothing. It holds for functions that are compiled after it is set.
-    The environment variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.
+    setting changes nothing. With PyTorch the rest of a routing is compiled as well, at
+    its first call with inputs of a shape: attributes that a routing of yours has beside
+    numbers, strings and weights are constants from then on.
+
+    The setting holds for functions that are compiled after it is set. The environment
+    variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.
 
     Args:
         enabled: whether to use them.
@@ -73,6 +77,17 @@ def fused_sums(dtype: str) -> Any:
     from keras_capsules._backend import triton_votes
 
     return triton_votes
+
+
+def compiles() -> bool:
+    """Whether PyTorch compiles what is between the kernels.
+
+    Example:
+
+    >>> compiles()
+    False
+    """
+    return _enabled and keras.backend.backend() == "torch" and _has_a_gpu()
 
 
 def _has_a_gpu():

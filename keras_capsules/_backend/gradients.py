@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules._backend.programs import not_compiled
+
 
 def vjp(function: Callable, *inputs: Any) -> tuple[Any, Callable]:
     """Values of a function and what pulls gradients back through it.
@@ -194,6 +196,7 @@ def _torch_custom_gradient(forward, backward, inputs):
             return output
 
         @staticmethod
+        @not_compiled
         def backward(ctx, upstream):
             saved = ctx.saved_tensors
             kept, inputs_ = saved[: -len(inputs)], saved[-len(inputs) :]

@@ -1,11 +1,13 @@
 """Sums over votes on a GPU with PyTorch, for which no vote is written to memory.
 
-The same functions as in `pallas_votes`, which says how they work and what they take.
+The same functions as in `pallas_votes`, which says how they work and what they take, as
+operations that PyTorch knows: its compiler calls them, and asks for the shapes and
+strides of what they return.
 Tiles have four axes, children `i`, rows `p`, columns `r` and images `n`; what does not
 depend on one of them has size 1 there. In memory the images come last.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -18,11 +20,16 @@ GROUP = 2  # children whose gradients a program keeps side by side
 ALONE = {"num_warps": 1, "enable_fp_fusion": True}
 
 
-def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any:
+@torch.library.custom_op("keras_capsules::scores", mutates_args=())
+def scores(
+    poses: torch.Tensor,
+    matrices: torch.Tensor,
+    center: Sequence[torch.Tensor],
+    coefficients: Sequence[torch.Tensor],
+) -> torch.Tensor:
     """See `pallas_votes.scores`."""
-    of = _Sizes(poses, matrices)
+    of, out = _Sizes(poses, matrices), _empty_scores(poses, matrices, coefficients)
     polynomials = coefficients[0].shape[2]
-    out = of.empty(polynomials, of.parents, of.children, of.images)
     _scores[of.tiles(IMAGES), of.parents, triton.cdiv(of.children, STEPS)](
         *_last(poses, matrices, center),
         *_both(coefficients, (2, 1, 3, 4, 0)),
@@ -38,7 +45,24 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
     return out.permute(3, 1, 0, 2)
 
 
-def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int) -> Any:
+@scores.register_fake
+def _(poses, matrices, center, coefficients):
+    return _empty_scores(poses, matrices, coefficients).permute(3, 1, 0, 2)
+
+
+def _empty_scores(poses, matrices, coefficients):
+    of = _Sizes(poses, matrices)
+    return of.empty(coefficients[0].shape[2], of.parents, of.children, of.images)
+
+
+@torch.library.custom_op("keras_capsules::moments", mutates_args=())
+def moments(
+    poses: torch.Tensor,
+    matrices: torch.Tensor,
+    center: Sequence[torch.Tensor],
+    weights: torch.Tensor,
+    powers: int,
+) -> torch.Tensor:
     """See `pallas_votes.moments`."""
     of = _Sizes(poses, matrices)
     parts = triton.cdiv(of.children, STEPS)
@@ -56,13 +80,24 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
     return out.sum(0).permute(4, 0, 1, 2, 3)
 
 
+@moments.register_fake
+def _(poses, matrices, center, weights, powers):
+    of = _Sizes(poses, matrices)
+    out = of.empty(powers, of.parents, of.rows, of.columns, of.images)
+    return out.permute(4, 0, 1, 2, 3)
+
+
+@torch.library.custom_op("keras_capsules::gradient", mutates_args=())
 def gradient(
-    poses: Any, matrices: Any, center: tuple, weights: Any, slopes: tuple
-) -> tuple[Any, Any]:
+    poses: torch.Tensor,
+    matrices: torch.Tensor,
+    center: Sequence[torch.Tensor],
+    weights: torch.Tensor,
+    slopes: Sequence[torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
     """See `pallas_votes.gradient`."""
     of = _Sizes(poses, matrices)
-    to_poses = of.empty(of.children, of.rows, of.q, of.images)
-    to_matrices = of.empty(of.children, of.parents, of.q, of.columns)
+    to_poses, to_matrices = _empty_gradients(poses, matrices)
     images = IMAGES // 2
     arguments = (
         *_last(poses, matrices, center),
@@ -82,6 +117,18 @@ def gradient(
     _to_poses[of.tiles(images), groups](*arguments, to_poses, *of.numbers, **constants)
     _to_matrices[groups, of.parents](*arguments, to_matrices, *of.numbers, **constants)
     return to_poses.permute(3, 0, 1, 2), to_matrices.permute(0, 2, 1, 3)
+
+
+@gradient.register_fake
+def _(poses, matrices, center, weights, slopes):
+    to_poses, to_matrices = _empty_gradients(poses, matrices)
+    return to_poses.permute(3, 0, 1, 2), to_matrices.permute(0, 2, 1, 3)
+
+
+def _empty_gradients(poses, matrices):
+    of = _Sizes(poses, matrices)
+    to_poses = of.empty(of.children, of.rows, of.q, of.images)
+    return to_poses, of.empty(of.children, of.parents, of.q, of.columns)
 
 
 class _Sizes:

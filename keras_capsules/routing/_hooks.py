@@ -66,6 +66,18 @@ class Hooks:
         """The two parts of a context."""
         return context[: self._rows], context[self._rows :]
 
+    def constants(self) -> tuple:
+        """What the hooks depend on beside tensors, to tell compiled hooks apart."""
+        settings = tuple(
+            (name, value)
+            for name, value in vars(self._routing).items()
+            # PyTorch and Keras note here what a layer has gone through.
+            if isinstance(value, bool | int | float | str)
+            and name not in ("training", "built", "_called")
+        )
+        fields = self._receptive_fields
+        return *settings, fields.grid, fields.children.tobytes()
+
     # The hooks.
 
     def initial_weights(self, *context: Any) -> Any:

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules._backend import not_compiled
 from keras_capsules.ops import ReceptiveFields, at_least_float32
 from keras_capsules.ops.norms import dtype_at_least_float32
 from keras_capsules.ops.votes import check_poses_and_kernel, votes
@@ -139,6 +140,7 @@ class Routing(keras.layers.Layer):
 
     # What users call.
 
+    @not_compiled
     def call(
         self, poses, kernel, activations=None, receptive_fields=None, training=None
     ):

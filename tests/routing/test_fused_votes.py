@@ -6,7 +6,7 @@ import pytest
 from helpers import close, gradients
 
 from keras_capsules import config, layers
-from keras_capsules._backend import fused
+from keras_capsules._backend import fused, programs
 
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
@@ -22,6 +22,7 @@ def on_a_gpu(monkeypatch):
         from keras_capsules._backend import pallas_votes
 
         monkeypatch.setattr(pallas_votes, "INTERPRET", True)
+    monkeypatch.setattr(programs, "COMPILER", "aot_eager")
     monkeypatch.setattr(fused, "_has_a_gpu", lambda: True)
     yield
     config.set_fused_kernels(False)

@@ -1,0 +1,120 @@
+"""Functions of tensors that PyTorch compiles for a GPU."""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import keras
+
+from keras_capsules._backend import fused
+
+COMPILER = "inductor"
+_programs = WeakKeyDictionary()
+
+
+def compiled(
+    function: Callable, owner: Any, name: str, constants: Callable
+) -> Callable:
+    """A function whose operations PyTorch fuses into few kernels on a GPU.
+
+    Where `fused_kernels()` says so; elsewhere the function itself. As with `jax.jit`
+    it runs once for inputs of each shape and dtype, and what it does to tensors is
+    compiled; all else is a constant from then on. PyTorch's own tracing reads Python
+    code, and would give up at hooks of users that it doesn't know.
+
+    Args:
+        function: function of tensors, or tuples of them, that returns the same. No
+            gradient flows through it.
+        owner: what the function belongs to; its programs are dropped with it.
+        name: what tells the function from others of the owner.
+        constants: function that returns all else that it depends on, a tuple of
+            numbers and strings.
+
+    Returns:
+        A function of the same inputs.
+
+    Example:
+
+    >>> import keras
+    >>> double = compiled(lambda x: 2.0 * x, keras.layers.Identity(), "double", tuple)
+    >>> float(double(keras.ops.ones(())))
+    2.0
+    """
+    if not fused.compiles():
+        return function
+
+    def call(*inputs):
+        tensors = keras.tree.flatten(inputs)
+        kinds = ((x.shape, x.dtype, x.device) for x in tensors)
+        key = name, *constants(), *kinds
+        programs = _programs.setdefault(owner, {})
+        if key not in programs:
+            programs[key] = _compile(function, inputs)
+        program, outputs = programs[key]
+        return keras.tree.pack_sequence_as(outputs, program(*tensors))
+
+    return call
+
+
+def not_compiled(function: Callable) -> Callable:
+    """Keeps PyTorch's compiler out of a function that Keras or a user compiles.
+
+    It can't follow NumPy arrays of constants and gradients within a gradient.
+
+    Args:
+        function: any function.
+
+    Returns:
+        The function, as the compiler calls it; with other backends as it is.
+
+    Example:
+
+    >>> not_compiled(abs)(-1)
+    1
+    """
+    if keras.backend.backend() != "torch":
+        return function
+    import torch
+
+    return torch.compiler.disable(function)
+
+
+def _compile(function, inputs):
+    """A function of the tensors of the inputs, and the structure of its outputs."""
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    structure = None
+
+    def of_tensors(*tensors):
+        nonlocal structure
+        outputs = function(*keras.tree.pack_sequence_as(inputs, tensors))
+        structure = keras.tree.map_structure(lambda x: None, outputs)
+        return keras.tree.flatten(outputs)
+
+    program = make_fx(of_tensors)(*keras.tree.flatten(inputs))
+    _fold_constants(program)
+    return torch.compile(program, backend=COMPILER, dynamic=False), structure
+
+
+def _fold_constants(program):
+    """Computes once what depends on constants alone: they lie on the host."""
+    import torch
+    from torch.fx.node import map_arg
+
+    values = {}
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            values[node] = getattr(program, node.target)
+        known = node.all_input_nodes and all(x in values for x in node.all_input_nodes)
+        if known and node.op == "call_function":
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
+    for index, (node, value) in enumerate(values.items()):
+        if isinstance(value, torch.Tensor) and not all(u in values for u in node.users):
+            name = f"constant_{index}"
+            program.register_buffer(name, value)
+            with program.graph.inserting_before(node):
+                node.replace_all_uses_with(program.graph.get_attr(name))
+    program.graph.eliminate_dead_code()
+    program.recompile()
