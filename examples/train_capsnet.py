@@ -46,6 +46,7 @@ add("--iterations", type=int, default=3, help="routing iterations")
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
+add("--on-device", action="store_true", help="keep the images in a GPU's memory")
 add("--seed", type=int, default=0)
 add("--output", type=Path, help="folder (default: runs/capsnet_DATASET)")
 add("--resume", action="store_true", help="go on with the run in --output")
@@ -74,16 +75,23 @@ try:
 except FileNotFoundError as error:
     sys.exit(str(error))
 train, validation, test = (split.take(args.limit) for split in splits)
-train = train.shuffle(10_000, seed)
+image_shape = tuple(train.element_spec[0].shape)
 objects = 2 if args.dataset == "multi_mnist" else 1
-if objects == 1:
-    train = datasets.random_shift(train, 2, seed)
-train = train.batch(args.batch_size).prefetch(2)
+if args.on_device and objects == 2:
+    digits = datasets.mnist(args.data_dir).train.take(args.limit)
+    train = datasets.OverlaidImages(digits, args.batch_size, seed=seed)
+elif args.on_device:
+    train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+else:
+    train = train.shuffle(10_000, seed)
+    if objects == 1:
+        train = datasets.random_shift(train, 2, seed)
+    train = train.batch(args.batch_size).prefetch(2)
 validation, test = (split.batch(args.batch_size) for split in (validation, test))
 
 # Model.
 model = models.CapsNet(
-    input_shape=tuple(train.element_spec[0].shape[1:]),
+    input_shape=image_shape,
     classes=10,
     objects=objects,
     routing=routing.DynamicRouting(args.iterations),

@@ -46,10 +46,13 @@ add("--iterations", type=int, default=3, help="routing iterations")
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
+add("--on-device", action="store_true", help="keep digits in a GPU's memory")
 add("--seed", type=int, default=0)
 add("--output", type=Path, help="folder (default: runs/matrix_capsnet_DATASET)")
 add("--resume", action="store_true", help="go on with the run in --output")
 args = parser.parse_args()
+if args.on_device and args.dataset in TOYS:
+    parser.error(f"--on-device is for digits. Received: --dataset {args.dataset}")
 
 output = args.output or Path(f"runs/matrix_capsnet_{args.dataset.replace('/', '_')}")
 exported = Path("saved_models") / output.name
@@ -76,15 +79,19 @@ try:
 except FileNotFoundError as error:
     sys.exit(str(error))
 train, validation, test = (split.take(args.limit) for split in splits)
-train = train.shuffle(10_000, seed)
-if args.dataset not in TOYS:
-    train = datasets.random_shift(train, 2, seed)
-train = train.batch(args.batch_size).prefetch(2)
+image_shape = tuple(train.element_spec[0].shape)
+if args.on_device:
+    train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+else:
+    train = train.shuffle(10_000, seed)
+    if args.dataset not in TOYS:
+        train = datasets.random_shift(train, 2, seed)
+    train = train.batch(args.batch_size).prefetch(2)
 validation, test = (split.batch(args.batch_size) for split in (validation, test))
 
 # Model.
 model = models.MatrixCapsNet(
-    input_shape=tuple(train.element_spec[0].shape[1:]),
+    input_shape=image_shape,
     classes=5 if args.dataset in TOYS else 10,
     variant=args.variant,
     routing=routing.EMRouting(args.iterations),

@@ -19,7 +19,7 @@ from keras_capsules._backend.models import (
 )
 from keras_capsules._backend.precision import float64, matmul
 from keras_capsules._backend.processes import is_first_process
-from keras_capsules._backend.programs import compiled, not_compiled
+from keras_capsules._backend.programs import compiled, jit, not_compiled
 from keras_capsules._backend.special import digamma
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "gradients",
     "input_gradient",
     "is_first_process",
+    "jit",
     "matmul",
     "not_compiled",
     "over_blocks",

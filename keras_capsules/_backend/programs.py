@@ -1,4 +1,4 @@
-"""Functions of tensors that PyTorch compiles for a GPU."""
+"""Functions of tensors that a backend compiles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,37 @@ COMPILER = "inductor"
 _programs = WeakKeyDictionary()
 
 
+def jit(function: Callable) -> Callable:
+    """A function that JAX and TensorFlow compile; PyTorch runs it as it is.
+
+    Args:
+        function: function of tensors that returns tensors.
+
+    Returns:
+        The same function, compiled at its first call.
+
+    Example:
+
+    >>> import keras
+    >>> float(jit(lambda x: 2.0 * x)(keras.ops.ones(())))
+    2.0
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    return function
+
+
 def compiled(
     function: Callable, owner: Any, name: str, constants: Callable
 ) -> Callable:
-    """A function whose operations PyTorch fuses into few kernels on a GPU.
+    """A function whose operations PyTorch compiles into few kernels on a GPU.
 
     Where `fused_kernels()` says so; elsewhere the function itself. As with `jax.jit`
     it runs once for inputs of each shape and dtype, and what it does to tensors is

@@ -1,6 +1,14 @@
-"""Data sets as tf.data, each split into training, validation and test images."""
+"""Data sets as tf.data, split into training, validation and test images.
+
+`DeviceDataset` and what is derived from it keep images in the memory of a GPU.
+"""
 
 from keras_capsules.datasets.aff_mnist import aff_mnist
+from keras_capsules.datasets.device import (
+    DeviceDataset,
+    OverlaidImages,
+    ShiftedImages,
+)
 from keras_capsules.datasets.digits import digits
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
@@ -12,6 +20,9 @@ from keras_capsules.datasets.toys import toys
 from keras_capsules.datasets.viewpoints import ViewpointSplits, viewpoint_split
 
 __all__ = [
+    "DeviceDataset",
+    "OverlaidImages",
+    "ShiftedImages",
     "Splits",
     "ViewpointSplits",
     "aff_mnist",
