@@ -7,12 +7,15 @@ from keras import ops
 
 
 def strided_convolution(images: Any, kernel: Any, strides: tuple[int, int]) -> Any:
-    """A convolution without padding whose gradients are quick on processors too.
+    """A convolution without padding, in the form that the device computes quickly.
 
     With TensorFlow on a processor the usual gradient of the kernel takes four times as
     long as the convolution if it has strides. The same sums are a convolution of the
     images with the gradient of the output, the batch for channels and the strides for
     dilations: `∂W_kl = Σ_bij x_b,si+k,sj+l ∂y_bij`.
+
+    With JAX on a GPU, in half precision and for images of at most 20×20, it is a
+    convolution without strides: see `convolution_over_blocks`.
 
     Args:
         images: `(batch, height, width, channels)`.
@@ -34,7 +37,70 @@ def strided_convolution(images: Any, kernel: Any, strides: tuple[int, int]) -> A
 
         if not tf.config.list_physical_devices("GPU"):
             return _on_a_processor(images, kernel, strides)
+    if _is_quick_over_blocks(images):
+        return convolution_over_blocks(images, kernel, strides)
     return ops.conv(images, kernel, strides, "valid", data_format="channels_last")
+
+
+def convolution_over_blocks(images: Any, kernel: Any, strides: tuple[int, int]) -> Any:
+    """A convolution with strides as one without, over blocks of pixels.
+
+    Pixels that the strides skip are more channels: with strides of 2 a block of 2×2
+    pixels has four times as many, and a kernel of 9×9, filled up with zeros to 10×10,
+    is one of 5×5 blocks.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(KH, KW, channels, filters)`, of the dtype of the images.
+        strides: steps along height and width.
+
+    Returns:
+        `(batch, rows, columns, filters)`.
+
+    Example:
+
+    >>> import keras
+    >>> images, kernel = keras.ops.ones((2, 9, 9, 3)), keras.ops.ones((3, 3, 3, 4))
+    >>> tuple(convolution_over_blocks(images, kernel, (2, 2)).shape)
+    (2, 4, 4, 4)
+    """
+    blocks = [-(-k // s) for k, s in zip(kernel.shape, strides, strict=False)]
+    for axis, (count, stride) in enumerate(zip(blocks, strides, strict=True)):
+        steps = (images.shape[axis + 1] - kernel.shape[axis]) // stride
+        kernel = _resized(kernel, axis, count * stride)
+        images = _resized(images, axis + 1, (steps + count) * stride)
+    (a, b), (rows, columns) = strides, blocks
+    *_, channels, filters = kernel.shape
+    kernel = ops.reshape(kernel, (rows, a, columns, b, channels, filters))
+    kernel = ops.transpose(kernel, (0, 2, 1, 3, 4, 5))
+    kernel = ops.reshape(kernel, (rows, columns, -1, filters))
+    _, height, width, _ = images.shape
+    images = ops.reshape(images, (-1, height // a, a, width // b, b, channels))
+    images = ops.transpose(images, (0, 1, 3, 2, 4, 5))
+    images = ops.reshape(images, (-1, height // a, width // b, a * b * channels))
+    return ops.conv(images, kernel, 1, "valid", data_format="channels_last")
+
+
+def _resized(x, axis, size):
+    """Filled up with zeros, or cut off, at the end of an axis."""
+    missing = size - x.shape[axis]
+    if missing > 0:
+        widths = [[0, 0]] * len(x.shape)
+        widths[axis] = [0, missing]
+        return ops.pad(x, widths)
+    return x[(slice(None),) * axis + (slice(size),)]
+
+
+def _is_quick_over_blocks(images):
+    """Where it was measured: on an H200 a fifth of the time for 20×20 in bfloat16, and
+    no less for 28×28."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    half = keras.backend.standardize_dtype(images.dtype) in ("bfloat16", "float16")
+    small = images.shape[1] * images.shape[2] <= 20 * 20
+    return half and small and jax.default_backend() == "gpu"
 
 
 def _on_a_processor(images, kernel, strides):

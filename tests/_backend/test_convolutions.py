@@ -1,11 +1,14 @@
+import keras
 import numpy as np
 import pytest
 from helpers import close, gradients
 from keras import ops
 
-from keras_capsules._backend import strided_convolution
+from keras_capsules._backend import convolutions, strided_convolution
+from keras_capsules._backend.convolutions import convolution_over_blocks
 
 
+@pytest.mark.parametrize("convolution", [strided_convolution, convolution_over_blocks])
 @pytest.mark.parametrize(
     "size, window, strides",
     [
@@ -14,7 +17,9 @@ from keras_capsules._backend import strided_convolution
         ((7, 7), (7, 5), (2, 1)),
     ],
 )
-def test_values_and_gradients_are_those_of_a_convolution(size, window, strides):
+def test_values_and_gradients_are_those_of_a_convolution(
+    size, window, strides, convolution
+):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, *size, 3)).astype("float32")
     kernel = rng.normal(size=(*window, 3, 4)).astype("float32")
@@ -39,7 +44,7 @@ def test_values_and_gradients_are_those_of_a_convolution(size, window, strides):
         return ops.reshape(ops.stack(parts, axis=1), (2, rows, columns, 4))
 
     def strided(images, kernel):
-        return strided_convolution(images, kernel, strides)
+        return convolution(images, kernel, strides)
 
     expected = plain(images, kernel)
     close(strided(images, kernel), expected)
@@ -51,3 +56,24 @@ def test_values_and_gradients_are_those_of_a_convolution(size, window, strides):
     )
     for ours, theirs in pairs:
         close(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="measured with JAX")
+def test_the_form_is_chosen_by_shape_precision_and_device(monkeypatch):
+    import jax
+
+    def blocks(size, dtype):
+        kernel = ops.ones((9, 9, 1, 1), dtype)
+        strided_convolution(ops.ones((1, size, size, 1), dtype), kernel, (2, 2))
+
+    called = []
+    monkeypatch.setattr(
+        convolutions, "convolution_over_blocks", lambda *_: called.append(True)
+    )
+    blocks(20, "bfloat16")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    blocks(28, "bfloat16")
+    blocks(20, "float32")
+    assert not called
+    blocks(20, "bfloat16")
+    assert called

@@ -93,7 +93,7 @@ def test_a_network_is_fit():
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="50 images and 49 labels"):
         datasets.ShiftedImages((DIGITS, LABELS[1:]), batch_size=10)
-    with pytest.raises(ValueError, match="`batch_size`.*50.*Received: batch_size=51"):
+    with pytest.raises(ValueError, match=r"`batch_size`.*50.*Received: batch_size=51"):
         datasets.ShiftedImages((DIGITS, LABELS), batch_size=51)
-    with pytest.raises(ValueError, match="two classes.*\\[3\\]"):
+    with pytest.raises(ValueError, match=r"two classes.*\[3\]"):
         datasets.OverlaidImages((DIGITS, np.full(50, 3)), batch_size=10)
