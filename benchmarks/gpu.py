@@ -3,11 +3,20 @@
     benchmarks/gpu.sh
 
 Steps of routing (the forward pass and the gradients of all inputs) with JAX and
-PyTorch: as plain code, with votes that are kept for a block, and with fused kernels;
-`model.fit`; and the golden values on the device. It takes JAX and PyTorch, without
-TensorFlow and without data, and less than eight minutes a round.
+PyTorch, convolutions in two forms, the golden values on the device, and `model.fit`. It
+takes JAX and PyTorch, without TensorFlow and without data. What matters most comes
+first; it stops after --seconds, and the same command with --resume does the rest.
+
+Routing comes as
+
+- plain: code as most have it, with all votes, compiled by JAX or PyTorch;
+- kept: ours, with votes that are kept for a block;
+- fused: ours with fused kernels, the rest compiled by PyTorch too;
+- with PyTorch, kernels: fused kernels, nothing compiled; compiled: votes that are kept,
+  compiled.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -21,25 +30,80 @@ from benchmarks import measure
 # Batch, children, parents, P, Q, R; and rows, columns and types of a grid.
 STEPS = {
     "digit capsules, batch 512": (512, 1152, 10, 1, 8, 16),
-    "227×227 images, 196 classes, batch 128": (128, 3872, 196, 1, 8, 16),
     "EM, 32 types, batch 64": (64, (14, 14, 32), 32, 4, 4, 4),
+    "227×227 images, 196 classes, batch 128": (128, 3872, 196, 1, 8, 16),
+}
+CODES = {
+    "jax": ("plain", "kept", "fused"),
+    "torch": ("plain", "kept", "fused", "kernels", "compiled"),
 }
 FITS = {
     "CapsNet": ((28, 28, 1), 256),
-    "CapsNet, 36×36": ((36, 36, 1), 256),
+    "CapsNet, pairs": ((36, 36, 1), 256),
     "MatrixCapsNet": ((32, 32, 2), 64),
 }
-PRECISIONS = ("float32", "mixed_bfloat16")
-CODES = ("plain", "kept", "fused")
 STEPS_OF_FIT = 40
+# Images of the primary capsules' convolution; it has as many filters as channels.
+CONVOLUTIONS = ((256, 20, 20, 256), (256, 28, 28, 256))
+PRECISIONS = ("float32", "bfloat16")
+
+
+def tasks() -> list[dict]:
+    """What is measured, in the order of its weight."""
+    found = []
+    for backend, codes in CODES.items():
+        of = {"backend": backend, "what": "step"}
+        found += [{**of, "work": w, "code": c} for w in STEPS for c in codes[:3]]
+    half, names = "mixed_bfloat16", ("backend", "network", "precision", "code", "how")
+    fits = [
+        ("jax", "CapsNet", half, "fused", "images on the device"),
+        ("jax", "CapsNet, pairs", half, "fused", "images on the device"),
+        ("jax", "MatrixCapsNet", "float32", "fused", "images on the device"),
+        ("jax", "CapsNet", half, "kept", "images on the device"),
+        ("jax", "MatrixCapsNet", "float32", "kept", "images on the device"),
+        ("torch", "CapsNet", half, "fused", "images on the device"),
+        ("torch", "MatrixCapsNet", "float32", "fused", "images on the device"),
+        ("jax", "CapsNet", "float32", "fused", "images on the device"),
+        ("jax", "CapsNet", half, "fused", "arrays"),
+        ("torch", "CapsNet", half, "fused", "images on the device, compiled"),
+    ]
+    fits = [{"what": "fit", **dict(zip(names, row, strict=True))} for row in fits]
+    for backend in CODES:
+        found += [{"backend": backend, "what": "golden", "code": "fused"}]
+        found += [{"backend": backend, "what": "convolution"}]
+    rest = [
+        {"backend": "torch", "what": "step", "work": w, "code": c}
+        for w in STEPS
+        for c in CODES["torch"][3:]
+    ]
+    return [*found, *fits, *rest]
+
+
+def measure_any(backend: str, what: str, **task) -> dict:
+    """One figure; where it fails, why."""
+    functions = {
+        "step": measure_step,
+        "convolution": measure_convolutions,
+        "fit": measure_fit,
+        "golden": measure_golden,
+    }
+    if backend == "torch":
+        import torch
+
+        # As JAX does it unasked.
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+    try:
+        found = functions[what](backend, **task)
+    except Exception as error:  # the other rows still count
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+    return {**found, "mb": measure.device_memory(), "device": measure.device()}
 
 
 def measure_step(backend: str, work: str, code: str) -> dict:
-    """Time and memory of a step of routing."""
-    from keras_capsules import config
-
-    config.set_fused_kernels(code == "fused")
-    function, inputs = _plain(work) if code == "plain" else _ours(work)
+    """Time of a step of routing."""
+    use(code)
+    function, inputs = routing(work, code)
     if backend == "torch" and code == "plain":
         import torch
 
@@ -47,76 +111,136 @@ def measure_step(backend: str, work: str, code: str) -> dict:
         if torch.cuda.is_available():
             function = torch.compile(function)
     forward, step = measure.forward_and_step(function, inputs)
-    found = {
+    return {
         "forward_ms": measure.median_ms(forward),
         "step_ms": measure.median_ms(step),
     }
-    return {**found, "mb": measure.device_memory(), "device": measure.device()}
 
 
-def _ours(work):
-    """A layer as a function of its inputs and its weights."""
+def use(code: str) -> None:
+    """Has routings run as `code` says."""
+    from keras_capsules import config
+    from keras_capsules._backend import fused
+    from keras_capsules.routing import _engine
+
+    config.set_fused_kernels(code not in ("plain", "kept"))
+    if code == "kernels":
+        fused.compiles = lambda: False
+    if code == "compiled":
+        _engine.fused_sums = lambda dtype: None
+
+
+def routing(work: str, code: str) -> tuple:
+    """A routing as a function of tensors, and these."""
     import keras
 
+    from benchmarks import plain
     from keras_capsules import layers
 
     batch, children, parents, _, q, r = STEPS[work]
-    if isinstance(children, tuple):
+    convolutional = isinstance(children, tuple)
+    if convolutional:
         shapes = (batch, *children, q, r), (batch, *children)
         layer = layers.ConvCapsule(parents, kernel_size=3, strides=2)
     else:
         shapes = ((batch, children, q),)
         layer = layers.DigitCapsule(parents, r)
     keras.utils.set_random_seed(0)
-    layer.build(list(shapes) if len(shapes) > 1 else shapes[0])
+    layer.build(list(shapes) if convolutional else shapes[0])
     inputs = [0.3 * keras.random.normal(shapes[0])]
     inputs += [keras.random.uniform(shape) for shape in shapes[1:]]
     variables = layer.trainable_variables
 
-    def function(*tensors):
-        given, learned = tensors[: len(inputs)], tensors[len(inputs) :]
+    def ours(*tensors):
+        given, learned = tensors[: len(shapes)], tensors[len(shapes) :]
         with keras.StatelessScope(list(zip(variables, learned, strict=True))):
-            return layer(given if len(given) > 1 else given[0])
+            return layer(given if convolutional else given[0])
 
-    return function, [*inputs, *(keras.ops.convert_to_tensor(v) for v in variables)]
-
-
-def _plain(work):
-    """The same work in plain `keras.ops`, votes and all."""
-    from benchmarks import plain
-
-    _, inputs = _ours(work)
-    if isinstance(STEPS[work][1], tuple):
-        return plain.convolutional_em_routing, inputs
-    return plain.dynamic_routing, inputs
+    inputs = [*inputs, *(keras.ops.convert_to_tensor(v) for v in variables)]
+    if code != "plain":
+        return ours, inputs
+    usual = plain.convolutional_em_routing if convolutional else plain.dynamic_routing
+    return usual, inputs
 
 
-def measure_fit(backend: str, network: str, precision: str, code: str) -> dict:
-    """Images per second of `model.fit`."""
+def measure_convolutions(backend: str) -> dict:
+    """Times of the primary capsules' convolution and its gradients, in two forms."""
     import keras
 
-    from keras_capsules import config, losses, models
+    from keras_capsules._backend import convolutions
 
-    config.set_fused_kernels(code == "fused")
-    keras.config.set_dtype_policy(precision)
+    def usual(images, kernel, strides):
+        return keras.ops.conv(images, kernel, strides, data_format="channels_last")
+
+    found = {}
+    for shape in CONVOLUTIONS:
+        for precision in PRECISIONS:
+            images = keras.random.normal(shape, dtype=precision)
+            kernel = keras.random.normal((9, 9, *2 * shape[3:]), dtype=precision)
+            for name, form in (
+                ("strides", usual),
+                ("blocks", convolutions.convolution_over_blocks),
+            ):
+                _, step = measure.forward_and_step(
+                    lambda images, kernel, form=form: form(images, kernel, (2, 2)),
+                    [images, kernel],
+                )
+                found[f"{shape[1]}×{shape[2]} {precision} {name}"] = measure.median_ms(
+                    step
+                )
+    return {"convolution_ms": found}
+
+
+def measure_fit(
+    backend: str, network: str, precision: str, code: str, how: str
+) -> dict:
+    """Images per second of `model.fit`."""
+    use(code)
+    model, loss = network_and_loss(network, precision)
+    compiled = backend == "jax" or "compiled" in how
+    model.compile("adam", loss, jit_compile=compiled)
     shape, batch = FITS[network]
-    if network == "MatrixCapsNet":
-        model, loss = models.MatrixCapsNet(shape, 5, "paper"), losses.SpreadLoss()
-    else:
-        model, loss = models.CapsNet(shape, 10), losses.MarginLoss()
-    model.compile("adam", loss, jit_compile=backend == "jax")
+    pairs = network == "CapsNet, pairs"
+    canvas, shape = shape, (28, 28, 1) if pairs else shape
     rng = np.random.default_rng(0)
-    images = rng.random((STEPS_OF_FIT * batch, *shape), "float32")
-    labels = rng.integers(0, 5, len(images))
-    model.fit(images[: 4 * batch], labels[: 4 * batch], batch, verbose=0)
+    x = rng.random((STEPS_OF_FIT * batch, *shape), "float32")
+    y = rng.integers(0, 5, len(x))
+    data = x, y
+    if "device" in how:
+        device = _device_datasets()
+        form = device.OverlaidImages if pairs else device.ShiftedImages
+        few, data = form((x[: 4 * batch], y[: 4 * batch]), batch), form((x, y), batch)
+        assert few[0][0].shape[1:] == canvas
+        arguments = (few,), (data,)
+    else:
+        arguments = (x[: 4 * batch], y[: 4 * batch], batch), (x, y, batch)
+    model.fit(*arguments[0], verbose=0)
     start = time.perf_counter()
-    model.fit(images, labels, batch, verbose=0)
-    seconds = time.perf_counter() - start
-    return {
-        "images_per_second": len(images) / seconds,
-        "mb": measure.device_memory(),
-        "device": measure.device(),
-    }
+    model.fit(*arguments[1], verbose=0)
+    return {"images_per_second": len(x) / (time.perf_counter() - start)}
+
+
+def network_and_loss(name: str, precision: str) -> tuple:
+    import keras
+
+    from keras_capsules import losses, models
+
+    keras.config.set_dtype_policy(precision)
+    shape, _ = FITS[name]
+    if name == "MatrixCapsNet":
+        return models.MatrixCapsNet(shape, 5, variant="paper"), losses.SpreadLoss()
+    pairs = name == "CapsNet, pairs"
+    # Random labels have five classes; a network for pairs has as many outputs.
+    return models.CapsNet(shape, 5, objects=1 + pairs), losses.MarginLoss()
+
+
+def _device_datasets():
+    """`keras_capsules.datasets.device`, where the others miss TensorFlow."""
+    path = measure.ROOT / "keras_capsules" / "datasets" / "device.py"
+    spec = importlib.util.spec_from_file_location("device", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def measure_golden(backend: str, code: str) -> dict:
@@ -137,69 +261,48 @@ def measure_golden(backend: str, code: str) -> dict:
     }
     if not counts["passed"]:
         raise RuntimeError(result.stdout + result.stderr)
-    return {**counts, "device": measure.device()}
-
-
-def measure_any(backend: str, what: str, **task) -> dict:
-    """One figure; where it fails, why."""
-    functions = {"golden": measure_golden, "step": measure_step, "fit": measure_fit}
-    if backend == "torch":
-        import torch
-
-        # As JAX does it unasked.
-        torch.set_float32_matmul_precision("high")
-        if torch.cuda.is_available():
-            torch.set_default_device("cuda")
-    try:
-        return functions[what](backend, **task)
-    except Exception as error:  # the other rows still count
-        return {"error": f"{type(error).__name__}: {error}"[:300]}
-
-
-def tasks() -> list[dict]:
-    found = []
-    for backend in ("jax", "torch"):
-        of = {"backend": backend, "what": "step"}
-        found += [{**of, "work": w, "code": c} for w in STEPS for c in CODES]
-        of = {"backend": backend, "what": "golden"}
-        found += [{**of, "code": code} for code in CODES[1:]]
-    for backend, codes in (("jax", CODES[1:]), ("torch", CODES[2:])):
-        found += [
-            {
-                **{"backend": backend, "what": "fit", "network": network},
-                **{"precision": precision, "code": code},
-            }
-            for network in FITS
-            for precision in PRECISIONS
-            for code in codes
-        ]
-    return found
+    return counts
 
 
 def report(results: list) -> None:
     rows = []
     for result in results:
-        words = [v for k, v in result.items() if k in ("work", "network", "precision")]
-        row = [result["backend"], ", ".join([result["what"], *words]), result["code"]]
-        for name, form in (
-            ("forward_ms", ",.2f"),
-            ("step_ms", ",.2f"),
-            ("images_per_second", ",.0f"),
-            ("mb", ",.0f"),
-        ):
-            row.append(measure.number(result.get(name), form))
+        names = ("work", "network", "precision", "how")
+        words = [v for k, v in result.items() if k in names]
+        head = [result["backend"], ", ".join([result["what"], *words])]
+        head.append(result.get("code"))
+        for name, ms in result.get("convolution_ms", {}).items():
+            rows.append([*head[:2], name, *["–"] * 2, f"{ms:,.2f}", *["–"] * 2, None])
+        if "convolution_ms" in result:
+            continue
+        row = [*head, *_columns(result, results)]
         golden = result.get("passed")
         note = f"{golden} pass, {result['failed']} fail" if golden else None
         rows.append([*row, result.get("error", note)])
-    header = "backend, task, code, forward ms, step ms, images/s, MB, note"
+    header = (
+        "backend, task, code, images/s, forward ms, step ms, against plain, MB, note"
+    )
     measure.show(header.split(", "), rows)
+
+
+def _columns(result, results):
+    plain = {k: result.get(k) for k in ("backend", "what", "work")} | {"code": "plain"}
+    plain = measure.median(results, "step_ms", **plain)
+    step = result.get("step_ms")
+    return (
+        measure.number(result.get("images_per_second")),
+        measure.number(result.get("forward_ms"), ",.2f"),
+        measure.number(step, ",.2f"),
+        measure.number(plain / step if plain and step else None, ".2f", "×"),
+        measure.number(result.get("mb")),
+    )
 
 
 def main() -> None:
     # This process measures nothing, but Keras asks for a backend that is there.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     options = measure.arguments(__doc__.splitlines()[0], "gpu")
-    report(measure.run(measure_any, tasks(), options))
+    report(measure.run(measure_any, tasks(), options, limit=120.0))
 
 
 if __name__ == "__main__":

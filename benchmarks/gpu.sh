@@ -3,6 +3,8 @@
 #
 #     benchmarks/gpu.sh [WHEELS]
 #
+# What has no time left is done by the same command once more.
+#
 # The machine needs Python with JAX or PyTorch for its GPU. WHEELS is a folder with what
 # else it lacks: keras, optree, namex, rich, h5py; pytest, hypothesis and sortedcontainers
 # for the golden values. To fill it, on a machine with a network:
@@ -21,4 +23,5 @@ if [ $# -gt 0 ]; then
 fi
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
-python3 -m benchmarks.gpu --rounds 1 --output "${OUTPUT:-results/gpu.json}"
+python3 -m benchmarks.gpu --rounds 1 --seconds 420 --resume \
+    --output "${OUTPUT:-results/gpu.json}"

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import math
 import os
 import platform
 import resource
@@ -41,14 +42,23 @@ def arguments(description: str, name: str) -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="keep what the file holds already"
     )
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no task after that"
+    )
     return parser.parse_args()
 
 
-def run(function: Callable, tasks: list[dict], options: argparse.Namespace) -> list:
+def run(
+    function: Callable,
+    tasks: list[dict],
+    options: argparse.Namespace,
+    limit: float | None = None,
+) -> list:
     """Measures every task once a round, and writes the file after each.
 
     Rounds go through all tasks in turn, so that what is compared was measured
-    within minutes of each other.
+    within minutes of each other. With a limit, the seconds a task may take, a task
+    that fails is a row with an error instead of the end of the run.
     """
     from keras.utils import Progbar
 
@@ -58,18 +68,20 @@ def run(function: Callable, tasks: list[dict], options: argparse.Namespace) -> l
     if options.resume and options.output.exists():
         done = json.loads(options.output.read_text())["results"]
     progress = Progbar(options.rounds * len(tasks), unit_name="task")
+    end = time.monotonic() + options.seconds
     for turn in range(options.rounds):
         for i, task in enumerate(tasks):
             key = {**task, "round": turn}
-            if not any(key.items() <= result.items() for result in done):
-                done.append({**key, **fresh(function, task)})
+            known = any(key.items() <= result.items() for result in done)
+            if not known and time.monotonic() < end:
+                done.append({**key, **fresh(function, task, limit)})
                 content = {"machine": where, "results": done}
                 options.output.write_text(json.dumps(content, indent=1) + "\n")
             progress.update(turn * len(tasks) + i + 1)
     return done
 
 
-def fresh(function: Callable, task: dict) -> dict:
+def fresh(function: Callable, task: dict, limit: float | None = None) -> dict:
     """What `function(**task)` returns in a process of its own."""
     module = importlib.import_module(function.__module__)
     name = module.__spec__.name if module.__name__ == "__main__" else module.__name__
@@ -77,16 +89,22 @@ def fresh(function: Callable, task: dict) -> dict:
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     if "backend" in task:
         environment["KERAS_BACKEND"] = task["backend"]
-    process = subprocess.run(
-        [sys.executable, "-c", WORKER, call],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", WORKER, call],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {limit:.0f} s"}
     full = any(name in process.stderr for name in OUT_OF_MEMORY)
     if process.returncode == -signal.SIGKILL or (process.returncode and full):
         return {"error": "out of memory"}
+    if process.returncode and limit:
+        return {"error": f"{process.returncode}: {process.stderr[-300:]}"}
     if process.returncode:
         raise RuntimeError(f"{function.__name__}({task}) failed:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])

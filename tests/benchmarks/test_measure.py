@@ -37,11 +37,13 @@ def test_training_is_measured_by_batches(monkeypatch):
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        measure, "fresh", lambda f, task: calls.append(task) or {"x": 2}
+        measure, "fresh", lambda f, task, limit: calls.append(task) or {"x": 2}
     )
     tasks = [{"shape": "a"}, {"shape": "b"}]
     path = tmp_path / "deep" / "results.json"
-    options = argparse.Namespace(rounds=2, only="", output=path, resume=True)
+    options = argparse.Namespace(
+        rounds=2, only="", output=path, resume=True, seconds=9.0
+    )
     results = measure.run(None, tasks, options)
     assert len(results) == len(calls) == 4
     assert json.loads(path.read_text())["results"] == results
@@ -50,6 +52,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(calls) == 6
     options.only, options.resume = "b", False
     assert len(measure.run(None, tasks, options)) == 3
+    options.seconds = -1.0
+    assert measure.run(None, tasks, options) == []
 
 
 def test_ratios_are_of_the_same_round():
@@ -115,3 +119,9 @@ def test_what_runs_out_of_memory_is_told_apart(code, errors, monkeypatch):
     ended = subprocess.CompletedProcess([], code, stdout="", stderr=errors)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
     assert measure.fresh(measure_sizes, {}) == {"error": "out of memory"}
+
+
+def test_with_a_limit_what_fails_is_a_row():
+    task = {"shape": "none", "routing": "em"}
+    assert "KeyError" in measure.fresh(measure_routing, task, limit=60.0)["error"]
+    assert measure.fresh(measure_routing, task, limit=0.01)["error"].startswith("took")
