@@ -13,7 +13,7 @@
 #         rich h5py absl-py ml-dtypes packaging markdown-it-py mdurl pygments \
 #         pytest pluggy iniconfig hypothesis sortedcontainers attrs
 #
-# Results go to results/gpu.json, or to the file that OUTPUT names.
+# Results go to results/gpu_speed.json, or to the file that OUTPUT names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -gt 0 ]; then
@@ -24,4 +24,4 @@ fi
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
 python3 -m benchmarks.gpu --rounds 1 --seconds 420 --resume \
-    --output "${OUTPUT:-results/gpu.json}"
+    --output "${OUTPUT:-results/gpu_speed.json}"

@@ -43,12 +43,13 @@ def check(kernels, tensor, array, case):
     expected = [np.einsum("nji,njipr->njpr", weights, u) for u in powers]
     close(found, np.stack(expected, axis=1))
 
-    weights = rng.uniform(size=(images, parents, t, children))
+    weights = rng.uniform(size=(t, images, parents, children))
     slopes = [rng.normal(size=of_parents) for _ in powers]
-    found = kernels.gradient(*arguments, tensor(weights), tuple(map(tensor, slopes)))
-    gradient = np.einsum("njti,njtpr->njipr", weights, slopes[0])
+    inputs = (tuple(map(tensor, x)) for x in (weights, slopes))
+    found = kernels.gradient(*arguments, *inputs)
+    gradient = np.einsum("tnji,njtpr->njipr", weights, slopes[0])
     if squares:
-        steep = np.einsum("njti,njtpr->njipr", weights, slopes[1])
+        steep = np.einsum("tnji,njtpr->njipr", weights, slopes[1])
         gradient += 2.0 * deviations * steep
     close(found[0], np.einsum("njipr,iqjr->nipq", gradient, matrices))
     close(found[1], np.einsum("njipr,nipq->iqjr", gradient, poses))

@@ -2,7 +2,10 @@
 
 from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import strided_convolution
-from keras_capsules._backend.devices import accelerator_memory
+from keras_capsules._backend.devices import (
+    accelerator_memory,
+    keep_gpus_from_tensorflow,
+)
 from keras_capsules._backend.fused import (
     fused_kernels,
     fused_sums,
@@ -38,6 +41,7 @@ __all__ = [
     "input_gradient",
     "is_first_process",
     "jit",
+    "keep_gpus_from_tensorflow",
     "matmul",
     "not_compiled",
     "over_blocks",

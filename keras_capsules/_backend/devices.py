@@ -1,5 +1,7 @@
 """What is known of the device that computes."""
 
+import contextlib
+
 import keras
 
 
@@ -17,6 +19,24 @@ def accelerator_memory() -> int | None:
     True
     """
     return _MEMORIES[keras.backend.backend()]()
+
+
+def keep_gpus_from_tensorflow() -> None:
+    """Hides the GPUs from TensorFlow where another backend computes.
+
+    TensorFlow, which reads the data, would else take all of their memory. Where it has
+    started already nothing changes.
+
+    Example:
+
+    >>> keep_gpus_from_tensorflow()
+    """
+    if keras.backend.backend() == "tensorflow":
+        return
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
 
 
 def _tensorflow():

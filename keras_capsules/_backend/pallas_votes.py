@@ -21,7 +21,8 @@ from jax.experimental.pallas import triton
 
 INTERPRET = False  # on a processor, for tests
 IMAGES = 64  # of a tile
-CHILDREN = 16  # that a program goes through one by one
+CHILDREN = 16  # that a program goes through one by one, at least
+PROGRAMS = 4096  # as many as a GPU has warps: more of them would only make more sums
 GROUP = 2  # children whose gradients a program keeps side by side
 
 
@@ -59,12 +60,7 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
         kernel,
         "nji",
         {"n": IMAGES, "j": None, "i": CHILDREN},
-        {
-            "nipq->ipqn": poses,
-            "iqjr->ijqr": matrices,
-            "njpr->jprn": center,
-            "njtpr->jtprn": coefficients,
-        },
+        {**_made_of(poses, matrices, center), "njtpr->jtprn": coefficients},
         "jtin->njti",
     )
 
@@ -81,6 +77,10 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
         `(batch, powers, parents, P, R)`, float32.
     """
 
+    images, parents, children = weights.shape
+    others = pl.cdiv(images, IMAGES) * parents
+    children = max(CHILDREN, pl.next_power_of_2(others * children // PROGRAMS))
+
     def kernel(poses, matrices, center, weights, out):
         center = [c[...] for c in center]  # (p, r, n)
 
@@ -91,20 +91,15 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
                 u = u * u
 
         zeros = jnp.zeros(out.shape[1:], jnp.float32)
-        sums = _loop(CHILDREN, of_child, [zeros] * powers)
+        sums = _loop(children, of_child, [zeros] * powers)
         for k, x in enumerate(sums):
             out[k] = x
 
     found = _call(
         kernel,
         "nji",
-        {"n": IMAGES, "j": None, "i": CHILDREN},
-        {
-            "nipq->ipqn": poses,
-            "iqjr->ijqr": matrices,
-            "njpr->jprn": center,
-            "nji->jin": weights,
-        },
+        {"n": IMAGES, "j": None, "i": children},
+        {**_made_of(poses, matrices, center), "nji->jin": weights},
         "cjkprn->cnkjpr",
         k=powers,
     )
@@ -112,20 +107,20 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
 
 
 def gradient(
-    poses: Any, matrices: Any, center: tuple, weights: Any, slopes: tuple
+    poses: Any, matrices: Any, center: tuple, weights: tuple, slopes: tuple
 ) -> tuple[Any, Any]:
     """What `Σ_t moments(w_t) · slope_t` gives to the poses and to the matrices.
 
     Args:
         poses, matrices, center: as of `scores`.
-        weights: `(batch, parents, t, children)`, float32.
+        weights: for each `t` a tensor `(batch, parents, children)`, float32.
         slopes: gradients of the moments, one tensor for each power,
             `(batch, parents, t, P, R)`, float32.
 
     Returns:
         The gradients of the poses and of the matrices, in their shapes, float32.
     """
-    products, q, tile = weights.shape[2], poses.shape[3], IMAGES // 2
+    products, q, tile = len(weights), poses.shape[3], IMAGES // 2
 
     def to_vote(columns, rows, center, weights, slopes):
         """The gradient of the votes of a child for a parent."""
@@ -144,7 +139,7 @@ def gradient(
             sums = iter(sums)
             for g in range(GROUP):
                 rows = _each(matrices, g, j)
-                w = [weights[j, t, g] for t in range(products)]
+                w = [x[j, g] for x in weights]
                 dv = to_vote(columns[g], rows, c, w, s)  # (p, r, n)
                 for row in rows:
                     yield next(sums) + dv * row[None, :, None]
@@ -164,7 +159,7 @@ def gradient(
             sums = iter(sums)
             for g in range(GROUP):
                 columns = [_float32(poses[g, :, k, n]) for k in range(q)]
-                w = [weights[t, g, n] for t in range(products)]
+                w = [x[g, n] for x in weights]
                 dv = to_vote(columns, rows[g], c, w, s)  # (p, r, n)
                 for column in columns:
                     yield next(sums) + dv * column[:, None]
@@ -176,10 +171,8 @@ def gradient(
             out[index // q, index % q] = x.sum(axis=2).sum(axis=0)
 
     inputs = {
-        "nipq->ipqn": poses,
-        "iqjr->ijqr": matrices,
-        "njpr->jprn": center,
-        "njti->jtin": weights,
+        **_made_of(poses, matrices, center),
+        "nji->jin": weights,
         "njtpr->jtprn": slopes,
     }
     blocks = {"n": tile, "i": GROUP}
@@ -187,6 +180,11 @@ def gradient(
     blocks = {"n": tile, "j": None, "i": GROUP}
     of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr", warps=4)
     return of_poses, of_matrices
+
+
+def _made_of(poses, matrices, center):
+    """What votes are made of, as inputs of a kernel."""
+    return {"nipq->ipqn": poses, "iqjr->ijqr": matrices, "njpr->jprn": center}
 
 
 def _each(array, *index):

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 
 IMAGES = 64  # of a tile
-STEPS = 16  # children that a program goes through one by one
+STEPS = 16  # children that a program goes through one by one, at least
+PROGRAMS = 4096  # as many as a GPU has warps: more of them would only make more sums
 GROUP = 2  # children whose gradients a program keeps side by side
 # One warp has a whole vote in the registers of a thread: no thread waits for another.
 ALONE = {"num_warps": 1, "enable_fp_fusion": True}
@@ -65,7 +66,9 @@ def moments(
 ) -> torch.Tensor:
     """See `pallas_votes.moments`."""
     of = _Sizes(poses, matrices)
-    parts = triton.cdiv(of.children, STEPS)
+    programs = of.tiles(IMAGES) * of.parents * of.children // PROGRAMS
+    steps = max(STEPS, triton.next_power_of_2(programs))
+    parts = triton.cdiv(of.children, steps)
     out = of.empty(parts, powers, of.parents, of.rows, of.columns, of.images)
     _moments[of.tiles(IMAGES), of.parents, parts](
         *_last(poses, matrices, center),
@@ -73,7 +76,7 @@ def moments(
         out,
         *of.numbers,
         **of.constants(IMAGES),
-        STEPS=STEPS,
+        STEPS=steps,
         SQUARES=powers == 2,
         **ALONE,
     )
@@ -92,7 +95,7 @@ def gradient(
     poses: torch.Tensor,
     matrices: torch.Tensor,
     center: Sequence[torch.Tensor],
-    weights: torch.Tensor,
+    weights: Sequence[torch.Tensor],
     slopes: Sequence[torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `pallas_votes.gradient`."""
@@ -101,12 +104,12 @@ def gradient(
     images = IMAGES // 2
     arguments = (
         *_last(poses, matrices, center),
-        _arranged(weights, (2, 1, 3, 0)),
+        torch.stack([w.permute(1, 2, 0) for w in weights]),
         *_both(slopes, (2, 1, 3, 4, 0)),
     )
     constants = {
         **of.constants(images),
-        "T": weights.shape[2],
+        "T": len(weights),
         "G": GROUP,
         "Q2": triton.next_power_of_2(of.q),
         "SQUARES": len(slopes) == 2,

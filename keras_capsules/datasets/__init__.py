@@ -3,6 +3,7 @@
 `DeviceDataset` and what is derived from it keep images in the memory of a GPU.
 """
 
+from keras_capsules._backend import keep_gpus_from_tensorflow
 from keras_capsules.datasets.aff_mnist import aff_mnist
 from keras_capsules.datasets.device import (
     DeviceDataset,
@@ -35,3 +36,5 @@ __all__ = [
     "toys",
     "viewpoint_split",
 ]
+
+keep_gpus_from_tensorflow()

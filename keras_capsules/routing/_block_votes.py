@@ -98,20 +98,21 @@ class BlockVotes:
             scores = scores + ops.einsum(form, c, u)
         return scores
 
-    def gradient(self, weights: Any, moments: tuple) -> tuple[Any, Any]:
+    def gradient(self, weights: tuple, moments: tuple) -> tuple[Any, Any]:
         """What `Σ_t moments(w_t) · g_t` gives to the poses and to the matrices.
 
         It is linear in what the moments are of, so one matrix product for each power
         gathers every iteration's part of a vote's gradient.
 
         Args:
-            weights: `(batch, parents, t, children)`.
+            weights: for each `t` a tensor `(batch, parents, children)`.
             moments: gradients of the moments but the first,
                 `(batch, parents, t, P·R)`.
 
         Returns:
             The gradients of the poses and of the matrices, in their shapes.
         """
+        weights = ops.stack(weights, axis=2)
         dv = ops.einsum("njti,njth->njih", weights, moments[0])
         if len(moments) == 2:
             # d U² / dV = 2 U

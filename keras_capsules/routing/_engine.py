@@ -286,10 +286,9 @@ def _gathered(votes, outer, to_context, context):
     """The gradients of all votes, brought to the matrices and the poses."""
     weights, moments = zip(*outer, strict=True)
     moments = zip(*(m[1:] for m in moments), strict=True)
-    to_poses, to_matrices = votes.gradient(
-        ops.stack(weights, axis=2),  # (batch, parents, outer products, children)
-        tuple(ops.stack(m, axis=2) for m in moments),
-    )
+    # (batch, parents, outer products, P·R)
+    moments = tuple(ops.stack(m, axis=2) for m in moments)
+    to_poses, to_matrices = votes.gradient(weights, moments)
     from_hooks, *others = to_context
     if from_hooks is not None:
         to_poses = at_least_float32(to_poses) + at_least_float32(from_hooks)

@@ -36,7 +36,7 @@ class FusedVotes(BlockVotes):
         found = self._kernels.scores(*self._arguments(), others)
         return constant + (found if several else found[:, :, 0])
 
-    def gradient(self, weights: Any, moments: tuple) -> tuple[Any, Any]:
+    def gradient(self, weights: tuple, moments: tuple) -> tuple[Any, Any]:
         moments = tuple(self._as_matrices(x) for x in moments)
         found = self._kernels.gradient(*self._arguments(), weights, moments)
         pairs = zip(found, (self._poses, self._matrices), strict=True)

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from keras_capsules._backend import accelerator_memory
+from keras_capsules._backend import accelerator_memory, keep_gpus_from_tensorflow
 
 
 def test_a_processor_has_none():
@@ -19,3 +19,18 @@ def test_what_jax_may_use(monkeypatch):
     )
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     assert accelerator_memory() == 6 * 10**10
+
+
+def test_tensorflow_leaves_the_gpu_to_another_backend(monkeypatch):
+    import tensorflow as tf
+
+    hidden = []
+
+    def set_visible_devices(*arguments):
+        hidden.append(arguments)
+        raise RuntimeError("it has started already")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", set_visible_devices)
+    keep_gpus_from_tensorflow()
+    other = keras.backend.backend() != "tensorflow"
+    assert hidden == ([([], "GPU")] if other else [])

@@ -121,6 +121,7 @@ def test_what_runs_out_of_memory_is_told_apart(code, errors, monkeypatch):
     assert measure.fresh(measure_sizes, {}) == {"error": "out of memory"}
 
 
+@once
 def test_with_a_limit_what_fails_is_a_row():
     task = {"shape": "none", "routing": "em"}
     assert "KeyError" in measure.fresh(measure_routing, task, limit=60.0)["error"]
