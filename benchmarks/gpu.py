@@ -302,7 +302,7 @@ def main() -> None:
     # This process measures nothing, but Keras asks for a backend that is there.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     options = measure.arguments(__doc__.splitlines()[0], "gpu")
-    report(measure.run(measure_any, tasks(), options, limit=120.0))
+    report(measure.run(measure_any, tasks(), options, limit=90.0))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 #
 #     benchmarks/gpu.sh [WHEELS]
 #
-# What has no time left is done by the same command once more.
+# It says how many tasks are left then; the same command once more does them.
 #
 # The machine needs Python with JAX or PyTorch for its GPU. WHEELS is a folder with what
 # else it lacks: keras, optree, namex, rich, h5py; pytest, hypothesis and sortedcontainers
@@ -23,5 +23,5 @@ if [ $# -gt 0 ]; then
 fi
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
-python3 -m benchmarks.gpu --rounds 1 --seconds 420 --resume \
+python3 -m benchmarks.gpu --rounds 1 --seconds 360 --resume \
     --output "${OUTPUT:-results/gpu_speed.json}"

@@ -66,18 +66,24 @@ def run(
     options.output.parent.mkdir(parents=True, exist_ok=True)
     done, where = [], machine()
     if options.resume and options.output.exists():
-        done = json.loads(options.output.read_text())["results"]
+        content = json.loads(options.output.read_text())
+        if content["machine"] != where:
+            sys.exit(f"{options.output} is of another machine: choose another --output")
+        done = [result for result in content["results"] if "error" not in result]
     progress = Progbar(options.rounds * len(tasks), unit_name="task")
-    end = time.monotonic() + options.seconds
+    end, left = time.monotonic() + options.seconds, 0
     for turn in range(options.rounds):
         for i, task in enumerate(tasks):
             key = {**task, "round": turn}
             known = any(key.items() <= result.items() for result in done)
+            left += not known and time.monotonic() >= end
             if not known and time.monotonic() < end:
                 done.append({**key, **fresh(function, task, limit)})
                 content = {"machine": where, "results": done}
                 options.output.write_text(json.dumps(content, indent=1) + "\n")
-            progress.update(turn * len(tasks) + i + 1)
+            progress.update(turn * len(tasks) + i + 1 - left)
+    if left:
+        print(f"\n{left} tasks are left: --resume goes on with them.")
     return done
 
 
@@ -89,25 +95,32 @@ def fresh(function: Callable, task: dict, limit: float | None = None) -> dict:
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     if "backend" in task:
         environment["KERAS_BACKEND"] = task["backend"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, call],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        process = subprocess.run(
-            [sys.executable, "-c", WORKER, call],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-        )
+        output, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+        process.communicate()
         return {"error": f"took longer than {limit:.0f} s"}
-    full = any(name in process.stderr for name in OUT_OF_MEMORY)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    full = any(name in errors for name in OUT_OF_MEMORY)
     if process.returncode == -signal.SIGKILL or (process.returncode and full):
         return {"error": "out of memory"}
     if process.returncode and limit:
-        return {"error": f"{process.returncode}: {process.stderr[-300:]}"}
+        return {"error": f"{process.returncode}: {errors[-300:]}"}
     if process.returncode:
-        raise RuntimeError(f"{function.__name__}({task}) failed:\n{process.stderr}")
-    return json.loads(process.stdout.splitlines()[-1])
+        raise RuntimeError(f"{function.__name__}({task}) failed:\n{errors}")
+    return json.loads(output.splitlines()[-1])
 
 
 def work(module: str, function: str, task: dict) -> None:

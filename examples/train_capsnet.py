@@ -77,11 +77,17 @@ except FileNotFoundError as error:
 train, validation, test = (split.take(args.limit) for split in splits)
 image_shape = tuple(train.element_spec[0].shape)
 objects = 2 if args.dataset == "multi_mnist" else 1
-if args.on_device and objects == 2:
-    digits = datasets.mnist(args.data_dir).train.take(args.limit)
-    train = datasets.OverlaidImages(digits, args.batch_size, seed=seed)
-elif args.on_device:
-    train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+if args.on_device:
+    try:
+        if objects == 2:
+            digits = datasets.mnist(args.data_dir).train.take(args.limit)
+            train = datasets.OverlaidImages(
+                digits, args.batch_size, classes=10, seed=seed
+            )
+        else:
+            train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+    except ValueError as error:
+        sys.exit(str(error))
 else:
     train = train.shuffle(10_000, seed)
     if objects == 1:

@@ -81,7 +81,10 @@ except FileNotFoundError as error:
 train, validation, test = (split.take(args.limit) for split in splits)
 image_shape = tuple(train.element_spec[0].shape)
 if args.on_device:
-    train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+    try:
+        train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+    except ValueError as error:
+        sys.exit(str(error))
 else:
     train = train.shuffle(10_000, seed)
     if args.dataset not in TOYS:

@@ -26,10 +26,13 @@ def set_fused_kernels(enabled: bool) -> None:
 
     The kernels sum over votes without writing a vote to memory, forward and backward,
     for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
-    (Triton) on NVIDIA GPUs; elsewhere, in float64 and with `keras.distribution` the
-    setting changes nothing. With PyTorch the rest of a routing is compiled as well, at
-    its first call with inputs of a shape: attributes that a routing of yours has beside
-    numbers, strings and weights are constants from then on.
+    (Triton) on NVIDIA GPUs; elsewhere, and with `keras.distribution`, the setting
+    changes nothing. In float64 votes are kept.
+
+    With PyTorch the rest of a routing is compiled as well, at its first call with
+    inputs of a shape. As with `jax.jit`, hooks of yours must not look at values of
+    tensors. Numbers and strings that are attributes of a routing may change, each time
+    for another compilation: for what changes often use a weight that is not trained.
 
     The setting holds for functions that are compiled after it is set. The environment
     variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.

@@ -19,11 +19,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from keras_capsules._backend import tiles
+from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
+
 INTERPRET = False  # on a processor, for tests
-IMAGES = 64  # of a tile
-CHILDREN = 16  # that a program goes through one by one, at least
-PROGRAMS = 4096  # as many as a GPU has warps: more of them would only make more sums
-GROUP = 2  # children whose gradients a program keeps side by side
 
 
 def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any:
@@ -77,9 +76,7 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
         `(batch, powers, parents, P, R)`, float32.
     """
 
-    images, parents, children = weights.shape
-    others = pl.cdiv(images, IMAGES) * parents
-    children = max(CHILDREN, pl.next_power_of_2(others * children // PROGRAMS))
+    children = tiles.children_of_a_program(*weights.shape)
 
     def kernel(poses, matrices, center, weights, out):
         center = [c[...] for c in center]  # (p, r, n)

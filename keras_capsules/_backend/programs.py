@@ -1,6 +1,7 @@
 """Functions of tensors that a backend compiles."""
 
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,7 +10,8 @@ import keras
 from keras_capsules._backend import fused
 
 COMPILER = "inductor"
-_programs = WeakKeyDictionary()
+PROGRAMS = 32  # of an owner, the latest
+_programs, _lock = WeakKeyDictionary(), RLock()
 
 
 def jit(function: Callable) -> Callable:
@@ -44,18 +46,19 @@ def compiled(
 ) -> Callable:
     """A function whose operations PyTorch compiles into few kernels on a GPU.
 
-    Where `fused_kernels()` says so; elsewhere the function itself. As with `jax.jit`
-    it runs once for inputs of each shape and dtype, and what it does to tensors is
-    compiled; all else is a constant from then on. PyTorch's own tracing reads Python
-    code, and would give up at hooks of users that it doesn't know.
+    It does where fused kernels are on; elsewhere this is the function itself. As with
+    `jax.jit` the function runs once for inputs of each shape and dtype, and what it
+    does to tensors is compiled; all else is a constant from then on. PyTorch's own
+    tracing reads Python code, and would give up at hooks of users that it doesn't
+    know.
 
     Args:
         function: function of tensors, or tuples of them, that returns the same. No
-            gradient flows through it.
+            gradient flows through it, and it must not look at values of tensors.
         owner: what the function belongs to; its programs are dropped with it.
         name: what tells the function from others of the owner.
-        constants: function that returns all else that it depends on, a tuple of
-            numbers and strings.
+        constants: function that returns all else that it depends on, a hashable tuple,
+            or `None` if that can't be told.
 
     Returns:
         A function of the same inputs.
@@ -69,16 +72,26 @@ def compiled(
     """
     if not fused.compiles():
         return function
+    import torch
+    from torch._subclasses import FakeTensor
 
     def call(*inputs):
-        tensors = keras.tree.flatten(inputs)
-        kinds = ((x.shape, x.dtype, x.device) for x in tensors)
-        key = name, *constants(), *kinds
-        programs = _programs.setdefault(owner, {})
-        if key not in programs:
-            programs[key] = _compile(function, inputs)
-        program, outputs = programs[key]
-        return keras.tree.pack_sequence_as(outputs, program(*tensors))
+        tensors = [x.detach() for x in keras.tree.flatten(inputs)]
+        known = constants()
+        exported = any(isinstance(x, FakeTensor) for x in tensors)
+        if known is None or exported or torch.compiler.is_compiling():
+            return function(*inputs)
+        kinds = ((x.shape, x.stride(), x.dtype, x.device) for x in tensors)
+        key = name, *known, *kinds
+        # PyTorch traces one function at a time, and runs none meanwhile.
+        with _lock:
+            programs = _programs.setdefault(owner, {})
+            if key not in programs:
+                if len(programs) == PROGRAMS:
+                    programs.pop(next(iter(programs)))
+                programs[key] = _compile(function, inputs)
+            program, outputs = programs[key]
+            return keras.tree.pack_sequence_as(outputs, program(*tensors))
 
     return call
 
@@ -119,7 +132,8 @@ def _compile(function, inputs):
         structure = keras.tree.map_structure(lambda x: None, outputs)
         return keras.tree.flatten(outputs)
 
-    program = make_fx(of_tensors)(*keras.tree.flatten(inputs))
+    tensors = [x.detach() for x in keras.tree.flatten(inputs)]
+    program = make_fx(of_tensors)(*tensors)
     _fold_constants(program)
     return torch.compile(program, backend=COMPILER, dynamic=False), structure
 
@@ -129,6 +143,9 @@ def _fold_constants(program):
     import torch
     from torch.fx.node import map_arg
 
+    schemas = (getattr(n.target, "_schema", None) for n in program.graph.nodes)
+    if any(schema and schema.is_mutable for schema in schemas):
+        return  # what changes in place is no constant
     values = {}
     for node in program.graph.nodes:
         if node.op == "get_attr":

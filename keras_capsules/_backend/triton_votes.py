@@ -13,10 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-IMAGES = 64  # of a tile
-STEPS = 16  # children that a program goes through one by one, at least
-PROGRAMS = 4096  # as many as a GPU has warps: more of them would only make more sums
-GROUP = 2  # children whose gradients a program keeps side by side
+from keras_capsules._backend import tiles
+from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
+
 # One warp has a whole vote in the registers of a thread: no thread waits for another.
 ALONE = {"num_warps": 1, "enable_fp_fusion": True}
 
@@ -31,7 +30,7 @@ def scores(
     """See `pallas_votes.scores`."""
     of, out = _Sizes(poses, matrices), _empty_scores(poses, matrices, coefficients)
     polynomials = coefficients[0].shape[2]
-    _scores[of.tiles(IMAGES), of.parents, triton.cdiv(of.children, STEPS)](
+    _scores[of.tiles(IMAGES), of.parents, triton.cdiv(of.children, CHILDREN)](
         *_last(poses, matrices, center),
         *_both(coefficients, (2, 1, 3, 4, 0)),
         out,
@@ -39,7 +38,7 @@ def scores(
         **of.constants(IMAGES),
         T=polynomials,
         T2=triton.next_power_of_2(polynomials),
-        STEPS=STEPS,
+        STEPS=CHILDREN,
         SQUARES=len(coefficients) == 2,
         **ALONE,
     )
@@ -66,8 +65,7 @@ def moments(
 ) -> torch.Tensor:
     """See `pallas_votes.moments`."""
     of = _Sizes(poses, matrices)
-    programs = of.tiles(IMAGES) * of.parents * of.children // PROGRAMS
-    steps = max(STEPS, triton.next_power_of_2(programs))
+    steps = tiles.children_of_a_program(of.images, of.parents, of.children)
     parts = triton.cdiv(of.children, steps)
     out = of.empty(parts, powers, of.parents, of.rows, of.columns, of.images)
     _moments[of.tiles(IMAGES), of.parents, parts](

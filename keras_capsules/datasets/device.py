@@ -25,8 +25,8 @@ class DeviceDataset(keras.utils.PyDataset):
     copies each batch to the host and back: `tf.data` is faster there.
 
     Args:
-        dataset: a `tf.data.Dataset` of `(image, label)`, or a tuple of arrays
-            `(images, labels)`; all images of one shape.
+        dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
+            of arrays `(images, labels)`; all images of one shape.
         batch_size: images of a batch.
         seed: seed of everything that is drawn.
 
@@ -61,19 +61,14 @@ class DeviceDataset(keras.utils.PyDataset):
     def __init__(self, dataset: Any, batch_size: int, seed: int = 0) -> None:
         super().__init__()
         images, labels = _arrays(dataset)
-        if len(images) != len(labels):
-            raise ValueError(
-                "Argument `dataset` must have a label for each image. Received: "
-                f"{len(images)} images and {len(labels)} labels"
-            )
         self.batch_size = validation.check_positive_integer("batch_size", batch_size)
         if len(images) < batch_size:
             raise ValueError(
                 "Argument `batch_size` must not exceed the number of images, "
                 f"{len(images)}. Received: batch_size={batch_size}"
             )
-        self.images = ops.convert_to_tensor(_single(images))
-        self.labels = ops.convert_to_tensor(_single(labels))
+        self.images = ops.convert_to_tensor(images)
+        self.labels = ops.convert_to_tensor(labels)
         self._random = np.random.default_rng(seed)
         self._batch = jit(self._make)
         self.on_epoch_end()
@@ -106,6 +101,8 @@ class DeviceDataset(keras.utils.PyDataset):
         return len(self.images) // self.batch_size
 
     def __getitem__(self, index: int) -> tuple:
+        if not 0 <= index < len(self):
+            raise IndexError(f"There are {len(self)} batches. Received: index={index}")
         # As a tensor, for a Python number would be compiled.
         index = ops.convert_to_tensor(index, "int32")
         return self._batch(self.images, self.labels, index, *self._drawn)
@@ -136,7 +133,7 @@ class ShiftedImages(DeviceDataset):
         dataset: a `tf.data.Dataset` of `(image, label)`, or a tuple of arrays
             `(images, labels)`; all images of one shape.
         batch_size: images of a batch; what is left over of an epoch is left out.
-        max_shift: the largest shift along each axis, in pixels.
+        max_shift: the largest shift along each axis, in pixels, or 0.
         seed: seed of the order and of the shifts.
 
     Raises:
@@ -156,7 +153,7 @@ class ShiftedImages(DeviceDataset):
     def __init__(
         self, dataset: Any, batch_size: int, max_shift: int = 2, seed: int = 0
     ) -> None:
-        self.max_shift = max_shift
+        self.max_shift = _checked_shift(max_shift)
         super().__init__(dataset, batch_size, seed)
 
     def draw(self, random):
@@ -173,18 +170,24 @@ class OverlaidImages(DeviceDataset):
     """Two overlapping images of different classes in one, on the device.
 
     It makes of MNIST what `multi_mnist` has for training: each image is the first of
-    one pair in an epoch; partners and shifts are drawn anew in every epoch.
+    at most one pair in an epoch; partners and shifts are drawn anew in every epoch.
 
     Args:
-        dataset: a `tf.data.Dataset` of `(image, label)`, or a tuple of arrays
-            `(images, labels)`; images of one shape and integer labels.
+        dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
+            of arrays `(images, labels)`; images of one shape and integer labels.
         batch_size: pairs of a batch; what is left over of an epoch is left out.
         max_shift: the largest distance of an image from the centre along each axis, in
-            pixels. The canvas is so much larger on each side.
+            pixels, or 0. The canvas is so much larger on each side.
+        classes: number of classes; `None` for one more than the largest label.
         seed: seed of the order, the partners and the shifts.
 
+    Attributes:
+        images: the images on the device, sorted by their classes.
+        labels: their labels on the device.
+
     Raises:
-        ValueError: as `DeviceDataset` says, or all images are of one class.
+        ValueError: as `DeviceDataset` says, all images are of one class, or a label
+            is no integer from 0 to `classes` - 1.
 
     Example:
 
@@ -202,15 +205,27 @@ class OverlaidImages(DeviceDataset):
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int, max_shift: int = 4, seed: int = 0
+        self,
+        dataset: Any,
+        batch_size: int,
+        max_shift: int = 4,
+        classes: int | None = None,
+        seed: int = 0,
     ) -> None:
-        self.max_shift = max_shift
+        self.max_shift = _checked_shift(max_shift)
         images, labels = _arrays(dataset)
-        labels = np.asarray(labels)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(
+                "Argument `dataset` must have integer labels of one axis. Received: "
+                f"labels of type {labels.dtype} and shape {labels.shape}"
+            )
+        classes = int(labels.max()) + 1 if classes is None else classes
+        self.classes = validation.check_positive_integer("classes", classes)
+        validation.check_labels(labels, self.classes, "dataset")
         # Sorted by class, the images of other classes are two runs of indices.
         order = np.argsort(labels, kind="stable")
-        images, labels = np.asarray(images)[order], labels[order]
-        self._counts = np.bincount(labels)
+        images, labels = images[order], labels[order]
+        self._counts = np.bincount(labels, minlength=self.classes)
         if np.count_nonzero(self._counts) < 2:
             raise ValueError(
                 "Argument `dataset` must have images of two classes. Received: "
@@ -233,7 +248,7 @@ class OverlaidImages(DeviceDataset):
         pairs = zip((first, second), shifts, strict=True)
         both = [shifted(ops.take(images, i, axis=0), s, size) for i, s in pairs]
         classes = (ops.take(labels, i, axis=0) for i in (first, second))
-        one_hot = (ops.one_hot(c, len(self._counts)) for c in classes)
+        one_hot = (ops.one_hot(c, self.classes) for c in classes)
         return ops.maximum(*both), sum(one_hot)
 
 
@@ -270,15 +285,30 @@ def shifted(images: Any, shifts: Any, size: tuple[int, int]) -> Any:
     return images * ops.cast(inside[..., None], images.dtype)
 
 
+def _checked_shift(max_shift):
+    if isinstance(max_shift, bool) or not isinstance(max_shift, int) or max_shift < 0:
+        raise ValueError(
+            "Argument `max_shift` must be an integer of at least 0. "
+            f"Received: max_shift={max_shift!r}"
+        )
+    return max_shift
+
+
 def _shifts(random, most, count):
     return random.integers(-most, most + 1, size=(count, 2))
 
 
 def _arrays(dataset):
     """Images and labels as arrays."""
-    if isinstance(dataset, tuple):
-        return dataset
-    return dataset.batch(len(dataset)).get_single_element()
+    if not isinstance(dataset, tuple):
+        dataset = dataset.batch(len(dataset)).get_single_element()
+    images, labels = map(_single, dataset)
+    if len(images) != len(labels):
+        raise ValueError(
+            "Argument `dataset` must have a label for each image. Received: "
+            f"{len(images)} images and {len(labels)} labels"
+        )
+    return images, labels
 
 
 def _single(x):

@@ -21,6 +21,7 @@ class ReceptiveFields:
         types: number of child types at each position.
 
     Attributes:
+        key: the arguments, to tell fields from others.
         grid: height and width of the grid of fields.
         positions: the position each field finds at each of its places,
             `(fields, places)`; `height·width` stands for the padding.
@@ -48,6 +49,8 @@ class ReceptiveFields:
         types: int,
     ) -> None:
         positions = patch_positions(tuple(size), kernel_size, strides, padding)
+        windows = map(tuple, (size, kernel_size, strides))
+        self.key = *windows, padding, types
         self.grid = positions.shape[:2]
         self.positions = positions.reshape(-1, positions.shape[2])
         self._types = types

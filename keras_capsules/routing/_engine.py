@@ -24,6 +24,7 @@ from keras_capsules._backend import (
     over_blocks,
     vjp,
 )
+from keras_capsules._backend.tiles import IMAGES
 from keras_capsules.ops import at_least_float32
 from keras_capsules.ops.votes import kernel_by_child
 from keras_capsules.routing._block_votes import BlockVotes
@@ -35,10 +36,8 @@ from keras_capsules.routing._hooks import Hooks
 # 512 with dynamic routing took 2.0 ms on an H200, blocks of 64 MB 3.7 ms.
 _BLOCK = 2**24
 _SHARE = 40
-# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that. The
-# kernels work on so many rows at a time, and fill up what is missing.
+# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that.
 _WEIGHTS = 2**24
-_TILE = 64
 
 
 def route(routing: Any, kernel: Any, inputs: Any) -> dict:
@@ -118,7 +117,8 @@ def images_of_a_block(
         most = (accelerator_memory() or 0) // (4 * _SHARE)
         most = max(most, _BLOCK, math.prod(kernel_shape))
     else:
-        most = max(_WEIGHTS, _TILE * children * parents)
+        # Of fewer rows than a tile has kernels would fill it up.
+        most = max(_WEIGHTS, IMAGES * children * parents)
     images = max(most // of_an_image, 1)
     return 2 ** (images.bit_length() - 1)
 

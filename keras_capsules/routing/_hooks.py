@@ -1,5 +1,6 @@
 """The hooks of a `MomentRouting` as functions of tensors."""
 
+from numbers import Number
 from typing import Any
 
 import keras
@@ -66,17 +67,21 @@ class Hooks:
         """The two parts of a context."""
         return context[: self._rows], context[self._rows :]
 
-    def constants(self) -> tuple:
-        """What the hooks depend on beside tensors, to tell compiled hooks apart."""
-        settings = tuple(
-            (name, value)
+    def constants(self) -> tuple | None:
+        """What the hooks depend on beside tensors, to tell compiled hooks apart.
+
+        `None` where a weight is no float: only floats are inputs of what is compiled.
+        """
+        if len(self._variables) < len(self._routing.variables):
+            return None
+        settings = (
+            (name, type(value), value)
             for name, value in vars(self._routing).items()
             # PyTorch and Keras note here what a layer has gone through.
-            if isinstance(value, bool | int | float | str)
+            if isinstance(value, bool | Number | np.generic | str)
             and name not in ("training", "built", "_called")
         )
-        fields = self._receptive_fields
-        return *settings, fields.grid, fields.children.tobytes()
+        return *settings, self._receptive_fields.key
 
     # The hooks.
 

@@ -62,8 +62,8 @@ def test_values_and_gradients_are_those_of_a_convolution(
 def test_the_form_is_chosen_by_shape_precision_and_device(monkeypatch):
     import jax
 
-    def blocks(size, dtype):
-        kernel = ops.ones((9, 9, 1, 1), dtype)
+    def blocks(size, dtype, window=9):
+        kernel = ops.ones((window, window, 1, 1), dtype)
         strided_convolution(ops.ones((1, size, size, 1), dtype), kernel, (2, 2))
 
     called = []
@@ -74,6 +74,7 @@ def test_the_form_is_chosen_by_shape_precision_and_device(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     blocks(28, "bfloat16")
     blocks(20, "float32")
+    blocks(20, "bfloat16", window=3)
     assert not called
     blocks(20, "bfloat16")
     assert called

@@ -9,12 +9,13 @@ if keras.backend.backend() != "jax":
 import jax
 import jax.numpy as jnp
 
-from keras_capsules._backend import pallas_votes
+from keras_capsules._backend import pallas_votes, tiles
 
 
 @pytest.mark.parametrize("case", sums_over_votes.CASES)
 def test_sums_over_votes(case, monkeypatch):
     monkeypatch.setattr(pallas_votes, "INTERPRET", True)
+    monkeypatch.setattr(tiles, "PROGRAMS", 1)
     sums_over_votes.check(
         pallas_votes, lambda x: jnp.asarray(x, "float32"), np.asarray, case
     )

@@ -1,5 +1,7 @@
 """Routing as PyTorch compiles it for a GPU, traced on a processor."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,51 @@ def test_a_setting_that_changes_is_seen(traced):
     assert np.abs(after - before).max() > 1e-4
 
 
+def test_other_strides_are_another_program(traced):
+    layer, x = layers.DigitCapsule(3, 5), keras.random.normal((2, 4, 6))
+    x = keras.ops.transpose(x, (0, 2, 1))
+    found = layer(x), layer(x.contiguous())
+    close(found[0], keras.ops.convert_to_numpy(found[1]))
+    assert len(traced) == 2
+
+
+def test_calls_from_several_threads(traced):
+    layer, x = layers.DigitCapsule(3, 5), keras.random.normal((2, 6, 4))
+    layer.build(x.shape)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(layer, [x] * 8))
+    assert len(traced) == 1
+    for y in found:
+        close(y, keras.ops.convert_to_numpy(found[0]))
+
+
+def test_a_weight_of_integers_keeps_a_routing_from_being_compiled(traced):
+    class Counting(routing.DynamicRouting):
+        def build(self, poses_shape, kernel_shape):
+            self.steps = self.add_weight(
+                dtype="int32", initializer="ones", trainable=False
+            )
+            super().build(poses_shape, kernel_shape)
+
+        def update_parents(self, moments, iteration, inputs):
+            steps = keras.ops.cast(self.steps, "float32")
+            return {"parents": moments.sum * steps}
+
+    layer, x = layers.DigitCapsule(3, 5, routing=Counting()), keras.ops.ones((2, 6, 4))
+    before = keras.ops.convert_to_numpy(layer(x))
+    layer.routing.steps.assign(2)
+    assert not np.allclose(before, keras.ops.convert_to_numpy(layer(x)))
+    assert not traced
+
+
+def test_the_latest_programs_are_kept(monkeypatch, traced):
+    monkeypatch.setattr(programs, "PROGRAMS", 2)
+    layer = layers.DigitCapsule(3, 5)
+    for size in (1, 2, 3, 3, 1):
+        layer(keras.ops.ones((size, 6, 4)))
+    assert len(traced) == 4
+
+
 def test_a_batch_of_another_size_is_another_program(traced):
     layer = layers.DigitCapsule(3, 5)
     shapes = [layer(keras.ops.ones((size, 6, 4))).shape for size in (2, 3, 2)]
@@ -83,6 +130,20 @@ def test_constants_are_computed_once(monkeypatch):
     (program,) = kept
     targets = [str(node.target) for node in program.graph.nodes]
     assert not any("exp" in target for target in targets)
+
+
+def test_what_changes_in_place_is_no_constant(monkeypatch):
+    monkeypatch.setattr(fused, "compiles", lambda: True)
+    monkeypatch.setattr(programs, "COMPILER", "eager")
+
+    def function(index):
+        zeros = keras.ops.convert_to_tensor(np.zeros(4, "float32"))
+        return keras.ops.scatter_update(zeros, index, keras.ops.ones((1,)))
+
+    call = programs.compiled(function, keras.layers.Identity(), "scatter", tuple)
+    for i in range(3):
+        found = call(keras.ops.convert_to_tensor([[i]], "int32"))
+        close(found, np.eye(4)[i])
 
 
 def test_a_program_of_the_user_leaves_a_routing_out():

@@ -2,6 +2,7 @@ import argparse
 import importlib
 import json
 import subprocess
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -54,6 +55,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(measure.run(None, tasks, options)) == 3
     options.seconds = -1.0
     assert measure.run(None, tasks, options) == []
+    options.resume = True
+    content = {"machine": "another", "results": []}
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="another machine"):
+        measure.run(None, tasks, options)
 
 
 def test_ratios_are_of_the_same_round():
@@ -116,8 +122,8 @@ def test_gpus_are_part_of_a_machine(prints, gpus, tmp_path, monkeypatch):
     ("code", "errors"), [(-9, ""), (1, "RESOURCE_EXHAUSTED: 80 GB")]
 )
 def test_what_runs_out_of_memory_is_told_apart(code, errors, monkeypatch):
-    ended = subprocess.CompletedProcess([], code, stdout="", stderr=errors)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    ended = SimpleNamespace(returncode=code, communicate=lambda timeout: ("", errors))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: ended)
     assert measure.fresh(measure_sizes, {}) == {"error": "out of memory"}
 
 

@@ -90,10 +90,32 @@ def test_a_network_is_fit():
     assert history[2] < history[0] and int(model.optimizer.iterations) == 6
 
 
-def test_wrong_arguments():
-    with pytest.raises(ValueError, match="50 images and 49 labels"):
-        datasets.ShiftedImages((DIGITS, LABELS[1:]), batch_size=10)
-    with pytest.raises(ValueError, match=r"`batch_size`.*50.*Received: batch_size=51"):
-        datasets.ShiftedImages((DIGITS, LABELS), batch_size=51)
-    with pytest.raises(ValueError, match=r"two classes.*\[3\]"):
-        datasets.OverlaidImages((DIGITS, np.full(50, 3)), batch_size=10)
+@pytest.mark.parametrize(
+    ("form", "arguments", "message"),
+    [
+        ("ShiftedImages", {"dataset": (DIGITS, LABELS[1:])}, "50 images and 49 labels"),
+        ("OverlaidImages", {"dataset": (DIGITS, LABELS[1:])}, "50 images and 49"),
+        ("ShiftedImages", {"batch_size": 51}, "50. Received: batch_size=51"),
+        ("ShiftedImages", {"max_shift": -1}, "Received: max_shift=-1"),
+        ("OverlaidImages", {"max_shift": 1.5}, "Received: max_shift=1.5"),
+        ("OverlaidImages", {"dataset": (DIGITS, np.full(50, 3))}, r"two.*\[3\]"),
+        ("OverlaidImages", {"dataset": (DIGITS, np.eye(50))}, "integer labels"),
+        ("OverlaidImages", {"classes": 9}, "label 9, expected integers from 0 to 8"),
+    ],
+)
+def test_wrong_arguments(form, arguments, message):
+    arguments = {"dataset": (DIGITS, LABELS), "batch_size": 10, **arguments}
+    with pytest.raises(ValueError, match=message):
+        getattr(datasets, form)(**arguments)
+
+
+def test_there_are_as_many_batches_as_it_says():
+    data = datasets.ShiftedImages((DIGITS, LABELS), batch_size=20, max_shift=0)
+    assert len(list(data)) == len(data) == 2
+    with pytest.raises(IndexError, match=r"2 batches\. Received: index=2"):
+        data[2]
+
+
+def test_labels_are_as_wide_as_there_are_classes():
+    data = datasets.OverlaidImages((DIGITS, LABELS), batch_size=10, classes=12)
+    assert data[0][1].shape == (10, 12)

@@ -12,7 +12,9 @@ from keras_capsules import models
 )
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
-    options = ("--epochs", "1", "--iterations", "2", "--output", "run")
+    options = ["--epochs", "1", "--iterations", "2", "--output", "run"]
+    if keras.backend.backend() == "torch":
+        options.append("--on-device")
     result = scripts.run(tmp_path, "train_matrix_capsnet.py", *small, *options)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "run"
