@@ -74,9 +74,9 @@ def test_gradient_of_moments(case):
     rng = np.random.default_rng(1)
     votes = block_of(*arrays, first, squares)
     moments = votes.moments(tensor(np.ones((3, 5, 6))))[1:]
-    weights = rng.uniform(size=(3, 5, 2, 6)).astype("float32")
+    weights = rng.uniform(size=(2, 3, 5, 6)).astype("float32")
     slopes = [rng.normal(size=(3, 5, 2, m.shape[-1])) for m in moments]
-    found = votes.gradient(tensor(weights), [tensor(x) for x in slopes])
+    found = votes.gradient(tuple(map(tensor, weights)), [tensor(x) for x in slopes])
 
     # The center is held where it is: what is made of moments does not depend on it.
     center = keras.ops.convert_to_numpy(votes.center)[:, :, None] if squares else 0.0
@@ -84,7 +84,7 @@ def test_gradient_of_moments(case):
     def total(poses, kernel):
         v = np.einsum("nipq,ijqr->njipr", poses, kernel).reshape(3, 5, 6, -1) - center
         return sum(
-            np.sum(np.einsum("njti,njih->njth", weights, u) * x)
+            np.sum(np.einsum("tnji,njih->njth", weights, u) * x)
             for u, x in zip([v, v**2], slopes, strict=False)
         )
 
