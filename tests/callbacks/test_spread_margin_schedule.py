@@ -137,3 +137,19 @@ def test_steps_of_an_epoch_of_unknown_length():
         model.fit(batches(), callbacks=[schedule], verbose=0)
     model.fit(batches(), steps_per_epoch=3, callbacks=[schedule], verbose=0)
     assert model.loss.margin == pytest.approx(0.3)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras takes one step at a time there"
+)
+def test_several_steps_a_call_see_the_same_margins():
+    found = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(0)
+        model = network(steps_per_execution=steps)
+        history = fit(model, 2, SpreadMarginSchedule(0.2, 0.1, 0.9, steps=2))
+        found.append((history["loss"], history["margin"]))
+    # Raised before the third of three batches, and before the second of the next.
+    assert found[0][1] == pytest.approx([0.3, 0.4])
+    assert found[1][1] == pytest.approx([0.3, 0.4])
+    assert found[1][0][0] == pytest.approx(found[0][0][0], rel=1e-5)
