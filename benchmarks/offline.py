@@ -140,8 +140,12 @@ def compiled(function, arguments):
         ),
         arguments,
     )
-    traced = jax.jit(function, out_shardings=sharding).trace(*arguments)
-    return traced.lower(lowering_platforms=("cuda",)).compile()
+    # Since 0.11 JAX asks which GPU kernels are for.
+    device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        traced = jax.jit(function, out_shardings=sharding).trace(*arguments)
+        return traced.lower(lowering_platforms=("cuda",)).compile()
 
 
 def cost(text: str) -> tuple[Counter, int]:
