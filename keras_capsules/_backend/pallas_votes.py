@@ -39,6 +39,8 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
         `(batch, parents, polynomials, children)`, float32.
     """
     polynomials = coefficients[0].shape[2]
+    # Coefficients of several polynomials would not fit into the registers.
+    images = IMAGES if polynomials == 1 else IMAGES // 2
 
     def kernel(poses, matrices, center, coefficients, out):
         center = [c[...] for c in center]  # (p, r, n)
@@ -58,7 +60,7 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
     return _call(
         kernel,
         "nji",
-        {"n": IMAGES, "j": None, "i": CHILDREN},
+        {"n": images, "j": None, "i": CHILDREN},
         {**_made_of(poses, matrices, center), "njtpr->jtprn": coefficients},
         "jtin->njti",
     )

@@ -30,12 +30,14 @@ def scores(
     """See `pallas_votes.scores`."""
     of, out = _Sizes(poses, matrices), _empty_scores(poses, matrices, coefficients)
     polynomials = coefficients[0].shape[2]
-    _scores[of.tiles(IMAGES), of.parents, triton.cdiv(of.children, CHILDREN)](
+    # Coefficients of several polynomials would not fit into the registers.
+    images = IMAGES if polynomials == 1 else IMAGES // 2
+    _scores[of.tiles(images), of.parents, triton.cdiv(of.children, CHILDREN)](
         *_last(poses, matrices, center),
         *_both(coefficients, (2, 1, 3, 4, 0)),
         out,
         *of.numbers,
-        **of.constants(IMAGES),
+        **of.constants(images),
         T=polynomials,
         T2=triton.next_power_of_2(polynomials),
         STEPS=CHILDREN,
