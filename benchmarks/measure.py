@@ -107,12 +107,11 @@ def fresh(function: Callable, task: dict, limit: float | None = None) -> dict:
     try:
         output, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-        process.communicate()
         return {"error": f"took longer than {limit:.0f} s"}
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            process.communicate()
     full = any(name in errors for name in OUT_OF_MEMORY)
     if process.returncode == -signal.SIGKILL or (process.returncode and full):
         return {"error": "out of memory"}

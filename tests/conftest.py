@@ -8,10 +8,10 @@ from pathlib import Path
 # compiled the others find in the cache.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    # JAX 0.11 refuses what it doesn't know.
-    + " --xla_cpu_use_fusion_emitters=false"
-    * bool(find_spec("jaxlib") and version("jaxlib").startswith(("0.9.", "0.10."))),
+    # JAX 0.11 refuses the second, which it doesn't know.
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    if find_spec("jaxlib") and version("jaxlib").startswith(("0.9.", "0.10."))
+    else "--xla_backend_optimization_level=0",
 )
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/jax")

@@ -51,9 +51,7 @@ def convolution_over_blocks(images: Any, kernel: Any, strides: tuple[int, int]) 
     is one of 5×5 blocks.
 
     Args:
-        images: `(batch, height, width, channels)`.
-        kernel: `(KH, KW, channels, filters)`, of the dtype of the images.
-        strides: steps along height and width.
+        images, kernel, strides: as of `strided_convolution`.
 
     Returns:
         `(batch, rows, columns, filters)`.

@@ -57,7 +57,10 @@ def _jax():
 def _torch():
     import torch
 
-    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+    # Unlike `mem_get_info` it asks the driver once, not at every call of a routing.
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
 
 
 _MEMORIES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

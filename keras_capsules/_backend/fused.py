@@ -10,49 +10,23 @@ _enabled = os.environ.get("KERAS_CAPSULES_FUSED_KERNELS") == "1"
 
 
 def fused_kernels() -> bool:
-    """Whether routings use kernels of their own on a GPU.
+    """Whether the kernels are switched on, see `config.fused_kernels`.
 
     Example:
 
-    >>> from keras_capsules import config
-    >>> config.fused_kernels()
+    >>> fused_kernels()
     False
     """
     return _enabled
 
 
 def set_fused_kernels(enabled: bool) -> None:
-    """Sets whether routings use kernels of their own on a GPU.
-
-    The kernels sum over votes without writing a vote to memory, forward and backward,
-    for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
-    (Triton) on NVIDIA GPUs; elsewhere, and with `keras.distribution`, the setting
-    changes nothing. In float64 votes are kept.
-
-    With PyTorch the rest of a routing is compiled as well, at its first call with
-    inputs of a shape. As with `jax.jit`, hooks of yours must not look at values of
-    tensors. Numbers and strings that are attributes of a routing may change, each time
-    for another compilation: for what changes often use a weight that is not trained.
-
-    The setting holds for functions that are compiled after it is set. The environment
-    variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.
+    """Switches the kernels on or off, see `config.set_fused_kernels`.
 
     Args:
         enabled: whether to use them.
-
-    Raises:
-        ValueError: the argument is no boolean.
-
-    Example:
-
-    >>> from keras_capsules import config
-    >>> config.set_fused_kernels(False)
     """
     global _enabled
-    if not isinstance(enabled, bool):
-        raise ValueError(
-            f"Argument `enabled` must be True or False. Received: enabled={enabled!r}"
-        )
     _enabled = enabled
 
 

@@ -76,8 +76,8 @@ def compiled(
     from torch._subclasses import FakeTensor
 
     def call(*inputs):
-        tensors = [x.detach() for x in keras.tree.flatten(inputs)]
-        known = constants()
+        inputs = keras.tree.map_structure(torch.Tensor.detach, inputs)
+        tensors, known = keras.tree.flatten(inputs), constants()
         exported = any(isinstance(x, FakeTensor) for x in tensors)
         if known is None or exported or torch.compiler.is_compiling():
             return function(*inputs)
@@ -132,8 +132,7 @@ def _compile(function, inputs):
         structure = keras.tree.map_structure(lambda x: None, outputs)
         return keras.tree.flatten(outputs)
 
-    tensors = [x.detach() for x in keras.tree.flatten(inputs)]
-    program = make_fx(of_tensors)(*tensors)
+    program = make_fx(of_tensors)(*keras.tree.flatten(inputs))
     _fold_constants(program)
     return torch.compile(program, backend=COMPILER, dynamic=False), structure
 

@@ -3,6 +3,7 @@
 The same functions as in `pallas_votes`, which says how they work and what they take, as
 operations that PyTorch knows: its compiler calls them, and asks for the shapes and
 strides of what they return.
+
 Tiles have four axes, children `i`, rows `p`, columns `r` and images `n`; what does not
 depend on one of them has size 1 there. In memory the images come last.
 """
@@ -140,10 +141,8 @@ class _Sizes:
     def __init__(self, poses, matrices):
         self.images, self.children, self.rows, self.q = poses.shape
         self.parents, self.columns = matrices.shape[2:]
-        self.numbers = (
-            *(self.images, self.children, self.parents),
-            *(self.rows, self.columns),
-        )
+        of_images = self.images, self.children, self.parents
+        self.numbers = *of_images, self.rows, self.columns
         self._device = poses.device
 
     def tiles(self, images):

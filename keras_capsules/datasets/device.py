@@ -130,8 +130,8 @@ class ShiftedImages(DeviceDataset):
     leaves the image is lost, and what enters it is black.
 
     Args:
-        dataset: a `tf.data.Dataset` of `(image, label)`, or a tuple of arrays
-            `(images, labels)`; all images of one shape.
+        dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
+            of arrays `(images, labels)`; all images of one shape.
         batch_size: images of a batch; what is left over of an epoch is left out.
         max_shift: the largest shift along each axis, in pixels, or 0.
         seed: seed of the order and of the shifts.

@@ -122,7 +122,9 @@ def test_gpus_are_part_of_a_machine(prints, gpus, tmp_path, monkeypatch):
     ("code", "errors"), [(-9, ""), (1, "RESOURCE_EXHAUSTED: 80 GB")]
 )
 def test_what_runs_out_of_memory_is_told_apart(code, errors, monkeypatch):
-    ended = SimpleNamespace(returncode=code, communicate=lambda timeout: ("", errors))
+    ended = SimpleNamespace(
+        returncode=code, communicate=lambda timeout: ("", errors), poll=lambda: code
+    )
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: ended)
     assert measure.fresh(measure_sizes, {}) == {"error": "out of memory"}
 
