@@ -24,9 +24,9 @@ class CapsuleLayer(keras.layers.Layer):
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
             takes it.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution that makes votes of variance 1 from poses whose elements
-            have size 1. (Keras's initializers that scale with fan-in take the
-            kernel for a convolution's.)
+            distribution of the width that the routing asks for, see
+            `routing.Routing.kernel_stddev`. (Keras's initializers that scale with
+            fan-in take the kernel for a convolution's.)
         kernel_regularizer: regularizer of the kernel.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
@@ -85,12 +85,13 @@ class CapsuleLayer(keras.layers.Layer):
                 "Argument `routing` must be an instance of its own for each layer: "
                 f"this {type(self.routing).__name__} already learns for another."
             )
-        columns, parent_columns = pose[-1], self._parent_pose(pose)[-1]
+        matrix = self.capsules, pose[-1], self._parent_pose(pose)[-1]
+        stddev = self.routing.kernel_stddev((self.child_count(shape), *matrix))
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(*self.kernel_axes(shape), self.capsules, columns, parent_columns),
+            shape=(*self.kernel_axes(shape), *matrix),
             initializer=self.kernel_initializer
-            or initializers.RandomNormal(stddev=columns**-0.5),
+            or initializers.RandomNormal(stddev=stddev),
             regularizer=self.kernel_regularizer,
         )
         self.routing.build(*self.routing_shapes(shape))

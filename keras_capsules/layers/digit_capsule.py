@@ -2,7 +2,7 @@ from math import prod
 from typing import Any
 
 import keras
-from keras import initializers, ops
+from keras import ops
 
 from keras_capsules.layers.capsule_layer import CapsuleLayer
 
@@ -21,9 +21,8 @@ class DigitCapsule(CapsuleLayer):
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
             takes it.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution of standard deviation 0.1: the initializers that scale
-            with fan-in take the kernel for a convolution's and make it so small
-            that squash leaves no gradient.
+            distribution of the width that the routing asks for; dynamic routing asks
+            for parents about as long as their children.
         kernel_regularizer: regularizer of the kernel.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
@@ -68,8 +67,6 @@ class DigitCapsule(CapsuleLayer):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        if kernel_initializer is None:
-            kernel_initializer = initializers.RandomNormal(stddev=0.1)
         super().__init__(
             capsules,
             pose_shape,

@@ -27,8 +27,8 @@ class EMRoutingCapsule(CapsuleLayer):
         routing: a name, an instance or a config, as `keras_capsules.routing.get`
             takes it.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution that makes votes of variance 1 from poses whose elements
-            have size 1.
+            distribution of the width that the routing asks for; EM routing asks for
+            votes of variance 1 from poses whose elements have size 1.
         kernel_regularizer: regularizer of the kernel.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.

@@ -128,6 +128,7 @@ class CapsNet(CapsuleNetwork):
             filters,
             self.kernel_size,
             activation="relu",
+            kernel_initializer="he_normal",
             data_format="channels_last",
             dtype=dtype,
             name="conv",

@@ -105,6 +105,20 @@ class Routing(keras.layers.Layer):
             kernel_shape: `(children, parents, Q, R)`.
         """
 
+    def kernel_stddev(self, kernel_shape: tuple) -> float:
+        """Standard deviation of the matrices that a layer begins with by default.
+
+        By default votes have variance 1 for poses whose elements have size 1.
+
+        Args:
+            kernel_shape: `(children, parents, Q, R)`, with all children that a parent
+                sees.
+
+        Returns:
+            The standard deviation.
+        """
+        return kernel_shape[2] ** -0.5
+
     def route(self, votes: Any, inputs: RoutingInputs) -> Iterator[dict]:
         """Yields what each iteration finds.
 

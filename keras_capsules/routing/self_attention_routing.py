@@ -71,6 +71,28 @@ class SelfAttentionRouting(MomentRouting):
         # The sum over all children is the first of two steps.
         super().__init__(2, loop, stop_gradient, block, **kwargs)
 
+    def kernel_stddev(self, kernel_shape: tuple) -> float:
+        """Standard deviation of the matrices that a layer begins with by default.
+
+        Children of length 0.3 then have parents of about that length, as with
+        `DynamicRouting`.
+
+        Args:
+            kernel_shape: `(children, parents, Q, R)`, with all children that a parent
+                sees.
+
+        Returns:
+            The standard deviation.
+        """
+        children, parents, _, columns = kernel_shape
+        length = 0.3
+        norm = -math.log(1.0 - length)
+        # Attention makes s_j longer than the mean of its votes, s: by s (parents · s)²
+        # / columns^1.5.
+        growth = 1.0 + (parents * norm) ** 2 / columns**1.5
+        norm = norm / growth ** (1 / 3)
+        return parents / length * norm / (children * columns) ** 0.5
+
     def build(self, poses_shape, kernel_shape):
         children, parents, _, _ = kernel_shape
         self.prior = self.add_weight(
