@@ -1,6 +1,7 @@
 """Checks of arguments: each raises a ValueError that names the argument."""
 
 from collections.abc import Collection
+from math import inf
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +11,8 @@ from keras import ops
 from keras_capsules._backend import assert_in_graph
 
 _NOT_ONE_HOT = "Argument `{}` holds rows of no or of several classes, expected one-hot."
+_SOFT = "Argument `{}` holds soft labels, expected one-hot: one 1 in a row, else 0."
+_TOO_MANY = "Argument `{}` holds rows of more classes than the {} that {}."
 
 
 def check_positive_integer(name: str, value: Any) -> int:
@@ -23,10 +26,21 @@ def check_positive_integer(name: str, value: Any) -> int:
 
 
 def check_positive(name: str, value: Any) -> float:
-    """Returns `value` if it is a number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+    """Returns `value` if it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < inf:
         raise ValueError(
-            f"Argument `{name}` must be a number above 0. Received: {name}={value!r}"
+            f"Argument `{name}` must be a number above 0, and finite. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_at_least_zero(name: str, value: Any) -> float:
+    """Returns `value` if it is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < inf:
+        raise ValueError(
+            f"Argument `{name}` must be a finite number of at least 0. "
+            f"Received: {name}={value!r}"
         )
     return value
 
@@ -151,15 +165,17 @@ def check_labels(
 
     Args:
         labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
-            matrix `(batch, classes)`.
+            matrix `(batch, classes)`. Of one class there are only indicators, 1
+            where it is present, also of shape `(batch,)`.
         classes: the number of classes.
         name: name of the argument, for the error.
-        several: whether a row of the matrix may stand for several classes.
+        several: whether a row of the matrix may stand for several classes, or for
+            shares of them: soft labels, from label smoothing or mixup.
 
     Raises:
-        ValueError: the labels have another shape or are text, integers outside
-            `[0, classes)`, indicators outside `[0, 1]`, or several classes in a
-            row where only one is wanted.
+        ValueError: the labels have another shape or are text, no integers or outside
+            `[0, classes)`, indicators outside `[0, 1]`, or several classes or shares
+            in a row where only one is wanted.
 
     Example:
 
@@ -177,30 +193,80 @@ def check_labels(
         high, expected = classes - 1, f"integers from 0 to {classes - 1}"
     values = _known_values(labels)
     if values is None:
-        _check_when_the_graph_runs(labels, high, expected, name, one_hot)
+        outside = f"Argument `{name}` holds a label that is not among {expected}."
+        assert_in_graph(
+            lambda x: ops.all(_allowed(x, high, matrix, ops.floor)), labels, outside
+        )
+        if one_hot:
+            soft, several = _SOFT.format(name), _NOT_ONE_HOT.format(name)
+            assert_in_graph(lambda x: ops.all(x == ops.floor(x)), labels, soft)
+            assert_in_graph(lambda x: ops.all(ops.sum(x, -1) == 1.0), labels, several)
         return
     if values.dtype.kind in "OSU":
         raise ValueError(
             f"Argument `{name}` holds labels of type {values.dtype}, expected "
             f"{expected}."
         )
-    outside = values[~((values >= 0) & (values <= high))]
+    outside = values[~_allowed(values, high, matrix, np.floor)]
     if outside.size:
         raise ValueError(
             f"Argument `{name}` holds the label {outside[0]}, expected {expected}."
         )
+    if one_hot and (values != np.floor(values)).any():
+        raise ValueError(_SOFT.format(name))
     if one_hot and (values.sum(-1) != 1).any():
         raise ValueError(_NOT_ONE_HOT.format(name))
+
+
+def check_count_of_classes(
+    labels: Any, classes: int, most: int, reason: str, name: str = "labels"
+) -> None:
+    """Raises an error if a row of labels stands for too many classes.
+
+    While a step is compiled it is as for `check_labels`.
+
+    Args:
+        labels: labels that `check_labels` takes.
+        classes: the number of classes.
+        most: how many classes of a row may be above 0.
+        reason: who wants no more, for the error.
+        name: name of the argument, for the error.
+
+    Raises:
+        ValueError: there are more.
+
+    Example:
+
+    >>> check_count_of_classes([[1, 1, 0]], 3, 1, "the decoder draws", name="y")
+    Traceback (most recent call last):
+    ...
+    ValueError: Argument `y` holds rows of more classes than the 1 that the decoder draws.
+    """
+    labels = labels if hasattr(labels, "shape") else np.asarray(labels)
+    if not labels_are_indicators(labels.shape, classes, name) or classes <= most:
+        return
+    message = _TOO_MANY.format(name, most, reason)
+    values = _known_values(labels)
+    if values is None:
+        assert_in_graph(
+            lambda x: ops.all(ops.sum(ops.cast(x > 0.0, "int32"), -1) <= most),
+            labels,
+            message,
+        )
+    elif ((values > 0).sum(-1) > most).any():
+        raise ValueError(message)
 
 
 def labels_are_indicators(shape: tuple, classes: int, name: str) -> bool:
     """Whether labels of this shape are one-hot or multi-hot, not integers.
 
+    Those of one class always are.
+
     Raises:
         ValueError: they are neither.
     """
     shape = tuple(shape)
-    if len(shape) == 2 and shape[1] == classes:
+    if (len(shape) == 2 and shape[1] == classes) or (len(shape) == 1 == classes):
         return True
     if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
         return False
@@ -219,13 +285,7 @@ def _known_values(x):
         return None
 
 
-def _check_when_the_graph_runs(labels, high, expected, name, one_hot):
-    assert_in_graph(
-        lambda x: ops.all((x >= 0.0) & (x <= float(high))),
-        labels,
-        f"Argument `{name}` holds a label that is not among {expected}.",
-    )
-    if one_hot:
-        assert_in_graph(
-            lambda x: ops.all(ops.sum(x, -1) == 1.0), labels, _NOT_ONE_HOT.format(name)
-        )
+def _allowed(x, high, fractions, floor):
+    """Which labels lie from 0 to `high`, and are integers unless fractions are too."""
+    inside = (x >= 0) & (x <= high)
+    return inside if fractions else inside & (x == floor(x))

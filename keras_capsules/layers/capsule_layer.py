@@ -74,6 +74,8 @@ class CapsuleLayer(keras.layers.Layer):
         self.capsules = validation.check_positive_integer("capsules", capsules)
         self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         self.routing = routings.get(routing)
+        if not self.trainable:
+            self.routing.trainable = False
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
 

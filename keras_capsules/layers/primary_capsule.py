@@ -6,11 +6,12 @@ from keras import initializers, ops, regularizers
 
 from keras_capsules import validation
 from keras_capsules._backend import strided_convolution
+from keras_capsules.nested import Nested
 from keras_capsules.ops import squash
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class PrimaryCapsule(keras.layers.Layer):
+class PrimaryCapsule(Nested, keras.layers.Layer):
     """The first layer of capsules: a convolution whose channels are poses.
 
     At each position of the grid that a convolution without activation leaves,
@@ -114,6 +115,7 @@ class PrimaryCapsule(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
+        self.freeze_sublayers()
 
     def build(self, input_shape):
         expected = "(batch, height, width, channels)"

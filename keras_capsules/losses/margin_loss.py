@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import validation
 from keras_capsules.losses.targets import targets
 
 
@@ -23,14 +24,15 @@ class MarginLoss(keras.losses.Loss):
 
     Call arguments:
         y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot or
-            multi-hot labels `(batch, classes)`.
+            multi-hot labels `(batch, classes)`. They may be soft, as label smoothing
+            and mixup make them. For one class they are indicators, in any shape.
         y_pred: lengths of the class capsules, `(batch, classes)`.
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: the labels have another shape or batch size, or values
-            outside the classes. In a compiled step values are checked as
-            `validation.check_labels` says.
+        ValueError: an argument is no finite number of at least 0; or the labels have
+            another shape or batch size, or values outside the classes. In a compiled
+            step values are checked as `validation.check_labels` says.
 
     Example:
 
@@ -56,9 +58,13 @@ class MarginLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.present_margin = present_margin
-        self.absent_margin = absent_margin
-        self.absent_weight = absent_weight
+        numbers = {
+            "present_margin": present_margin,
+            "absent_margin": absent_margin,
+            "absent_weight": absent_weight,
+        }
+        for argument, value in numbers.items():
+            setattr(self, argument, validation.check_at_least_zero(argument, value))
 
     def call(self, y_true, y_pred):
         t = targets(y_true, y_pred)

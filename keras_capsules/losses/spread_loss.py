@@ -31,9 +31,9 @@ class SpreadLoss(keras.losses.Loss):
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: the margin isn't positive; or the labels have another shape
-            or batch size, values outside the classes, or several classes for a
-            sample. In a compiled step values are checked as `validation.check_labels`
+        ValueError: the margin isn't positive and finite; or the labels have another
+            shape or batch size, values outside the classes, or several classes or
+            shares of classes for a sample (the margin is that of one true class). In a compiled step values are checked as `validation.check_labels`
             says.
 
     Example:

@@ -109,6 +109,7 @@ class BaselineCNN(Classifier):
             self.classes, activation="softmax", dtype=dtype.variable_dtype
         )
         self.build((None, *self.image_shape))
+        self.freeze_sublayers()
 
     def build(self, input_shape):
         shape = input_shape

@@ -152,6 +152,7 @@ class CapsNet(CapsuleNetwork):
         self.primary_strides = self.primary.strides
         self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
+        self.freeze_sublayers()
 
     def build(self, input_shape):
         shape = input_shape

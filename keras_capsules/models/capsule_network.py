@@ -150,6 +150,8 @@ class CapsuleNetwork(Classifier):
             "decoder_units", units, None
         )
         dtype = self.dtype_policy
+        # Of poses, whatever format the images of other networks have.
+        flatten = keras.layers.Flatten("channels_last", dtype=dtype)
         hidden = [
             keras.layers.Dense(units, activation="relu", dtype=dtype)
             for units in self.decoder_units
@@ -159,7 +161,7 @@ class CapsuleNetwork(Classifier):
         )
         image = keras.layers.Reshape(self.image_shape, dtype=dtype.variable_dtype)
         self.decoder = keras.Sequential(
-            [keras.layers.Flatten(dtype=dtype), *hidden, pixels, image], name="decoder"
+            [flatten, *hidden, pixels, image], name="decoder"
         )
 
     def decode(self, poses: Any, labels: Any) -> Any:

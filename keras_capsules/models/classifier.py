@@ -7,12 +7,13 @@ import keras
 from keras_capsules import validation
 from keras_capsules._backend import build_training, unrolled
 from keras_capsules.models.presets import preset_file
+from keras_capsules.nested import Nested
 
 Network = TypeVar("Network", bound="Classifier")
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class Classifier(keras.Model):
+class Classifier(Nested, keras.Model):
     """What the networks share that say which class an image shows.
 
     A subclass returns a dict from `call`, in which `scores` has a value for each

@@ -155,6 +155,7 @@ class MatrixCapsNet(CapsuleNetwork):
         self.normalization = PoseNormalization(dtype=dtype, name="pose_normalization")
         self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
+        self.freeze_sublayers()
 
     @property
     def routing(self):

@@ -12,7 +12,8 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
 
     Args:
         labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
-            matrix `(batch, classes)`.
+            matrix `(batch, classes)`. Of one class there are only indicators, 1
+            where it is present, also of shape `(batch,)`.
         classes: the number of classes.
         name: name of the argument, for the error.
 
@@ -34,6 +35,7 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     """
     labels = ops.convert_to_tensor(labels)
     if labels_are_indicators(labels.shape, classes, name):
+        labels = ops.reshape(labels, (-1, classes))
         return labels if "float" in str(labels.dtype) else ops.cast(labels, "float32")
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
     return ops.one_hot(labels, classes, dtype="float32")

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules._backend import not_compiled
+from keras_capsules.nested import Nested
 from keras_capsules.ops import ReceptiveFields, at_least_float32
 from keras_capsules.ops.norms import dtype_at_least_float32
 from keras_capsules.ops.votes import check_poses_and_kernel, votes
@@ -36,7 +37,7 @@ class RoutingInputs(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class Routing(keras.layers.Layer):
+class Routing(Nested, keras.layers.Layer):
     """Base class of routings, which say how strongly children are coupled to parents.
 
     A subclass writes `route`, a generator of its iterations, which is given all votes.
