@@ -12,7 +12,7 @@ from keras_capsules._backend import assert_in_graph
 
 _NOT_ONE_HOT = "Argument `{}` holds rows of no or of several classes, expected one-hot."
 _SOFT = "Argument `{}` holds soft labels, expected one-hot: one 1 in a row, else 0."
-_TOO_MANY = "Argument `{}` holds rows of more classes than the {} that {}."
+_TOO_MANY = "Argument `{}` holds rows of more than {} classes: {}."
 
 
 def check_positive_integer(name: str, value: Any) -> int:
@@ -228,8 +228,9 @@ def check_count_of_classes(
     Args:
         labels: labels that `check_labels` takes.
         classes: the number of classes.
-        most: how many classes of a row may be above 0.
-        reason: who wants no more, for the error.
+        most: how many classes of a row may be there, with an indicator of 1. Soft
+            labels are none.
+        reason: why no more, for the error.
         name: name of the argument, for the error.
 
     Raises:
@@ -237,10 +238,10 @@ def check_count_of_classes(
 
     Example:
 
-    >>> check_count_of_classes([[1, 1, 0]], 3, 1, "the decoder draws", name="y")
+    >>> check_count_of_classes([[1, 1, 0]], 3, 1, "images show one", name="y")
     Traceback (most recent call last):
     ...
-    ValueError: Argument `y` holds rows of more classes than the 1 that the decoder draws.
+    ValueError: Argument `y` holds rows of more than 1 classes: images show one.
     """
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
     if not labels_are_indicators(labels.shape, classes, name) or classes <= most:
@@ -249,11 +250,11 @@ def check_count_of_classes(
     values = _known_values(labels)
     if values is None:
         assert_in_graph(
-            lambda x: ops.all(ops.sum(ops.cast(x > 0.0, "int32"), -1) <= most),
+            lambda x: ops.all(ops.sum(ops.cast(x == 1.0, "int32"), -1) <= most),
             labels,
             message,
         )
-    elif ((values > 0).sum(-1) > most).any():
+    elif ((values == 1).sum(-1) > most).any():
         raise ValueError(message)
 
 

@@ -23,6 +23,7 @@ from keras_capsules._backend.models import (
 from keras_capsules._backend.precision import float64, matmul
 from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.programs import compiled, jit, not_compiled
+from keras_capsules._backend.shapes import with_static_shape
 from keras_capsules._backend.special import digamma
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "strided_convolution",
     "unrolled",
     "vjp",
+    "with_static_shape",
 ]

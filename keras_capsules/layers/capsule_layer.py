@@ -5,6 +5,7 @@ from keras import initializers, ops, regularizers
 
 from keras_capsules import routing as routings
 from keras_capsules import validation
+from keras_capsules._backend import with_static_shape
 from keras_capsules.ops import safe_norm
 
 
@@ -82,6 +83,7 @@ class CapsuleLayer(keras.layers.Layer):
     def build(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
         pose = self.child_pose(shape)
+        self._built_for = shape
         if self.routing.built and self.routing.weights:
             raise ValueError(
                 "Argument `routing` must be an instance of its own for each layer: "
@@ -99,6 +101,7 @@ class CapsuleLayer(keras.layers.Layer):
         self.routing.build(*self.routing_shapes(shape))
 
     def call(self, inputs, training=None):
+        inputs = self._with_static_shapes(inputs)
         outputs = self.routing(**self.arguments_of_routing(inputs), training=training)
         shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
         if not self.routing.computes_activations:
@@ -117,6 +120,7 @@ class CapsuleLayer(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
+        inputs = self._with_static_shapes(inputs)
         return self.routing.trace(**self.arguments_of_routing(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -213,6 +217,15 @@ class CapsuleLayer(keras.layers.Layer):
         matrix = (1, *pose)[-2:]
         poses = ops.reshape(poses, (-1, *shape[1 : -len(pose)], *matrix))
         return self.routing_inputs(poses, activations)
+
+    def _with_static_shapes(self, inputs):
+        """The inputs, of the shape that was built for where none is known yet."""
+        poses = with_static_shape(_poses(inputs), (None, *self._built_for[1:]))
+        if not isinstance(inputs, (tuple, list)):
+            return poses
+        pose = self.child_pose(tuple(poses.shape))
+        grid = (None, *poses.shape[1 : -len(pose)])
+        return poses, *(with_static_shape(x, grid) for x in inputs[1:])
 
     def _parent_pose(self, pose):
         if self.pose_shape is None:

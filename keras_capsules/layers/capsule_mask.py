@@ -53,12 +53,13 @@ class CapsuleMask(keras.layers.Layer):
     def build(self, poses_shape, labels_shape=None):
         expected = "(batch, capsules, pose size)"
         shape = validation.check_shape("poses", poses_shape, expected, 3, static=(1,))
+        self._capsules = shape[1]
         if labels_shape is not None:
             validation.check_labels(keras.KerasTensor(labels_shape), shape[1])
 
     def call(self, poses, labels=None):
         poses = ops.cast(poses, self.compute_dtype)
-        batch, capsules, _ = poses.shape
+        batch, capsules = poses.shape[0], self._capsules
         if labels is None:
             keep = ops.one_hot(ops.argmax(safe_norm(poses), axis=-1), capsules)
         else:

@@ -33,7 +33,8 @@ class SpreadLoss(keras.losses.Loss):
     Raises:
         ValueError: the margin isn't positive and finite; or the labels have another
             shape or batch size, values outside the classes, or several classes or
-            shares of classes for a sample (the margin is that of one true class). In a compiled step values are checked as `validation.check_labels`
+            shares of classes for a sample (a margin needs one true class). In a
+            compiled step values are checked as `validation.check_labels`
             says.
 
     Example:

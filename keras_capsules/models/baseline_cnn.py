@@ -118,7 +118,7 @@ class BaselineCNN(Classifier):
             shape = layer.compute_output_shape(shape)
 
     def call(self, images, training=None):
-        x = images
+        x = self.as_images(images)
         for layer in self.features:
             x = layer(x)
         # Keras on JAX doesn't hand `training` on by itself.

@@ -1,12 +1,14 @@
+import warnings
 from math import prod
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_capsules import validation
 from keras_capsules.layers import CapsuleLayer
-from keras_capsules.models.classifier import Classifier
+from keras_capsules.models.classifier import Classifier, of_scores
 from keras_capsules.ops import class_indicators
 
 
@@ -22,7 +24,9 @@ class CapsuleNetwork(Classifier):
     The decoder draws an image from the pose of a class capsule, and its error
     joins the loss. It sees the capsule of the true class where there are labels
     (in `fit` and `evaluate`), else the most active one. A subclass adds it with
-    `add_decoder` once its other layers are there.
+    `add_decoder` once its other layers are there. The two parts of the loss are in
+    the logs, `scores_loss` and `reconstruction_loss`, before it is weighted. What
+    `evaluate` returns as a list has only the loss and the metrics of `compile`.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -62,7 +66,9 @@ class CapsuleNetwork(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, classes, **kwargs)
-        self.reconstruction_weight = reconstruction_weight
+        self.reconstruction_weight = validation.check_at_least_zero(
+            "reconstruction_weight", reconstruction_weight
+        )
         self.objects = validation.check_positive_integer("objects", objects)
         if objects > classes:
             raise ValueError(
@@ -71,6 +77,7 @@ class CapsuleNetwork(Classifier):
             )
         self.decoder = None
         self.decoder_units = None
+        self._parts_of_loss = {}
 
     # What a subclass writes.
 
@@ -108,7 +115,7 @@ class CapsuleNetwork(Classifier):
     # What users call.
 
     def call(self, images, training=None):
-        capsules = self.lowest_capsules(images)
+        capsules = self.lowest_capsules(self.as_images(images))
         for layer in self.capsule_layers:
             capsules = layer(self.between_layers(capsules), training=training)
         return self.outputs(capsules)
@@ -126,6 +133,7 @@ class CapsuleNetwork(Classifier):
         Raises:
             ValueError: the images have another shape than the network's.
         """
+        images = self.as_images(images)
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"Argument `images` must have shape (batch, *{self.image_shape}). "
@@ -163,6 +171,8 @@ class CapsuleNetwork(Classifier):
         self.decoder = keras.Sequential(
             [flatten, *hidden, pixels, image], name="decoder"
         )
+        for name in ("scores_loss", "reconstruction_loss"):
+            self._parts_of_loss[name] = keras.metrics.Mean(name)
 
     def decode(self, poses: Any, labels: Any) -> Any:
         """Draws the images that poses describe.
@@ -180,7 +190,7 @@ class CapsuleNetwork(Classifier):
                 shape or values outside the classes.
         """
         self._check_decoder()
-        validation.check_labels(labels, self.classes)
+        self.check_labels(labels, "labels")
         return self._draw(poses, class_indicators(labels, self.classes))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Any:
@@ -203,15 +213,47 @@ class CapsuleNetwork(Classifier):
             return self._draw(outputs["poses"], self._most_active(outputs["scores"]))
         return self.decode(outputs["poses"], labels)
 
+    def check_labels(self, labels, name):
+        super().check_labels(labels, name)
+        if self.decoder is not None:
+            reason = f"with objects={self.objects} the decoder draws no more"
+            validation.check_count_of_classes(
+                labels, self.classes, self.objects, reason, name
+            )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        **kwargs,
+    ):
+        if self.decoder is not None:
+            _warn_of_large_images(x)
+            if not isinstance(callbacks, keras.callbacks.CallbackList):
+                callbacks = [*keras.tree.flatten(callbacks or []), _WatchesImages()]
+        return super().fit(
+            x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+        )
+
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.decoder is None:
             return loss
+        drawn = self.decode(y_pred["poses"], of_scores("y", y))
+        pixels = -1, prod(self.image_shape)
         error = keras.losses.MeanSquaredError()(
-            ops.reshape(x, (-1, prod(self.image_shape))),
-            ops.reshape(self.decode(y_pred["poses"], y), (-1, prod(self.image_shape))),
-            sample_weight,
+            ops.reshape(x, pixels),
+            ops.reshape(drawn, pixels),
+            of_scores("sample_weight", sample_weight),
         )
+        parts = self._parts_of_loss.values()
+        for part, value in zip(parts, (loss, error), strict=True):
+            part.update_state(ops.stop_gradient(value), ops.shape(x)[0])
         return loss + self.reconstruction_weight * error
 
     def get_config(self):
@@ -220,6 +262,11 @@ class CapsuleNetwork(Classifier):
             "decoder_units": self.decoder_units,
             "reconstruction_weight": self.reconstruction_weight,
         }
+
+    def _flatten_metrics_in_order(self, logs):
+        # `loss, accuracy = model.evaluate(…)` goes on to work.
+        logs = {k: x for k, x in logs.items() if k not in self._parts_of_loss}
+        return super()._flatten_metrics_in_order(logs)
 
     def _check_decoder(self):
         if self.decoder is None:
@@ -242,3 +289,37 @@ class CapsuleNetwork(Classifier):
             weight = ops.cast(present[:, index], image.dtype)
             images = ops.maximum(images, image * weight[:, None, None, None])
         return images
+
+
+# More than any image of a network has whose values are about from 0 to 1.
+_LARGEST = 10.0
+
+
+class _WatchesImages(keras.callbacks.Callback):
+    """Warns of images that no decoder draws, once an epoch has shown them."""
+
+    def on_train_begin(self, logs=None):
+        self.warned = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        # Values from 0 to 1 have a mean squared error of at most 1.
+        error = (logs or {}).get("reconstruction_loss", 0.0)
+        if error > _LARGEST and not self.warned:
+            self.warned = True
+            _warn_of_images(f"an error of {error:.0f} for a pixel")
+
+
+def _warn_of_large_images(images):
+    """Warns of an array of images that no decoder draws, by the first of them."""
+    if hasattr(images, "shape") and len(images.shape) == 4 and len(images):
+        largest = float(np.max(np.abs(ops.convert_to_numpy(images[:64]))))
+        if largest > _LARGEST:
+            _warn_of_images(f"values up to {largest:.0f}")
+
+
+def _warn_of_images(received):
+    warnings.warn(
+        "The decoder draws images with values from 0 to 1; the network does not learn "
+        f"from much larger ones. Received images with {received}: divide them by 255.",
+        stacklevel=3,
+    )

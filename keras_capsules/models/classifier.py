@@ -3,9 +3,10 @@ from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import keras
+from keras import ops
 
 from keras_capsules import validation
-from keras_capsules._backend import build_training, unrolled
+from keras_capsules._backend import build_training, unrolled, with_static_shape
 from keras_capsules.models.presets import preset_file
 from keras_capsules.nested import Nested
 
@@ -18,7 +19,8 @@ class Classifier(Nested, keras.Model):
 
     A subclass returns a dict from `call`, in which `scores` has a value for each
     class. Losses and metrics see the scores; whatever else is in the dict is for
-    those who call the network.
+    those who call the network. Losses and labels may be keyed by output,
+    `{"scores": …}`, as in any functional model.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -116,36 +118,76 @@ class Classifier(Nested, keras.Model):
             for name, shape in shapes.items()
         }
 
+    def as_images(self, images: Any) -> Any:
+        """Makes of what the network is called with the images that it was built for.
+
+        A subclass begins its `call` with it. Images of integers become floats, and
+        sizes that are not known before a graph runs are checked then.
+
+        Args:
+            images: the images.
+
+        Returns:
+            The images, `(batch, *image_shape)`, in the dtype of the computation.
+
+        Raises:
+            ValueError: there are several inputs.
+        """
+        _check_is_one("images", images)
+        images = ops.cast(images, self.compute_dtype)
+        return with_static_shape(images, (None, *self.image_shape))
+
+    def check_labels(self, labels: Any, name: str) -> None:
+        """Raises an error if labels can't be those of this network.
+
+        Args:
+            labels: the labels, for instance of `fit`.
+            name: name of the argument, for the error.
+
+        Raises:
+            ValueError: as for `validation.check_labels`.
+        """
+        validation.check_labels(labels, self.classes, name)
+
     # While a step is compiled the labels have no values to look at, so arrays
     # are checked before.
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        if y is not None:
-            validation.check_labels(y, self.classes, "y")
+        self._check(x, y)
+        held_out = kwargs.get("validation_data")
+        if isinstance(held_out, tuple):
+            self._check(*held_out[:2], "validation_data")
         build_training(self, x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        if y is not None:
-            validation.check_labels(y, self.classes, "y")
+        self._check(x, y)
         build_training(self, x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        if y is not None:
-            validation.check_labels(y, self.classes, "y")
+        self._check(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
-        if y is not None:
-            validation.check_labels(y, self.classes, "y")
+        self._check(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        return super().compute_loss(x, y, y_pred["scores"], sample_weight, training)
+        y, scores = of_scores("y", y), y_pred["scores"]
+        sample_weight = of_scores("sample_weight", sample_weight)
+        if isinstance(self.loss, dict):
+            y, scores = {"scores": y}, {"scores": scores}
+        return super().compute_loss(x, y, scores, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y, sample_weight = of_scores("y", y), of_scores("sample_weight", sample_weight)
         return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
+
+    def _check(self, x, y, name="y"):
+        _check_is_one("x", x)
+        if y is not None:
+            self.check_labels(of_scores(name, y), name)
 
     def export(
         self,
@@ -196,6 +238,45 @@ class Classifier(Nested, keras.Model):
             "input_shape": self.image_shape,
             "classes": self.classes,
         }
+
+
+def of_scores(name: str, value: Any) -> Any:
+    """What belongs to the output `scores`, where values are keyed by output.
+
+    Args:
+        name: name of the argument, for the error.
+        value: a tensor, or a dict of one.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: there are several tensors, or one of another output.
+
+    Example:
+
+    >>> of_scores("y", {"scores": 3})
+    3
+    """
+    if isinstance(value, dict):
+        if value.keys() != {"scores"}:
+            raise ValueError(
+                f"Argument `{name}` must hold what belongs to `scores` alone. Received "
+                f"a dict with {sorted(value)}"
+            )
+        return value["scores"]
+    _check_is_one(name, value)
+    return value
+
+
+def _check_is_one(name, value):
+    """Raises an error if a list of tensors is given where one tensor belongs."""
+    if isinstance(value, (tuple, list)) and any(hasattr(x, "shape") for x in value):
+        raise ValueError(
+            f"Argument `{name}` must be one array or tensor: images and labels are all "
+            "that a network takes, and its decoder has the labels from there. Received "
+            f"a {type(value).__name__} of {len(value)}"
+        )
 
 
 def _presets_of(network):
