@@ -59,3 +59,14 @@ def test_flag():
     for value in ("no", 1, None):
         with pytest.raises(ValueError, match="`stop_gradient` must be True or False"):
             validation.check_flag("stop_gradient", value)
+
+
+@pytest.mark.parametrize("value", [0, 0.5, np.float32(2)])
+def test_at_least_zero(value):
+    assert validation.check_at_least_zero("weight", value) == value
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None, True])
+def test_at_least_zero_rejects(value):
+    with pytest.raises(ValueError, match="`weight` must be a finite number of at"):
+        validation.check_at_least_zero("weight", value)

@@ -43,7 +43,9 @@ def signatures(
         return {"reconstructions": model.reconstruct(images)}
 
     def decode(poses, classes):
-        return {"pictures": model.decode(poses, classes)}
+        # Labels of one class would say whether it is there.
+        labels = ops.one_hot(classes, model.classes)
+        return {"pictures": model.decode(poses, labels)}
 
     def trace(images):
         steps = model.trace(images)[model.capsule_layers[-1].name]

@@ -78,3 +78,20 @@ def test_trains_a_functional_model_on_integer_labels():
     model.compile("adam", loss=losses.MarginLoss(), metrics=["accuracy"])
     history = model.fit(np.eye(4)[:3], np.arange(3), epochs=2, verbose=0).history
     assert history["loss"][1] < history["loss"][0]
+
+
+def test_one_class_is_read_the_same_in_every_shape():
+    lengths = np.array([[0.7], [0.9]], "float32")
+    for labels in ([0, 0], [1, 0]):
+        flat, column = np.array(labels), np.array(labels)[:, None]
+        values = [float(losses.MarginLoss()(y, lengths)) for y in (flat, column)]
+        absent = 0.5 * np.square(lengths[np.array(labels) == 0] - 0.1).sum()
+        present = np.square(0.9 - lengths[np.array(labels) == 1]).sum()
+        assert values == pytest.approx(2 * [(absent + present) / 2], rel=1e-5)
+
+
+@pytest.mark.parametrize("value", ["a", None, -1, float("nan"), float("inf"), True])
+@pytest.mark.parametrize("name", ["present_margin", "absent_margin", "absent_weight"])
+def test_bad_number(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a finite number"):
+        losses.MarginLoss(**{name: value})

@@ -68,7 +68,7 @@ def test_dtype(dtype):
     assert float(loss) == pytest.approx(0.81, rel=0.02)
 
 
-@pytest.mark.parametrize("margin", [0.0, -0.1, float("nan"), "0.9", None])
+@pytest.mark.parametrize("margin", [0.0, -0.1, float("nan"), float("inf"), "0.9", None])
 def test_bad_margin(margin):
     with pytest.raises(ValueError, match="`margin` must be a number above 0"):
         losses.SpreadLoss(margin)
