@@ -1,6 +1,13 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
+
+_RETRIES = 4
+_TIMEOUT = (5, 60)  # seconds to connect, and between two pieces of a file
 
 
 def download(
@@ -21,7 +28,8 @@ def download(
     """
     builder = tfds.builder(name, data_dir=data_dir)
     try:
-        builder.download_and_prepare()
+        with few_retries():
+            builder.download_and_prepare()
     except Exception as error:
         raise FileNotFoundError(
             f"{name} is not in {builder.data_dir} and could not be downloaded "
@@ -30,3 +38,25 @@ def download(
             f"on a machine with a network: tfds build {name} --data_dir FOLDER"
         ) from error
     return builder
+
+
+@contextmanager
+def few_retries() -> Iterator[None]:
+    """Within it TFDS says within seconds that there is no network.
+
+    By itself it waits for a server without end, and tries again ten times with
+    longer and longer pauses, more than three minutes in all.
+
+    Example:
+
+    >>> with few_retries():
+    ...     downloader.MAX_RETRIES
+    4
+    """
+    retries, open_url = downloader.MAX_RETRIES, downloader._open_url
+    downloader.MAX_RETRIES = _RETRIES
+    downloader._open_url = partial(open_url, timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES, downloader._open_url = retries, open_url

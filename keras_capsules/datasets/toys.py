@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 from itertools import product
 
@@ -6,9 +7,12 @@ import joblib
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_capsules import files
 from keras_capsules.datasets.pairs import check_crops, splits
 from keras_capsules.datasets.splits import Splits
 from keras_capsules.datasets.toy_shapes import CATEGORIES, toy
+
+_PAIR = 2_900  # bytes on the disk
 
 
 def toys(
@@ -23,7 +27,9 @@ def toys(
     Toys of the same five categories, ten of each, built from simple shapes with
     random proportions; the views, lightings, splits and the pipeline are those of
     `datasets.smallnorb`. The toys are rendered when they are first asked for, and
-    then kept as a TFDS data set.
+    then kept as a TFDS data set: 13 MB of the small configuration, 140 MB of the full
+    one. A line says where before they are written. Of several processes one renders
+    them, and the others wait for it.
 
     Args:
         config: `"full"` has the 24,300 pairs of smallNORB in each split. `"small"`
@@ -38,7 +44,8 @@ def toys(
         Splits of `(image, label)`, as for `datasets.smallnorb`.
 
     Raises:
-        ValueError: `config` or `crops` is not one of those above.
+        ValueError: `config` or `crops` is not one of those above, or the toys are
+            missing and `data_dir` can't be written.
 
     Example:
 
@@ -63,8 +70,34 @@ def render(config: str, data_dir: str | os.PathLike | None) -> "Toys":
             f"Received: config={config!r}"
         )
     builder = Toys(config=config, data_dir=data_dir)
-    builder.download_and_prepare()
+    if not builder.data_path.exists():
+        _prepare(builder)
+        builder = Toys(config=config, data_dir=data_dir)
     return builder
+
+
+def _prepare(builder, wait=False):
+    """Renders the images; if another process is at it already, waits for that."""
+    folder = builder.data_path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with files.locked(folder, wait):
+            if not builder.data_path.exists():
+                pairs = builder.builder_config.pairs
+                size = pairs * _PAIR / 1e6
+                print(f"Rendering {pairs} pairs ({size:.1f} MB) into {builder.data_dir}")
+                builder.download_and_prepare()
+    except BlockingIOError:
+        print(f"Waiting for another process that renders into {builder.data_dir}")
+        _prepare(builder, wait=True)
+    except OSError as error:
+        raise ValueError(
+            "Argument `data_dir` must be a folder that can be written; by default it "
+            "is that of TFDS_DATA_DIR, else ~/tensorflow_datasets. Received: "
+            f"data_dir={builder.data_dir_root} ({error.strerror or error})"
+        ) from error
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -74,6 +107,12 @@ class ToysConfig(tfds.core.BuilderConfig):
     elevations: range
     azimuths: range
     lightings: range
+
+    @property
+    def pairs(self) -> int:
+        """How many there are in both splits."""
+        toys = 10 * len(CATEGORIES)
+        return toys * len(self.elevations) * len(self.azimuths) * len(self.lightings)
 
 
 class Toys(tfds.core.GeneratorBasedBuilder):

@@ -2,7 +2,12 @@ import os
 from pathlib import Path
 
 from keras_capsules import validation
-from keras_capsules.export.targets import check_network, writable_folder
+from keras_capsules.export.targets import (
+    check_network,
+    put,
+    unfinished_folder,
+    writable_folder,
+)
 from keras_capsules.models import Classifier
 
 
@@ -27,7 +32,8 @@ def export_litert(
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is no network of ours, the precision is unknown, or the
-            path has another suffix or can't be written.
+            path has another suffix or can't be written, or another process is
+            exporting to it.
 
     Example:
 
@@ -45,12 +51,10 @@ def export_litert(
             f"Argument `path` must end with .tflite. Received: path={path}"
         )
     writable_folder(path.parent)
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    try:
+    with unfinished_folder(path) as folder:
+        unfinished = folder / path.name
         model.export(unfinished, "litert", verbose=False, **_conversion(precision))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        put(unfinished, path)
     return path
 
 

@@ -1,6 +1,5 @@
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,12 @@ import keras
 
 from keras_capsules import validation
 from keras_capsules.export.signatures import signatures
-from keras_capsules.export.targets import check_network, writable_folder
+from keras_capsules.export.targets import (
+    check_network,
+    put,
+    unfinished_folder,
+    writable_folder,
+)
 from keras_capsules.export.warm_up import write_warm_up
 from keras_capsules.models import Classifier
 
@@ -65,8 +69,9 @@ def export_saved_model(
         ModuleNotFoundError: tensorflow-serving-api is missing.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is no network of ours, the version is below 1, or
-            exists while `overwrite` is false, `preprocess` can't be called,
-            `pixels_shape` is no shape of an image, or the path can't be written.
+            exists while `overwrite` is false, or another process is exporting it,
+            `preprocess` can't be called, `pixels_shape` is no shape of an image, or
+            the path can't be written.
 
     Example:
 
@@ -93,40 +98,26 @@ def export_saved_model(
             'pip install "keras_capsules[serve]"'
         )
     target = writable_folder(path) / str(version)
-    unfinished = target.with_name(f"unfinished-{version}")
-    replaced = target.with_name(f"replaced-{version}")
-    _tidy(target, unfinished, replaced)
-    if target.exists() and not overwrite:
-        raise ValueError(
-            f"Argument `version` must be new: {target} exists. Choose another, or "
-            "pass overwrite=True."
-        )
+    with unfinished_folder(target) as folder:
+        if os.path.lexists(target) and not overwrite:
+            raise ValueError(
+                f"Argument `version` must be new: {target} exists. Choose another, or "
+                "pass overwrite=True."
+            )
+        unfinished = folder / target.name
+        _write(signatures(model, preprocess, pixels_shape), unfinished, warm_up)
+        put(unfinished, target)
+    return target
 
+
+def _write(offered, folder, warm_up):
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    offered = signatures(model, preprocess, pixels_shape)
     for name, (function, specs) in offered.items():
         archive.add_endpoint(name, function, specs)
     # The gradients of the routings would be most of the file, and nobody serves them.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    try:
-        archive.write_out(unfinished, options, verbose=False)
-        if warm_up:
-            specs = {name: specs for name, (_, specs) in offered.items()}
-            write_warm_up(unfinished, specs)
-        if target.exists():
-            os.replace(target, replaced)
-        os.replace(unfinished, target)
-    finally:
-        _tidy(target, unfinished, replaced)
-    return target
-
-
-def _tidy(target, unfinished, replaced):
-    """Removes what an export leaves; one that failed or was killed has the old back."""
-    shutil.rmtree(unfinished, ignore_errors=True)
-    if target.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-    elif replaced.exists():
-        os.replace(replaced, target)
+    archive.write_out(folder, options, verbose=False)
+    if warm_up:
+        write_warm_up(folder, {name: specs for name, (_, specs) in offered.items()})

@@ -1,9 +1,15 @@
-"""What every export checks before it writes anything."""
+"""What every export checks before it writes anything, and where it writes."""
 
+import glob
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from keras_capsules import files
 from keras_capsules._backend import check_writes_saved_models
 from keras_capsules.models import Classifier
 
@@ -50,3 +56,64 @@ def writable_folder(path: str | os.PathLike) -> Path:
             f"path={path} ({reason})"
         )
     return path
+
+
+@contextmanager
+def unfinished_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` for what isn't finished yet, removed at the end.
+
+    An export writes its files there and calls `put`. What exports that were killed
+    have left is put right first.
+
+    Args:
+        target: the file or folder that an export writes.
+
+    Raises:
+        ValueError: another process is exporting to `target`.
+    """
+    prefix = f"unfinished-{target.name}-"
+    with ExitStack() as until_the_end:
+        with files.locked(target.parent):
+            for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+                if left.is_dir() and not left.is_symlink():
+                    _tidy_if_left(left, target)
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            until_the_end.enter_context(files.locked(folder))
+            until_the_end.callback(_tidy, folder, target)
+        yield folder
+
+
+def put(unfinished: Path, target: Path) -> None:
+    """Puts a finished export in its place.
+
+    Args:
+        unfinished: file or folder in an `unfinished_folder` of `target`.
+        target: its place. What is there is replaced.
+    """
+    if target.is_dir() and not target.is_symlink():
+        # A folder is replaced in two steps; `_tidy` undoes the first.
+        os.replace(target, _replaced(unfinished.parent))
+    files.replace(unfinished, target)
+
+
+def _replaced(folder):
+    return folder / "replaced"
+
+
+def _tidy_if_left(folder, target):
+    try:
+        with files.locked(folder, wait=False):
+            _tidy(folder, target)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"Argument `path` must not be written by two exports at once: another "
+            f"process is exporting to {target}."
+        ) from error
+
+
+def _tidy(folder, target):
+    """Removes the folder of an export; one that failed has what it replaced back."""
+    if not os.path.lexists(target):
+        with suppress(FileNotFoundError):
+            os.replace(_replaced(folder), target)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""Files and folders that others see whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+
+def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Puts a finished file or folder in its place, safe from a power failure.
+
+    Args:
+        unfinished: the file or folder, on the file system of `path`.
+        path: its place. A file that is there is replaced.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "unfinished").write_text("whole")
+    >>> replace(folder / "unfinished", folder / "file")
+    >>> [file.name for file in folder.iterdir()]
+    ['file']
+    """
+    unfinished, path = Path(unfinished), Path(path)
+    for part in (*unfinished.rglob("*"), unfinished):
+        _write_to_disk(part)
+    os.replace(unfinished, path)
+    _write_to_disk(path.parent)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike, wait: bool = True) -> Iterator[None]:
+    """Within it no other process has the lock of this folder.
+
+    The lock is no file: it ends with the process, however that ends. Windows, buckets
+    and some network drives have no such locks; there everybody gets one.
+
+    Args:
+        folder: the folder.
+        wait: whether to wait for the lock if another process has it.
+
+    Raises:
+        BlockingIOError: another process has it, and `wait` is false.
+
+    Example:
+
+    >>> import tempfile
+    >>> with locked(tempfile.mkdtemp()):
+    ...     print("nobody else is here")
+    nobody else is here
+    """
+    with ExitStack() as until_the_end:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            until_the_end.callback(os.close, descriptor)
+            _lock(descriptor, wait)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # there are no locks here
+        yield
+
+
+def _lock(descriptor, wait):
+    import fcntl  # which Windows lacks: it has no descriptors of folders either
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _write_to_disk(path):
+    if path.is_dir():
+        # Windows opens no folders, some network drives write none to the disk.
+        with suppress(OSError):
+            _sync(path, os.O_RDONLY)
+    else:
+        _sync(path, os.O_RDWR)
+
+
+def _sync(path, flags):
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
