@@ -105,6 +105,17 @@ def check_one_of(name: str, value: Any, allowed: Collection) -> Any:
     return value
 
 
+def check_class_names(name: str, value: Any, classes: int) -> tuple[str, ...]:
+    """Returns `value` as a tuple if it holds a name, a text, for each class."""
+    names = () if isinstance(value, str) else tuple(value)
+    if len(names) != classes or not all(isinstance(text, str) for text in names):
+        raise ValueError(
+            f"Argument `{name}` must hold a name for each of the {classes} classes. "
+            f"Received: {name}={value!r}"
+        )
+    return names
+
+
 def check_shape(
     name: str, value: Any, expected: str, rank: int, static: tuple = ()
 ) -> tuple:

@@ -87,7 +87,9 @@ def _prepare(builder, wait=False):
             if not builder.data_path.exists():
                 pairs = builder.builder_config.pairs
                 size = pairs * _PAIR / 1e6
-                print(f"Rendering {pairs} pairs ({size:.1f} MB) into {builder.data_dir}")
+                print(
+                    f"Rendering {pairs} pairs ({size:.1f} MB) into {builder.data_dir}"
+                )
                 builder.download_and_prepare()
     except BlockingIOError:
         print(f"Waiting for another process that renders into {builder.data_dir}")

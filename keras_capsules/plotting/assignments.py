@@ -1,14 +1,18 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules.plotting.inputs import names_of, one_image
 from keras_capsules.plotting.panels import panels, show
-from keras_capsules.plotting.traces import class_trace
+from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
-def assignments(model: keras.Model, image: Any) -> Figure:
+def assignments(
+    model: keras.Model, image: Any, class_names: Sequence[str] | None = None
+) -> Figure:
     """Draws which places of an image each class capsule gets, by iteration.
 
     A row for each routing iteration, a column for each class. A panel is the grid
@@ -19,13 +23,16 @@ def assignments(model: keras.Model, image: Any) -> Figure:
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
             `models.MatrixCapsNet`.
-        image: an image `(height, width, channels)`.
+        image: an image `(height, width, channels)`, or a batch of one, of floats as
+            the network was trained on.
+        class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the model has no trace, or the image another shape than its.
+        ValueError: the model has no trace, the image has another shape than its or is
+            of integers, or there is not one name for each class.
 
     Example:
 
@@ -40,7 +47,9 @@ def assignments(model: keras.Model, image: Any) -> Figure:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         section 3.
     """
-    image = np.asarray(image, "float32")
+    check_has_trace(model)
+    image = one_image(image, model.image_shape)
+    names = names_of(class_names, model.classes)
     trace = class_trace(model, image[None])
     weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
     children = model.capsule_layers[-1].get_build_config()["input_shape"]
@@ -57,6 +66,6 @@ def assignments(model: keras.Model, image: Any) -> Figure:
         for label, axis in enumerate(axes[iteration, 1:]):
             axis.imshow(places[iteration, label], vmin=0.0, vmax=places.max())
             axis.set_xlabel(f"{activations[iteration, label]:.2f}", fontsize=8)
-    for label, axis in enumerate(axes[0, 1:]):
-        axis.set_title(label, fontsize=8)
+    for name, axis in zip(names, axes[0, 1:], strict=True):
+        axis.set_title(name, fontsize=8)
     return figure

@@ -1,23 +1,28 @@
+from typing import Any
+
+import keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_capsules.plotting.panels import charts
 
 
-def curves(history: list[dict]) -> Figure:
+def curves(history: Any) -> Figure:
     """Draws how loss and accuracy changed from epoch to epoch.
 
     Each quantity that has a validation twin (`loss` and `val_loss`) gets a
     panel.
 
     Args:
-        history: a dict for each epoch, as `callbacks.Checkpoint` keeps them.
+        history: what `model.fit` returns, or its `history`, a list for each
+            quantity; or a dict for each epoch, as `callbacks.Checkpoint` keeps them.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the history is empty or has no validation.
+        ValueError: the history is empty or has no validation, or a list in it lacks
+            epochs.
 
     Example:
 
@@ -27,21 +32,43 @@ def curves(history: list[dict]) -> Figure:
     >>> len(plotting.curves(epochs).axes)
     1
     """
-    first = history[0] if history else {}
-    names = [name for name in first if f"val_{name}" in first]
+    rows = _rows(history)
+    quantities = dict.fromkeys(name for row in rows for name in row)
+    names = [name for name in quantities if f"val_{name}" in quantities]
     if not names:
         raise ValueError(
             "Argument `history` must hold at least one epoch with a quantity and its "
-            f"validation twin, as loss and val_loss. Received: {history[:1]}"
+            f"validation twin, as loss and val_loss. Received: {rows[:1]}"
         )
     figure, axes = charts(len(names))
-    epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            axis.plot(epochs, [row[key] for row in history], "o-", ms=3, label=label)
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
+            axis.plot(*zip(*points, strict=True), "o-", ms=3, label=label)
         axis.set(xlabel="epoch", title=name.replace("_", " "))
         if name == "loss":
             axis.set_yscale("log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
     return figure
+
+
+def _rows(history):
+    """A dict for each epoch, whichever form a history has."""
+    first = 0
+    if isinstance(history, keras.callbacks.History):
+        first, history = min(history.epoch, default=0), history.history
+    if not isinstance(history, dict):
+        return list(history)
+    epochs = max(map(len, history.values()), default=0)
+    for name, values in history.items():
+        if len(values) != epochs:
+            raise ValueError(
+                "Argument `history` must hold as many values of each quantity as "
+                f"there were epochs. Received: {len(values)} of {name} for {epochs} "
+                "epochs. `callbacks.Checkpoint` keeps which epoch a value belongs to."
+            )
+    return [
+        {"epoch": first + index + 1} | {name: x[index] for name, x in history.items()}
+        for index in range(epochs)
+    ]

@@ -1,15 +1,27 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules.plotting.inputs import (
+    batch_of,
+    check_has_decoder,
+    names_of,
+    present_classes,
+)
 from keras_capsules.plotting.panels import panels, show
 
 _FIRST, _SECOND = np.array([1.0, 0.35, 0.2]), np.array([0.2, 0.65, 1.0])
 
 
-def objects_apart(model: keras.Model, images: Any, labels: Any) -> Figure:
+def objects_apart(
+    model: keras.Model,
+    images: Any,
+    labels: Any,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """Draws two overlapping objects apart, each in a colour of its own.
 
     Each of the two longest capsules is decoded alone. The rows show the image,
@@ -19,11 +31,16 @@ def objects_apart(model: keras.Model, images: Any, labels: Any) -> Figure:
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
         images: images of two objects, `(n, height, width, channels)`, one a
-            column.
+            column, of floats as the network was trained on.
         labels: multi-hot labels `(n, classes)`.
+        class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: the model has no decoder, images or labels don't fit to it, or
+            there is not one name for each class.
 
     Example:
 
@@ -39,7 +56,10 @@ def objects_apart(model: keras.Model, images: Any, labels: Any) -> Figure:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         figure 5.
     """
-    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    check_has_decoder(model)
+    images = batch_of(images, model.image_shape)
+    present = present_classes(labels, model.classes, len(images))
+    names = names_of(class_names, model.classes)
     outputs = model.predict_on_batch(images)
     predictions = np.sort(outputs["scores"].argsort(-1)[:, -2:])
     apart = [
@@ -51,13 +71,15 @@ def objects_apart(model: keras.Model, images: Any, labels: Any) -> Figure:
         for drawn, color in zip(apart, (_FIRST, _SECOND), strict=True)
     )
     figure, axes = panels(4, len(images), "two digits, drawn apart")
-    for column, (classes, present) in enumerate(zip(predictions, labels, strict=True)):
-        expected = np.flatnonzero(present)
+    for column, classes in enumerate(predictions):
+        expected = np.flatnonzero(present[column])
         color = "black" if np.array_equal(classes, expected) else "red"
-        axes[0, column].set_title(f"{expected[0]} and {expected[-1]}", fontsize=8)
-        axes[1, column].set_title(
-            f"{classes[0]} and {classes[1]}", fontsize=8, color=color
+        there, found = (
+            " and ".join(names[label] for label in shown)
+            for shown in (expected, classes)
         )
+        axes[0, column].set_title(there, fontsize=8)
+        axes[1, column].set_title(found, fontsize=8, color=color)
         rows = (images, np.maximum(first, second), first, second)
         for axis, row in zip(axes[:, column], rows, strict=True):
             show(axis, row[column])

@@ -1,8 +1,26 @@
 """What figures are made of: rows and columns of images, rows of charts."""
 
+import io
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+
+class Picture(Figure):
+    """A figure that notebooks show as a picture, also if nobody imported pyplot.
+
+    Example:
+
+    >>> Picture(figsize=(1, 1))._repr_png_()[1:4]
+    b'PNG'
+    """
+
+    def _repr_png_(self) -> bytes:
+        """What IPython shows, unless pyplot told it how figures are shown."""
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
 def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray]:
@@ -16,7 +34,7 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
     Returns:
         The figure and its axes, `(rows, columns)`.
     """
-    figure = Figure(figsize=(columns, 1.1 * rows + 0.5), layout="constrained", dpi=120)
+    figure = Picture(figsize=(columns, 1.1 * rows + 0.5), layout="constrained", dpi=120)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -38,7 +56,8 @@ def charts(
     Returns:
         The figure and its axes, `(columns,)`.
     """
-    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=120)
+    size = (width * columns, height)
+    figure = Picture(figsize=size, layout="constrained", dpi=120)
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -1,14 +1,21 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules import validation
+from keras_capsules.plotting.inputs import check_has_decoder, names_of, one_image
 from keras_capsules.plotting.panels import panels, show
 
 
 def pose_tweaks(
-    model: keras.Model, image: Any, limit: float = 0.25, steps: int = 11
+    model: keras.Model,
+    image: Any,
+    limit: float = 0.25,
+    steps: int = 11,
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draws what each dimension of a pose stands for.
 
@@ -17,12 +24,19 @@ def pose_tweaks(
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
-        image: an image `(height, width, channels)`.
+        image: an image `(height, width, channels)`, or a batch of one, of floats as
+            the network was trained on.
         limit: the largest change.
         steps: number of changes, at equal distances.
+        class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: the model has no decoder, the image has another shape than its or
+            is of integers, there is not one name for each class, or `limit` or
+            `steps` is not above 0.
 
     Example:
 
@@ -38,7 +52,12 @@ def pose_tweaks(
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         figure 4.
     """
-    outputs = model.predict_on_batch(np.asarray(image, "float32")[None])
+    check_has_decoder(model)
+    image = one_image(image, model.image_shape)
+    names = names_of(class_names, model.classes)
+    validation.check_positive("limit", limit)
+    validation.check_positive_integer("steps", steps)
+    outputs = model.predict_on_batch(image[None])
     label = int(outputs["scores"].argmax())
     poses = outputs["poses"].astype("float32")  # (1, classes, D)
     size = poses.shape[-1]
@@ -52,7 +71,8 @@ def pose_tweaks(
     )
     drawn = keras.ops.convert_to_numpy(drawn).reshape(size, steps, *model.image_shape)
 
-    figure, axes = panels(size, steps, f"each dimension of the pose of {label}, moved")
+    title = f"each dimension of the pose of {names[label]}, moved"
+    figure, axes = panels(size, steps, title)
     for dimension in range(size):
         axes[dimension, 0].set_ylabel(dimension, fontsize=8, rotation=0, labelpad=8)
         for step in range(steps):

@@ -1,13 +1,24 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from matplotlib.figure import Figure
 
+from keras_capsules.plotting.inputs import (
+    batch_of,
+    check_has_decoder,
+    names_of,
+    present_classes,
+)
 from keras_capsules.plotting.panels import panels, show
 
 
-def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
+def reconstructions(
+    model: keras.Model,
+    images: Any,
+    labels: Any,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """Draws images over what the network's decoder makes of them.
 
     Above each image stands its label, above each reconstruction the class that
@@ -15,11 +26,17 @@ def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
-        images: images `(n, height, width, channels)`, one a column.
-        labels: integers `(n,)`.
+        images: images `(n, height, width, channels)`, one a column, of floats as the
+            network was trained on.
+        labels: integers `(n,)` or one-hot labels `(n, classes)`.
+        class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: the model has no decoder, images or labels don't fit to it, or
+            there is not one name for each class.
 
     Example:
 
@@ -35,15 +52,20 @@ def reconstructions(model: keras.Model, images: Any, labels: Any) -> Figure:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         figure 3.
     """
-    images, labels = np.asarray(images, "float32"), np.asarray(labels)
+    check_has_decoder(model)
+    images = batch_of(images, model.image_shape)
+    present = present_classes(labels, model.classes, len(images), several=False)
+    names = names_of(class_names, model.classes)
     outputs = model.predict_on_batch(images)
     predictions = outputs["scores"].argmax(-1)
     drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"], predictions))
     figure, axes = panels(2, len(images), "originals over reconstructions")
-    for column, (label, prediction) in enumerate(zip(labels, predictions, strict=True)):
+    for column, prediction in enumerate(predictions):
+        label = present[column].argmax()
         show(axes[0, column], images[column])
         show(axes[1, column], drawn[column])
         color = "black" if label == prediction else "red"
-        axes[0, column].set_title(f"label {label}", fontsize=8)
-        axes[1, column].set_title(f"predicted {prediction}", fontsize=8, color=color)
+        axes[0, column].set_title(f"label {names[label]}", fontsize=8)
+        predicted = f"predicted {names[prediction]}"
+        axes[1, column].set_title(predicted, fontsize=8, color=color)
     return figure

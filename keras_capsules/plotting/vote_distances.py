@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_capsules import validation
-from keras_capsules.ops import class_indicators
-from keras_capsules.plotting.traces import class_trace
+from keras_capsules.plotting.inputs import batch_of, present_classes
+from keras_capsules.plotting.panels import Picture
+from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
@@ -22,7 +22,8 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
             `models.MatrixCapsNet`.
-        images: images `(n, height, width, channels)`.
+        images: images `(n, height, width, channels)`, of floats as the network was
+            trained on.
         labels: integers or one-hot labels.
 
     Returns:
@@ -45,22 +46,18 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         figure 2.
     """
-    trace = class_trace(model, np.asarray(images, "float32"))
+    check_has_trace(model)
+    images = batch_of(images, model.image_shape)
+    there = present_classes(labels, model.classes, len(images), several=False)
+    trace = class_trace(model, images)
     weights, distances, activations = (
         trace[name] for name in ("weights", "distances", "activations")
     )  # the iterations, the images and the classes first
-    _, count, classes, _ = weights.shape
-    validation.check_labels(labels, classes, several=False)
-    there = keras.ops.convert_to_numpy(class_indicators(labels, classes)) == 1
-    if len(there) != count:
-        raise ValueError(
-            "Argument `labels` must hold a label for each image. Received: "
-            f"{len(there)} labels for {count} images"
-        )
     bins = np.linspace(0.0, np.quantile(distances, 0.98), 51)
 
     iterations = len(weights)
-    figure = Figure(figsize=(6, 1.6 * iterations + 0.7), layout="constrained", dpi=120)
+    size = (6, 1.6 * iterations + 0.7)
+    figure = Picture(figsize=size, layout="constrained", dpi=120)
     axes = figure.subplots(iterations, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for iteration, axis in enumerate(axes):
         for chosen, name in ((there, "the class there"), (~there, "another class")):

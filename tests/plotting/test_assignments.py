@@ -24,3 +24,10 @@ def test_children_at_their_places_for_each_iteration_and_class():
                 shown = axis.images[0].get_array()[0, column]
                 np.testing.assert_allclose(shown, children.sum(), rtol=1e-5)
             assert axis.get_xlabel() == f"{activations[iteration, label]:.2f}"
+
+
+def test_a_batch_of_one_and_names_of_the_classes():
+    model = small_matrix_capsnet()
+    images, _ = random_images(1, model.image_shape)
+    axes = plotting.assignments(model, images, class_names=["a", "b", "c"]).axes
+    assert [axis.get_title() for axis in axes[:4]] == ["", "a", "b", "c"]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_capsules.plotting.panels import charts, panels, show
+from keras_capsules.plotting.panels import Picture, charts, panels, show
 
 
 def test_grey_colour_and_other_channels():
@@ -17,3 +17,12 @@ def test_a_row_of_charts():
     figure, axes = charts(3, height=4)
     assert axes.shape == (3,) and list(figure.axes) == list(axes)
     assert tuple(figure.get_size_inches()) == (15, 4)
+
+
+def test_notebooks_show_a_picture_without_pyplot():
+    figure, _ = charts(1)
+    assert isinstance(figure, Picture)
+    picture = figure._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+    # In the size that the figure has: 5×3.5 inches with 120 dots each.
+    assert np.frombuffer(picture[16:24], ">u4").tolist() == [600, 420]

@@ -18,3 +18,12 @@ def test_one_dimension_is_moved_at_a_time():
         shown = axes[dimension, step].images[0].get_array()
         np.testing.assert_allclose(shown, drawn[0, ..., 0], rtol=1e-4, atol=1e-6)
     assert axes[0, 0].get_title() == "-0.25" and axes[0, 10].get_title() == "+0.25"
+
+
+def test_a_batch_of_one_and_names_of_the_classes():
+    model = small_capsnet()
+    images, _ = random_images(1)
+    figure = plotting.pose_tweaks(model, images, steps=1, class_names=["a", "b", "c"])
+    assert len(figure.axes) == 6
+    label = model.predict(images, verbose=0)["scores"].argmax()
+    assert f"pose of {'abc'[label]}, moved" in figure.get_suptitle()

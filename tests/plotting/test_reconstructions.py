@@ -21,3 +21,16 @@ def test_originals_over_reconstructions():
         assert top.get_title() == f"label {labels[column]}"
         assert bottom.get_title() == f"predicted {predictions[column]}"
         assert bottom.title.get_color() == ("red" if column == 1 else "black")
+
+
+def test_names_of_the_classes():
+    model = small_capsnet()
+    images, _ = random_images(2)
+    predictions = model.predict(images, verbose=0)["scores"].argmax(-1)
+    names = ["cat", "dog", "cow"]
+    one_hot = np.eye(3)[predictions]
+    axes = plotting.reconstructions(model, images, one_hot, class_names=names).axes
+    for column, prediction in enumerate(predictions):
+        assert axes[column].get_title() == f"label {names[prediction]}"
+        assert axes[2 + column].get_title() == f"predicted {names[prediction]}"
+        assert axes[2 + column].title.get_color() == "black"
