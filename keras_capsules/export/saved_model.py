@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_capsules import validation
-from keras_capsules.export.signatures import signatures
+from keras_capsules.export.signatures import check_preprocessing, signatures
 from keras_capsules.export.targets import (
     check_network,
     put,
@@ -83,15 +83,7 @@ def export_saved_model(
     """
     check_network(model)
     version = validation.check_positive_integer("version", version)
-    if not (preprocess is None or callable(preprocess)):
-        raise ValueError(
-            "Argument `preprocess` must be a function of images. Received: "
-            f"preprocess={preprocess!r}"
-        )
-    if pixels_shape is not None:
-        pixels_shape = validation.check_positive_integers(
-            "pixels_shape", pixels_shape, 3
-        )
+    pixels_shape = check_preprocessing(preprocess, pixels_shape)
     if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
         raise ModuleNotFoundError(
             "warm_up=True needs tensorflow-serving-api: "

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import validation
 from keras_capsules.models import Classifier
 
 
@@ -27,9 +28,12 @@ def signatures(
     """
 
     def serve(images):
+        import tensorflow as tf
+
         outputs = model(images, training=False)
         outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
-        classes = ops.cast(ops.argmax(outputs["scores"], axis=-1), "int32")
+        # Keras's argmax turns floats into bits, which ONNX can't.
+        classes = tf.argmax(outputs["scores"], axis=-1, output_type="int32")
         return {**outputs, "classes": classes}
 
     def serve_uint8(images):
@@ -65,6 +69,25 @@ def signatures(
     if hasattr(model, "capsule_layers"):
         found["trace"] = (trace, [images])
     return found
+
+
+def check_preprocessing(
+    preprocess: Callable | None, pixels_shape: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Checks two arguments of `signatures`, and returns `pixels_shape` as a tuple.
+
+    Raises:
+        ValueError: `preprocess` can't be called, or `pixels_shape` is no shape of an
+            image.
+    """
+    if not (preprocess is None or callable(preprocess)):
+        raise ValueError(
+            "Argument `preprocess` must be a function of images. Received: "
+            f"preprocess={preprocess!r}"
+        )
+    if pixels_shape is None:
+        return None
+    return validation.check_positive_integers("pixels_shape", pixels_shape, 3)
 
 
 def _spec(name, shape, dtype="float32"):

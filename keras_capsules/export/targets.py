@@ -90,7 +90,7 @@ def put(unfinished: Path, target: Path) -> None:
         unfinished: file or folder in an `unfinished_folder` of `target`.
         target: its place. What is there is replaced.
     """
-    if target.is_dir() and not target.is_symlink():
+    if unfinished.is_dir() and os.path.lexists(target):
         # A folder is replaced in two steps; `_tidy` undoes the first.
         os.replace(target, _replaced(unfinished.parent))
     files.replace(unfinished, target)

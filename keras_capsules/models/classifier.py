@@ -1,5 +1,4 @@
 import os
-from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import keras
@@ -200,9 +199,9 @@ class Classifier(Nested, keras.Model):
         """Writes the network for programs without Keras, as `keras.Model.export` does.
 
         The input is called `images` and takes batches of any size. ONNX and LiteRT
-        files compute in float32, also those of a network in half precision. LiteRT
-        has no loop over a dynamic number of blocks, so there every loop is written
-        out; the values are the same.
+        files compute in float32, also those of a network in half precision, and every
+        loop in them is written out; the values are the same. `export.export_onnx` and
+        `export.export_litert` do more.
 
         Args:
             filepath: the file, or the folder of a SavedModel.
@@ -210,7 +209,8 @@ class Classifier(Nested, keras.Model):
             verbose: whether Keras says what it wrote.
             input_signature: `keras.InputSpec` of the images; by default a batch of
                 any size in float32.
-            **kwargs: more arguments of `keras.Model.export`.
+            **kwargs: more arguments of `keras.Model.export`, such as
+                `opset_version` for ONNX.
 
         Example:
 
@@ -223,14 +223,18 @@ class Classifier(Nested, keras.Model):
         if input_signature is None:
             shape = (None, *self.image_shape)
             input_signature = [keras.InputSpec("float32", shape, name="images")]
-        model = self
-        if format in ("onnx", "litert") and self.compute_dtype != "float32":
-            model = type(self).from_config({**self.get_config(), "dtype": "float32"})
-            model.set_weights(self.get_weights())
-        with unrolled() if format == "litert" else nullcontext():
-            super(Classifier, model).export(
+        if format not in ("onnx", "litert"):
+            super().export(filepath, format, verbose, input_signature, **kwargs)
+            return
+        # LiteRT has no loop over blocks of images, and ONNX Runtime's is slow.
+        with unrolled():
+            super(Classifier, in_float32(self)).export(
                 filepath, format, verbose, input_signature, **kwargs
             )
+        if format == "onnx" and keras.backend.backend() == "tensorflow":
+            from keras_capsules.export.onnx import complete
+
+            complete(filepath)
 
     def get_config(self):
         return {
@@ -277,6 +281,15 @@ def _check_is_one(name, value):
             "that a network takes, and its decoder has the labels from there. Received "
             f"a {type(value).__name__} of {len(value)}"
         )
+
+
+def in_float32(model: Classifier) -> Classifier:
+    """A network that computes in float32: itself, or a copy with its weights."""
+    if model.compute_dtype == "float32":
+        return model
+    copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _presets_of(network):

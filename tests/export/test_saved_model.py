@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import random_images, small_capsnet, small_matrix_capsnet
 
-from keras_capsules import export, models, routing
+from keras_capsules import export, files, models, routing
 
 on_tensorflow = keras.backend.backend() == "tensorflow"
 only_tensorflow = pytest.mark.skipif(
@@ -151,16 +150,15 @@ def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch, ste
         folder.mkdir()
         raise OSError("no space left")
 
-    def rename(old, new, replace=os.replace):
-        if old.name == "unfinished-1":
-            raise OSError("no space left")
-        replace(old, new)
+    def fail_to_put(unfinished, path):
+        assert not path.exists()  # what was there is put away already
+        raise OSError("no space left")
 
-    if step == "writing":
-        monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", fail)
-    else:
-        monkeypatch.setattr(os, "replace", rename)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="no space left"), monkeypatch.context() as patch:
+        if step == "writing":
+            patch.setattr(type(keras.export.ExportArchive()), "write_out", fail)
+        else:
+            patch.setattr(files, "replace", fail_to_put)
         export.export_saved_model(model, tmp_path, overwrite=True)
     assert (path / "saved_model.pb").read_bytes() == before
     assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
@@ -169,14 +167,31 @@ def test_a_failed_export_leaves_the_version_as_it_was(tmp_path, monkeypatch, ste
 @only_tensorflow
 def test_a_killed_export_loses_nothing(tmp_path):
     # Killed between two renames: the version is there under another name.
-    replaced, unfinished = tmp_path / "replaced-1", tmp_path / "unfinished-1"
-    replaced.mkdir()
-    unfinished.mkdir()
-    (replaced / "saved_model.pb").write_text("kept")
+    left = tmp_path / "unfinished-1-abc"
+    (left / "1").mkdir(parents=True)
+    (left / "replaced").mkdir()
+    (left / "replaced" / "saved_model.pb").write_text("kept")
     with pytest.raises(ValueError, match="1 exists"):
         export.export_saved_model(small_capsnet(), tmp_path)
     assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "kept"
+
+
+@only_tensorflow
+def test_two_exports_at_once(tmp_path, monkeypatch):
+    model, archive = small_capsnet(), type(keras.export.ExportArchive())
+    write_out, refused = archive.write_out, []
+
+    def export_another_meanwhile(self, folder, *args, **kwargs):
+        with pytest.raises(ValueError, match=r"two exports at once.*/1\b") as error:
+            export.export_saved_model(model, tmp_path, overwrite=True)
+        refused.append(error)
+        write_out(self, folder, *args, **kwargs)
+
+    monkeypatch.setattr(archive, "write_out", export_another_meanwhile)
+    path = export.export_saved_model(model, tmp_path)
+    assert refused and (path / "saved_model.pb").exists()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
 
 
 @only_tensorflow

@@ -1,0 +1,145 @@
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_capsules import validation
+from keras_capsules._backend import unrolled
+from keras_capsules.export.signatures import check_preprocessing, signatures
+from keras_capsules.export.targets import (
+    check_network,
+    put,
+    unfinished_folder,
+    writable_folder,
+)
+from keras_capsules.models import Classifier
+from keras_capsules.models.classifier import in_float32
+
+
+def export_onnx(
+    model: Classifier,
+    path: str | os.PathLike,
+    signature: str = "serving_default",
+    preprocess: Callable | None = None,
+    pixels_shape: tuple[int, ...] | None = None,
+    class_names: Sequence[str] | None = None,
+    opset_version: int | None = None,
+    loops: bool = False,
+) -> Path:
+    """Writes a capsule network for ONNX Runtime.
+
+    The file answers one of the signatures that `export_saved_model` lists, by the
+    same names of inputs and outputs: `"serving_default"` takes `images` as the network
+    was trained on and gives `scores`, `classes` and `poses`; `"serving_uint8"` takes
+    pixels from 0 to 255. The first axis of each is called `batch` and may have any
+    size.
+
+    Args:
+        model: a network of `keras_capsules.models`.
+        path: the file, `NAME.onnx`. One that is there is replaced.
+        signature: what the file answers.
+        preprocess: as for `export_saved_model`, for the signature
+            `"serving_uint8"`.
+        pixels_shape: likewise.
+        class_names: a name for each class. They are in the metadata of the file, under
+            `class_names`, as a list in JSON.
+        opset_version: version of ONNX's operators; by default tf2onnx chooses it.
+        loops: whether the loops of routing stay loops. Written out, as by default,
+            they run faster, and a batch takes memory in proportion to its size. A loop
+            takes that of a block of images.
+
+    Returns:
+        The file.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: the model is no network of ours or has no such signature,
+            `preprocess` or `pixels_shape` are for another signature or not what
+            `export_saved_model` takes, there is not one name for each class, or the
+            path has another suffix or can't be written, or another process is
+            exporting to it.
+
+    Example:
+
+    ```python
+    export.export_onnx(model, "capsnet.onnx", class_names=["cat", "dog"])
+    session = onnxruntime.InferenceSession("capsnet.onnx")
+    (scores,) = session.run(["scores"], {"images": images})
+    names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+    ```
+    """
+    check_network(model)
+    pixels_shape = check_preprocessing(preprocess, pixels_shape)
+    path, metadata = Path(path), {}
+    if path.suffix != ".onnx":
+        raise ValueError(f"Argument `path` must end with .onnx. Received: path={path}")
+    if class_names is not None:
+        names = validation.check_class_names("class_names", class_names, model.classes)
+        metadata["class_names"] = json.dumps(names)
+    if opset_version is not None:
+        validation.check_positive_integer("opset_version", opset_version)
+    validation.check_flag("loops", loops)
+    model = in_float32(model)
+    offered = signatures(model, preprocess, pixels_shape)
+    validation.check_one_of("signature", signature, offered)
+    if signature != "serving_uint8" and (preprocess or pixels_shape):
+        raise ValueError(
+            "Arguments `preprocess` and `pixels_shape` are for "
+            f"signature='serving_uint8'. Received: signature={signature!r}"
+        )
+    writable_folder(path.parent)
+    function, specs = offered[signature]
+    with unfinished_folder(path) as folder:
+        unfinished = folder / path.name
+        with nullcontext() if loops else unrolled():
+            Endpoint(model, function).export(
+                unfinished,
+                "onnx",
+                verbose=False,
+                input_signature=specs,
+                opset_version=opset_version,
+            )
+        complete(unfinished, metadata)
+        put(unfinished, path)
+    return path
+
+
+def complete(path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
+    """Adds to a file in ONNX what its users look for.
+
+    Args:
+        path: a file that tf2onnx wrote, which numbers the axes of unknown size. The
+            first one of each input and output becomes `batch`.
+        metadata: names and texts for the metadata of the file.
+    """
+    import onnx
+
+    network = onnx.load(path)
+    for tensor in (*network.graph.input, *network.graph.output):
+        batch = tensor.type.tensor_type.shape.dim[0]
+        if not batch.HasField("dim_value"):
+            batch.dim_param = "batch"
+    onnx.helper.set_model_props(network, metadata or {})
+    onnx.save(network, path)
+
+
+class Endpoint(keras.Model):
+    """What Keras exports: a function of a network's.
+
+    Args:
+        network: the network.
+        function: one of its `signatures`.
+    """
+
+    def __init__(self, network: Classifier, function: Callable) -> None:
+        super().__init__()
+        self.network = network
+        self.function = function
+        self.built = True
+
+    def call(self, *inputs: Any) -> dict:
+        return self.function(*inputs)
