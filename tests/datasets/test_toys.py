@@ -1,4 +1,7 @@
+import os
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -72,6 +75,66 @@ def test_pipeline_over_the_rendered_pairs(builder, monkeypatch):
     assert [len(part) for part in parts] == [18, 2, 20]
     images, labels = all_examples(parts.test)
     assert images.shape == (20, 32, 32, 2) and set(labels) == {0, 1}
+
+
+def test_where_the_toys_go_is_said_before_they_are_rendered(
+    tmp_path, monkeypatch, capsys
+):
+    def prepare(self):
+        line = f"Rendering 4500 pairs (13.1 MB) into {tmp_path / 'toys' / 'small'}"
+        assert line in capsys.readouterr().out
+        self.data_path.mkdir()
+
+    monkeypatch.setattr(Toys, "download_and_prepare", prepare)
+    assert render("small", tmp_path).data_path.exists()
+    render("small", tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def prepare(self):
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr(Toys, "download_and_prepare", prepare)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ValueError, match=r"`data_dir` must be a folder.*file \(.+\)"):
+        render("small", tmp_path / "file")
+    # The superuser may write everywhere, so the answer is made up.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(ValueError, match=r"can be written.*Permission denied"):
+        render("small", tmp_path / "closed")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    def prepare(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Toys, "download_and_prepare", prepare)
+    with pytest.raises(ValueError, match=r"`data_dir`.*No space left on device"):
+        render("small", tmp_path)
+
+
+def test_of_two_processes_one_renders_and_the_other_waits(
+    tmp_path, monkeypatch, capsys
+):
+    def prepare(self):
+        prepared.append(self)
+        waiting.start()
+        while "Waiting for another process" not in printed():
+            time.sleep(0.01)
+        self.data_path.mkdir()
+
+    def printed():
+        output.append(capsys.readouterr().out)
+        return "".join(output)
+
+    prepared, output = [], []
+    waiting = threading.Thread(target=render, args=("small", tmp_path))
+    monkeypatch.setattr(Toys, "download_and_prepare", prepare)
+    render("small", tmp_path)
+    waiting.join()
+    assert len(prepared) == 1 and printed().count("Rendering") == 1
 
 
 def test_tfds_knows_the_builder(tmp_path):
