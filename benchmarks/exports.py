@@ -23,7 +23,15 @@ NETWORKS = {
     "matrix_capsnet_mnist_small": "mnist",
     "runs/matrix_capsnet_digits/best.keras": "digits",
 }
-FORMS = ("Keras", "SavedModel", "ONNX", "LiteRT", "LiteRT float16", "LiteRT int8")
+FORMS = (
+    "Keras",
+    "SavedModel",
+    "ONNX",
+    "ONNX with loops",
+    "LiteRT",
+    "LiteRT float16",
+    "LiteRT int8",
+)
 BATCH = 100
 
 
@@ -74,11 +82,11 @@ def written(model, form: str, folder: Path) -> tuple[int, Callable]:
         served = tf.saved_model.load(str(path)).signatures["serving_default"]
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return size, lambda x: served(images=tf.constant(x))["scores"].numpy()
-    if form == "ONNX":
+    if form.startswith("ONNX"):
         from onnxruntime import InferenceSession
 
         path = folder / "network.onnx"
-        model.export(path, format="onnx", verbose=False)
+        export.export_onnx(model, path, loops=form == "ONNX with loops")
         session = InferenceSession(path)
         run = session.run
         return path.stat().st_size, lambda x: run(["scores"], {"images": x})[0]
