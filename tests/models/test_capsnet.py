@@ -247,3 +247,17 @@ def test_bad_labels_and_images():
         model.reconstruct(images, np.zeros((4, 5)))
     with pytest.raises(ValueError, match="incompatible with the layer"):
         model(images[:, :-1])
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "classes"), [((20, 18, 1), 2), ((28, 28, 1), 10), ((40, 44, 3), 30)]
+)
+@pytest.mark.parametrize("variant", ["small", "paper"])
+def test_lengths_of_an_untrained_network(image_shape, classes, variant):
+    settings = {**models.CapsNet.variants[variant], "decoder_units": None}
+    if variant == "paper":
+        settings["filters"] = 64  # of the first convolution: they change nothing here
+    model = models.CapsNet(image_shape, classes, **settings)
+    images, _ = random_images(3, image_shape)
+    lengths = keras.ops.convert_to_numpy(model(images)["scores"])
+    assert 0.1 < lengths.mean() < 0.65

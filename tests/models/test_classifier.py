@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import random_images, small_capsnet
+from helpers import random_images, small_capsnet, small_matrix_capsnet
 
 from keras_capsules import datasets, models, routing
 
@@ -193,3 +193,110 @@ def test_half_precision_is_exported_in_float32(tmp_path, format):
     scores = whole.predict(images, verbose=0)["scores"]
     np.testing.assert_allclose(RUN[format](path, images)["scores"], scores, atol=1e-5)
     assert model.compute_dtype == "bfloat16"
+
+
+def by_name(name):
+    """Arguments of `compile` and labels, keyed by output or not."""
+    images, labels = random_images(6, IMAGE_SHAPE)
+    loss, one_hot = "mse", np.eye(3)[labels]
+    return {
+        "neither": (images, one_hot, loss),
+        "loss": (images, one_hot, {"scores": loss}),
+        "nothing for others": (images, one_hot, {"scores": loss, "pixels": None}),
+        "labels": (images, {"scores": one_hot}, loss),
+        "both": (images, {"scores": one_hot}, {"scores": loss}),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["loss", "nothing for others", "labels", "both"])
+def test_losses_and_labels_by_the_name_of_the_output(name):
+    model, results = linear(), []
+    for way in ("neither", name):
+        images, labels, loss = by_name(way)
+        weight = np.arange(6.0)
+        if isinstance(labels, dict):
+            weight = {"scores": weight}
+        model.compile("adam", loss, metrics=["accuracy"])
+        results.append(
+            model.evaluate(
+                images, labels, sample_weight=weight, verbose=0, return_dict=True
+            )
+        )
+    assert results[0] == pytest.approx(results[1])
+    model.fit(images, labels, validation_data=(images, labels), verbose=0)
+
+
+def test_labels_of_another_output():
+    images, labels = random_images(6, IMAGE_SHAPE)
+    with pytest.raises(ValueError, match=r"`y` must hold .* a dict with \['digits'\]"):
+        linear().fit(images, {"digits": labels})
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_several_inputs_or_outputs_are_refused_by_name(method):
+    images, labels = random_images(6, IMAGE_SHAPE)
+    model = small_capsnet(IMAGE_SHAPE, kernel_size=3)
+    with pytest.raises(ValueError, match="`y` must be one array"):
+        getattr(model, method)(images, [labels, images])
+    with pytest.raises(ValueError, match="`x` must be one array"):
+        getattr(model, method)([images, labels], labels)
+    with pytest.raises(ValueError, match="`images` must be one array"):
+        model((images, labels))
+
+
+def test_held_out_labels_are_checked_before_the_first_epoch():
+    model = linear()
+    images, labels = random_images(6, IMAGE_SHAPE)
+    with pytest.raises(ValueError, match="`validation_data` holds the label 3"):
+        model.fit(images, labels, validation_data=(images, labels + 3))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
+def test_images_of_every_dtype(dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 1)).astype(dtype)
+    networks = (
+        small_capsnet((20, 20, 1)),
+        small_matrix_capsnet((20, 20, 1)),
+        models.BaselineCNN((20, 20, 1), 3, filters=(2, 2), units=4),
+    )
+    for model in networks:
+        found, expected = (
+            model.predict_on_batch(x)["scores"]
+            for x in (pixels, pixels * np.float32(1))
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@on_tensorflow
+def test_images_of_unknown_size():
+    import tensorflow as tf
+
+    images, labels = random_images(6, (20, 19, 1))
+    networks = (
+        small_capsnet((20, 19, 1)),
+        small_matrix_capsnet(decoder_units=(8,)),
+        models.BaselineCNN((20, 19, 1), 3, filters=(2, 2), units=4),
+    )
+    networks[2].compile("adam", "sparse_categorical_crossentropy")
+
+    def batches(images):
+        spec = tf.TensorSpec((None, None, None, 1)), tf.TensorSpec((None,), tf.int64)
+        pairs = [(images, labels)]
+        return tf.data.Dataset.from_generator(lambda: pairs, output_signature=spec)
+
+    for model in networks:
+        expected = model.evaluate(images, labels, verbose=0, return_dict=True)
+        found = model.evaluate(batches(images), verbose=0, return_dict=True)
+        assert found == pytest.approx(expected, rel=1e-4)
+        model.fit(batches(images), verbose=0)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected shape"):
+            model.evaluate(batches(images.swapaxes(1, 2)), verbose=0)
+
+
+def test_hdf5_files(tmp_path):
+    images, _ = random_images(2)
+    for model in (small_capsnet(), models.BaselineCNN((16, 14, 1), 3, units=4)):
+        model.save(tmp_path / "model.h5")
+        again = keras.saving.load_model(tmp_path / "model.h5")
+        found, expected = (m.predict_on_batch(images)["scores"] for m in (again, model))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
