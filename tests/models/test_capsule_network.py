@@ -104,18 +104,11 @@ class Batches(keras.utils.PyDataset):
 def test_more_classes_than_the_decoder_draws():
     images, _ = random_images(2)
     both = np.array([[1, 1, 0], [0, 1, 0]])
-    for objects in (1, 2):
-        model = small_capsnet(objects=objects)
-        for call in (
-            lambda: model.fit(images, both, verbose=0),
-            lambda: model.evaluate(images, both, verbose=0),
-            lambda: model.reconstruct(images, both),
-        ):
-            if objects == 2:
-                call()
-                continue
-            with pytest.raises(ValueError, match="holds rows of more than 1 classes"):
-                call()
+    model = small_capsnet()
+    for method in (model.fit, model.evaluate, model.reconstruct):
+        with pytest.raises(ValueError, match="holds rows of more than 1 classes"):
+            method(images, both)
+    small_capsnet(objects=2).fit(images, both, verbose=0)
     small_capsnet(decoder_units=None).fit(images, both, verbose=0)
     soft = np.array([[0.9, 0.05, 0.05], [0.5, 0.5, 0.0]])
     small_capsnet().fit(images, soft, verbose=0)
