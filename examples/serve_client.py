@@ -9,34 +9,105 @@ It needs NumPy and Pillow, neither TensorFlow nor the package.
 """
 
 import argparse
+import base64
+import http.client
 import json
+import queue
+import sys
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 DIGITS = Path(__file__).parent / "digits.png"
+# An answer is held in memory, in lists that take many times as much.
+MAX_BYTES = 2**25
+# Pictures for capsule networks are small. The size is checked before decoding.
+MAX_PIXELS = 2**20
+# Pillow also reads EPS, which starts another program.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+
+
+def printable(text, length=300):
+    """The beginning of a text, with control characters escaped."""
+    text = str(text)[:length]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def within(seconds, function, *args):
+    """What a function returns; `TimeoutError` if it takes longer."""
+    results = queue.SimpleQueue()
+
+    def run():
+        try:
+            results.put((function(*args), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"it takes longer than {seconds} s") from None
+    if error is not None:
+        raise error
+    return result
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args):
+        return None
 
 
 class Client:
     """One network of a server.
 
     Args:
-        url: of the server, such as `http://localhost:8501`.
+        url: of the server, such as `http://localhost:8501`. A path is put before that
+            of the network. A name and password are sent as basic authentication.
         model: name of the network there.
+        seconds: an answer must be complete after that.
     """
 
-    def __init__(self, url, model):
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"`url` must begin with http://. Received: url={url}")
-        self.url = f"{url.rstrip('/')}/v1/models/{model}"
+    def __init__(self, url, model, seconds=60):
+        try:
+            parts = urllib.parse.urlsplit(url)
+            wrong = parts.scheme not in ("http", "https") or not parts.hostname
+            wrong = wrong or parts.port == 0 or parts.query or parts.fragment
+        except ValueError:  # of the port or of an IPv6 address
+            wrong = True
+        if wrong:
+            raise ValueError(
+                "`url` must begin with http:// or https://, name a host and hold no "
+                f"query. Received: url={printable(url.rpartition('@')[2])}"
+            )
+        login, _, host = parts.netloc.rpartition("@")
+        path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model)}"
+        self.url = f"{parts.scheme}://{host}{path}"
+        self.seconds = seconds
+        self._headers = {"Content-Type": "application/json"}
+        if login:
+            login = base64.b64encode(urllib.parse.unquote(login).encode())
+            self._headers["Authorization"] = f"Basic {login.decode()}"
+        # A proxy of the environment doesn't reach this machine.
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        proxy = urllib.request.ProxyHandler({} if here else None)
+        self._opener = urllib.request.build_opener(_NoRedirects, proxy)
 
     def versions(self):
         """The state of each version: `"AVAILABLE"` is one that answers."""
-        status = self._ask(self.url)["model_version_status"]
-        return {int(version["version"]): version["state"] for version in status}
+        status = self._ask(self.url, "model_version_status")
+        try:
+            states = {int(str(row["version"])): row["state"] for row in status}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.url} answers no versions") from error
+        if not all(isinstance(state, str) for state in states.values()):
+            raise ValueError(f"{self.url} answers states that are no text")
+        return states
 
     def predict(self, signature, **inputs):
         """The outputs of a signature.
@@ -46,61 +117,119 @@ class Client:
             **inputs: arrays, by name, the batch first.
 
         Returns:
-            Arrays, by name; of a signature with one output the array alone.
+            Arrays, by name, the batch first; of a signature with one output the array
+            alone.
 
         Raises:
-            ConnectionError: nobody answers at this address.
-            ValueError: the server refused the request.
+            ConnectionError: nobody answers at this address, or not in time.
+            ValueError: the server refused the request, or answers something else.
         """
-        inputs = {name: np.asarray(value).tolist() for name, value in inputs.items()}
-        body = {"signature_name": signature, "inputs": inputs}
-        outputs = self._ask(f"{self.url}:predict", body)["outputs"]
+        inputs = {name: np.asarray(value) for name, value in inputs.items()}
+        lists = {name: value.tolist() for name, value in inputs.items()}
+        body = {"signature_name": signature, "inputs": lists}
+        outputs = self._ask(f"{self.url}:predict", "outputs", body)
+        batches = {value.shape[:1] for value in inputs.values()}
         if not isinstance(outputs, dict):
-            return np.asarray(outputs)
-        return {name: np.asarray(value) for name, value in outputs.items()}
+            return self._array("outputs", outputs, batches)
+        return {
+            name: self._array(name, value, batches) for name, value in outputs.items()
+        }
 
-    def _ask(self, url, body=None):
+    def _array(self, name, value, batches):
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "iuf" or array.shape[:1] not in batches:
+            raise ValueError(
+                f"{self.url} must answer numbers, as many rows as it was sent. "
+                f"{printable(name)} has shape {array.shape}, dtype {array.dtype}"
+            )
+        return array
+
+    def _ask(self, url, key, body=None):
+        """What stands under a key in the answer."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data)
-        request.add_header("Content-Type", "application/json")
+        request = urllib.request.Request(url, data, self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                answer = response.read()
-        except urllib.error.HTTPError as error:
-            reason = error.read().decode(errors="replace")
-            raise ValueError(f"{url} answers {error.code}: {reason}") from error
-        except OSError as error:
-            reason = getattr(error, "reason", error)
+            status, answer = within(self.seconds, self._exchange, request)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = printable(getattr(error, "reason", error))
             raise ConnectionError(f"No answer from {url}: {reason}") from error
+        text = printable(answer[:1000].decode(errors="replace"))
+        if status != 200:
+            raise ValueError(f"{url} answers {status}: {text}")
+        if len(answer) > MAX_BYTES:
+            raise ValueError(f"{url} answers more than {MAX_BYTES} bytes")
         try:
-            return json.loads(answer)
-        except ValueError as error:
-            raise ValueError(f"{url} is not TensorFlow Serving's") from error
+            return json.loads(answer)[key]
+        except (ValueError, RecursionError, TypeError, LookupError) as error:
+            raise ValueError(
+                f"{url} is not TensorFlow Serving's: no {key} in {text}"
+            ) from error
+
+    def _exchange(self, request):
+        try:
+            with self._opener.open(request, timeout=self.seconds) as response:
+                return response.status, response.read(MAX_BYTES + 1)
+        except urllib.error.HTTPError as error:
+            with error:
+                place = error.headers.get("Location")
+                if place is not None:
+                    return error.code, f"it redirects to {place}".encode()
+                return error.code, error.read(1000)
 
 
 def light_on_dark(picture):
     """A grey picture whose ground is dark, whatever the picture was.
 
     Args:
-        picture: of Pillow, grey or coloured; what is transparent is white paper.
+        picture: of Pillow, grey or coloured, of 8 or 16 bits. What is transparent is
+            white paper, or black paper if nothing of the picture is dark.
 
     Returns:
         uint8 `(height, width)`.
     """
-    picture = picture.convert("RGBA")
-    paper = Image.new("RGBA", picture.size, "white")
-    grey = np.asarray(Image.alpha_composite(paper, picture).convert("L"))
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise ValueError("the picture has more than 16 bits")
+        grey = np.round(deep / 257)
+        alpha = 255 * (deep != picture.info.get("transparency"))
+    elif picture.mode == "F":
+        raise ValueError("the picture has fractional values")
+    else:
+        pixels = np.asarray(picture.convert("RGBA").convert("LA"))
+        grey, alpha = pixels[..., 0], pixels[..., 1]
+    part = alpha / 255
+    on_white = grey * part + 255 * (1 - part)
+    grey = np.round(on_white if on_white.min() < 128 else grey * part).astype("uint8")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     return 255 - grey if np.median(border) > 127 else grey
 
 
 def read(files):
     """Pictures as the networks were trained on: uint8 `(n, height, width, 1)`."""
-    pictures = [light_on_dark(Image.open(file)) for file in files]
+    pictures = [read_one(file) for file in files]
     sizes = sorted({picture.shape for picture in pictures})
     if len(sizes) > 1:
         raise ValueError(f"The pictures must be of one size. Received: {sizes}")
     return np.stack(pictures)[..., None]
+
+
+def read_one(file):
+    name = printable(file)
+    with open(file, "rb") as stream:
+        try:
+            picture = Image.open(stream, formats=FORMATS)
+            if picture.width * picture.height <= MAX_PIXELS:
+                return light_on_dark(picture)
+        except Exception as error:  # Pillow raises errors of many types
+            raise ValueError(f"{name} is no picture: {printable(error)}") from error
+    raise ValueError(
+        f"{name} has {picture.width} × {picture.height} pixels, more than {MAX_PIXELS}"
+    )
 
 
 def examples():
@@ -109,6 +238,32 @@ def examples():
     rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
     pictures = sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2)
     return pictures.reshape(-1, 28, 28, 1)
+
+
+def winners(outputs):
+    """The class and its score for each picture.
+
+    Args:
+        outputs: what `Client.predict` returns, if the server is right.
+    """
+    if not isinstance(outputs, dict) or not {"classes", "scores"} <= outputs.keys():
+        raise ValueError("The server must answer `classes` and `scores`")
+    classes, scores = outputs["classes"], outputs["scores"]
+    if scores.ndim != 2 or not np.isfinite(scores).all():
+        raise ValueError(
+            "`scores` must be finite numbers, a row for each picture. "
+            f"Received: shape {scores.shape}"
+        )
+    if (
+        classes.ndim != 1
+        or classes.dtype.kind not in "iu"
+        or not 0 <= classes.min() <= classes.max() < scores.shape[1]
+    ):
+        raise ValueError(
+            f"`classes` must be integers from 0 to {scores.shape[1] - 1}, one for each "
+            f"picture. Received: shape {classes.shape}, dtype {classes.dtype}"
+        )
+    return classes, scores[np.arange(len(classes)), classes]
 
 
 def main():
@@ -120,6 +275,7 @@ def main():
     add("--model", default="capsnet_mnist_small", help="default: %(default)s")
     add("pictures", nargs="*", type=Path, help="of a digit each; by default twenty")
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if args.pictures:
             names, images = args.pictures, read(args.pictures)
@@ -128,15 +284,13 @@ def main():
             names = [f"{DIGITS.name}, a {index % 10}" for index in range(len(images))]
         client = Client(args.url, args.model)
         for version, state in client.versions().items():
-            print(f"{args.model}, version {version}: {state}")
-        outputs = client.predict("serving_uint8", images=images)
+            print(f"{args.model}, version {version}: {printable(state)}")
+        classes, scores = winners(client.predict("serving_uint8", images=images))
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     print(f"\n{'picture':>20}  class  score")
-    for name, label, scores in zip(
-        names, outputs["classes"], outputs["scores"], strict=True
-    ):
-        print(f"{name!s:>20}  {label:5d}  {scores[label]:.3f}")
+    for name, label, score in zip(names, classes, scores, strict=True):
+        print(f"{printable(name):>20}  {label:5d}  {score:.3f}")
 
 
 if __name__ == "__main__":
