@@ -9,9 +9,12 @@ the package, and no network.
 """
 
 import argparse
+import base64
+import io
 import logging
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,8 +23,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 # TensorFlow warns that gradients were left out; nobody asks for them here.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -31,6 +33,15 @@ SAVED = HERE.parent / "saved_models"
 # digits.png holds the first two of each digit among the test images of MNIST. The
 # networks must take images of the same size.
 SIZE = (28, 28)
+# A picture of that size is far smaller, with all that stands beside the pixels.
+MAX_BYTES = 2**20
+# Pillow also reads EPS, which starts another program.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+
+
+def refusal(reason):
+    """The error whose message the page shows."""
+    return gr.Error(reason, print_exception=False)
 
 
 class Network:
@@ -70,17 +81,29 @@ class Network:
             )
 
     def ask(self, signature, **inputs):
-        """The outputs of a signature for one example, as arrays."""
+        """The outputs of a signature for one example, as arrays.
+
+        Numbers that are not finite are refused.
+        """
         inputs = {name: tf.constant(value)[None] for name, value in inputs.items()}
         outputs = self.model.signatures[signature](**inputs)
-        return {name: value.numpy()[0] for name, value in outputs.items()}
+        outputs = {name: value.numpy()[0] for name, value in outputs.items()}
+        if not all(np.isfinite(value).all() for value in outputs.values()):
+            raise refusal("The network answers numbers that are not finite.")
+        return outputs
 
 
-def enlarged(picture):
-    """A picture of values from 0 to 1 or of uint8, its pixels as squares to look at."""
+def shown(picture):
+    """A picture of values from 0 to 1 or of uint8, in HTML.
+
+    It stands in the page itself: no file is left behind that has to be fetched.
+    """
     if picture.dtype != np.uint8:
         picture = (255 * picture.clip(0, 1)).round().astype("uint8")
-    return picture.reshape(SIZE).repeat(10, 0).repeat(10, 1)
+    file = io.BytesIO()
+    Image.fromarray(picture.reshape(SIZE)).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img class="pixels" src="data:image/png;base64,{data}">'
 
 
 def bars(scores):
@@ -95,6 +118,55 @@ def bars(scores):
     return f'<div class="bars">{rows}</div>'
 
 
+def ticks(low, high):
+    """Round numbers between two others, at most six steps."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    step = 10.0 ** np.floor(np.log10(span / 2))
+    step *= next(factor for factor in (1, 2, 5, 10) if span <= 6 * factor * step)
+    return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
+
+
+def chart(title, label, lines, whole=False):
+    """Lines with axes around them, in SVG.
+
+    Matplotlib takes half a second of computing for three of them.
+
+    Args:
+        title: what stands above.
+        label: of the axis to the right.
+        lines: for each its points `(x, y)`, its width, and what the legend calls it;
+            those wider than 1 are blue.
+        whole: whether the axis to the right counts.
+    """
+    points = np.concatenate([line[0] for line in lines])
+    (left, low), (right, high) = points.min(0), points.max(0)
+    across = np.arange(left, right + 1) if whole else ticks(left, right)
+    upwards = ticks(low, high)
+    scale = (300 / ((right - left) or 1), -200 / ((high - low) or 1))
+    origin = (45 - left * scale[0], 230 - low * scale[1])
+
+    svg = f'<text x="200" y="14">{title}</text><text x="200" y="272">{label}</text>'
+    svg += '<rect x="40" y="25" width="310" height="210"/>'
+    for x in across:
+        at = origin[0] + x * scale[0]
+        svg += f'<path d="M{at:.1f} 235v4"/><text x="{at:.1f}" y="253">{x:.3g}</text>'
+    for y in upwards:
+        at = origin[1] + y * scale[1]
+        svg += f'<path d="M40 {at:.1f}h-4"/>'
+        svg += f'<text x="33" y="{at + 4:.1f}" class="left">{y:.3g}</text>'
+    for number, (points, width, name) in enumerate(lines):
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in origin + points * scale)
+        kind = ' class="winner"' if name or width > 1 else ""
+        svg += f'<polyline{kind} stroke-width="{width}" points="{drawn}"/>'
+        if name:
+            at = 42 + 18 * number
+            svg += f'<path{kind} stroke-width="{width}" d="M245 {at}h25"/>'
+            svg += f'<text x="343" y="{at + 4}" class="left">{name}</text>'
+    return f'<svg viewBox="0 0 360 280">{svg}</svg>'
+
+
 def votes(trace):
     """Draws what routing does with the votes for the classes.
 
@@ -102,44 +174,36 @@ def votes(trace):
         trace: the arrays of the signature `trace` for one image.
 
     Returns:
-        A figure of the winner's votes by their distance from their mean, of the
-        standard deviation of the votes for each class, and of its activation, over
-        the iterations.
+        HTML with charts of the winner's votes by their distance from their mean, of
+        the standard deviation of the votes for each class, and of its activation,
+        over the iterations.
     """
     activations = trace["activations"]  # (iterations, classes)
     spread = np.sqrt(trace["variances"].mean(-1))  # (iterations, classes)
     iterations = np.arange(1, 1 + len(activations))
     winner = activations[-1].argmax()
 
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    histogram, *lines = figure.subplots(1, 3)
-    bins = np.linspace(0, np.quantile(trace["distances"], 0.95), 31)
+    edges = np.linspace(0, np.quantile(trace["distances"], 0.95), 31)
+    steps = []
     for iteration in iterations:
-        histogram.hist(
-            trace["distances"][iteration - 1, winner],
-            bins,
-            weights=trace["weights"][iteration - 1, winner],
-            histtype="step",
-            color="C0",
-            linewidth=iteration,
-            label=f"iteration {iteration}",
-        )
-    histogram.set(title=f"votes for the {winner}", xlabel="distance from their mean")
-    histogram.legend()
-    for axis, values, title in (
-        (lines[0], spread, "deviation of votes"),
-        (lines[1], activations, "activation"),
-    ):
-        for digit, line in enumerate(values.T):
-            style = {"color": "C0", "linewidth": 3} if digit == winner else {}
-            axis.plot(iterations, line, **{"color": "0.7", "linewidth": 1, **style})
-        axis.set(
-            title=f"{title} ({winner} in blue)", xlabel="iteration", xticks=iterations
-        )
-    return figure
+        distances = trace["distances"][iteration - 1, winner]  # (children,)
+        weights = trace["weights"][iteration - 1, winner]
+        heights = np.histogram(distances, edges, weights=weights)[0].repeat(2)
+        points = np.stack([edges.repeat(2), [0, *heights, 0]], -1)
+        steps.append((points, iteration, f"iteration {iteration}"))
+    charts = chart(f"votes for the {winner}", "distance from their mean", steps)
+    for title, values in (("deviation of votes", spread), ("activation", activations)):
+        lines = [
+            (np.stack([iterations, line], -1), 3 if digit == winner else 1, "")
+            for digit, line in enumerate(values.T)
+        ]
+        title = f"{title} ({winner} in blue)"
+        charts += chart(title, "iteration", lines, whole=True)
+    return f'<div class="charts">{charts}</div>'
 
 
 STROKE = 0.08  # width of a stroke, as a part of the width of the paper
+POINTS = 20_000  # of a drawing: minutes with the finger on the paper
 # Arguments of `gr.HTML`. Its value is the strokes, for each the points `(x, y)` that it
 # goes through, from 0 to 1.
 PAPER = {
@@ -156,7 +220,7 @@ let stroke = null;
 const go = (event) => {
   const box = element.querySelector("svg").getBoundingClientRect();
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-  stroke.push([x / box.width, y / box.height]);
+  stroke.push([+(x / box.width).toFixed(3), +(y / box.height).toFixed(3)]);
   element.querySelector("polyline:last-child").setAttribute("points", stroke);
 };
 element.addEventListener("pointerdown", (event) => {
@@ -181,6 +245,15 @@ STYLE = """
 .bars div {display: flex; gap: 0.6em; align-items: center}
 .bars meter {flex: 1; height: 1.3em}
 .bars .winner {font-weight: bold}
+.pixels {width: 100%; min-width: 100%}
+.pixels, #gallery img {image-rendering: pixelated}
+.charts {display: flex; flex-wrap: wrap}
+.charts svg {flex: 1; min-width: 250px}
+.charts text {font-size: 12px; text-anchor: middle; fill: currentColor}
+.charts .left {text-anchor: end}
+.charts polyline, .charts rect, .charts path {fill: none; stroke: currentColor}
+.charts polyline {stroke: #b3b3b3}
+.charts .winner {stroke: #1f77b4}
 """
 LABELLED = {"container": True, "show_label": True}
 WORDS = """# Capsules
@@ -199,11 +272,21 @@ def drawn(strokes, side=280):
     Returns:
         uint8 `(side, side)`, light on dark.
     """
+    try:
+        strokes = [np.asarray(points, "float64") for points in strokes or []]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise refusal("A drawing must be a list of strokes, of numbers.") from error
+    for points in strokes:
+        # A finger that is still down goes on beside the paper.
+        if points.shape != (len(points), 2) or not (abs(points) < 100).all():
+            raise refusal("A stroke must be a list of points (x, y) on the paper.")
+    if sum(map(len, strokes)) > POINTS:
+        raise refusal(f"A drawing must have at most {POINTS} points: clear the paper.")
     paper = Image.new("L", (side, side))
     pen = ImageDraw.Draw(paper)
     width = round(STROKE * side)
     for stroke in strokes:
-        points = [(side * x, side * y) for x, y in stroke]
+        points = [(x, y) for x, y in side * stroke]
         pen.line(points, 255, width, joint="curve")
         for x, y in (points[0], points[-1]):
             pen.circle((x, y), width / 2, 255)
@@ -214,14 +297,27 @@ def light_on_dark(picture):
     """A grey picture whose ground is dark, whatever the picture was.
 
     Args:
-        picture: of Pillow, grey or coloured; what is transparent is white paper.
+        picture: of Pillow, grey or coloured, of 8 or 16 bits. What is transparent is
+            white paper, or black paper if nothing of the picture is dark.
 
     Returns:
         uint8 `(height, width)`.
     """
-    picture = picture.convert("RGBA")
-    paper = Image.new("RGBA", picture.size, "white")
-    grey = np.asarray(Image.alpha_composite(paper, picture).convert("L"))
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise ValueError("the picture has more than 16 bits")
+        grey = np.round(deep / 257)
+        alpha = 255 * (deep != picture.info.get("transparency"))
+    elif picture.mode == "F":
+        raise ValueError("the picture has fractional values")
+    else:
+        pixels = np.asarray(picture.convert("RGBA").convert("LA"))
+        grey, alpha = pixels[..., 0], pixels[..., 1]
+    part = alpha / 255
+    on_white = grey * part + 255 * (1 - part)
+    grey = np.round(on_white if on_white.min() < 128 else grey * part).astype("uint8")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     return 255 - grey if np.median(border) > 127 else grey
 
@@ -296,21 +392,29 @@ def tiles(file, size):
 
 
 def uploaded(file):
-    """The digit in an uploaded file; what is no picture of its size is refused."""
+    """The digit in an uploaded file; what is no picture of its size is refused.
+
+    The size of the file and that of the picture are looked at before it is decoded.
+    """
     try:
-        picture = Image.open(file)
-        picture.load()
-    except OSError as error:
-        message = "This file is no picture that can be read."
-        raise gr.Error(message, print_exception=False) from error
-    if picture.size != SIZE[::-1]:
-        raise gr.Error(
-            "The picture must have {1} × {0} pixels. This one has {2} × {3}.".format(
-                *SIZE, *picture.size
-            ),
-            print_exception=False,
+        if os.path.getsize(file) > MAX_BYTES:
+            raise refusal(f"The file must have at most {MAX_BYTES} bytes.")
+        with Image.open(file, formats=FORMATS) as picture:
+            size = picture.size
+            if size == SIZE[::-1]:
+                return light_on_dark(picture)
+    except gr.Error:
+        raise
+    except Exception as error:  # Pillow raises errors of many types
+        raise refusal(
+            "This file is no picture that can be read: it must be of 8 or 16 bits, in "
+            f"one of the formats {', '.join(FORMATS)}."
+        ) from error
+    raise refusal(
+        "The picture must have {1} × {0} pixels. This one has {2} × {3}.".format(
+            *SIZE, *size
         )
-    return light_on_dark(picture)
+    )
 
 
 def build(capsnet, matrix, digits):
@@ -323,50 +427,66 @@ def build(capsnet, matrix, digits):
             digit i % 10.
     """
     _, inputs = capsnet.model.signatures["decode"].structured_input_signature
-    dimensions = inputs["poses"].shape[-1]
+    classes, *_, dimensions = inputs["poses"].shape[1:]
+    missing = {"activations", "variances"} - {
+        *matrix.model.signatures["trace"].structured_outputs
+    }
+    if missing:
+        raise ValueError(
+            f"`matrix` must be a network with EM routing. Its trace lacks {missing}"
+        )
 
-    def recognize(image):
-        """What the first network sees, and its longest capsule chosen."""
+    def look(image):
+        """What the networks see, and the longest capsule chosen."""
         if image is None:
-            return [None, bars([]), None, None, None, *[0.0] * dimensions]
+            return ["", bars([]), None, None, "", *[0.0] * dimensions, bars([]), ""]
         outputs = capsnet.ask("serving_uint8", images=image[..., None])
         poses, winner = outputs["poses"], int(outputs["classes"])
-        shown = enlarged(image), bars(outputs["scores"])
-        return [*shown, poses, str(winner), *choose(poses, winner)]
+        trace = matrix.ask("trace", images=np.float32(image[..., None] / 255))
+        return [
+            shown(image),
+            bars(outputs["scores"]),
+            poses,
+            str(winner),
+            *choose(poses, winner),
+            bars(trace["activations"][-1]),
+            votes(trace),
+        ]
 
     def draw(poses, capsule, *offsets):
         """What a capsule would look like with its pose moved."""
         if poses is None or capsule is None:
-            return None
+            return ""
         moved = poses + np.float32(offsets)
         answer = capsnet.ask("decode", poses=moved, classes=np.int32(capsule))
-        return enlarged(answer["pictures"])
+        return shown(answer["pictures"])
 
     def choose(poses, capsule):
         """The picture of a capsule, its pose as it is."""
         offsets = [0.0] * dimensions
         return [draw(poses, capsule, *offsets), *offsets]
 
-    def route(image):
-        """What the second network sees, and how it came to it."""
-        if image is None:
-            return bars([]), None
-        scores = matrix.ask("serving_uint8", images=image[..., None])["scores"]
-        trace = matrix.ask("trace", images=np.float32(image[..., None] / 255))
-        return bars(scores), votes(trace)
-
     def sketched(strokes):
-        return centred(drawn(strokes), SIZE)
+        return look(centred(drawn(strokes), SIZE))
+
+    def clear():
+        return [[], *look(None)]
 
     def pick(event: gr.SelectData):
-        return digits[event.index]
+        if event.index not in range(len(digits)):
+            raise refusal(f"There are {len(digits)} pictures to pick from.")
+        return look(digits[event.index])
 
     def pair(first, second, shift):
-        return overlapping(digits[int(first)], digits[10 + int(second)], shift)
+        return look(overlapping(digits[int(first)], digits[10 + int(second)], shift))
+
+    def take(file):
+        return look(uploaded(file))
 
     names = [str(digit) for digit in range(10)]
-    with gr.Blocks(title="Capsules", analytics_enabled=False) as page:
-        image, poses = gr.State(), gr.State()
+    minutes = {"delete_cache": (600, 600)}  # uploads are kept for so many seconds
+    with gr.Blocks(title="Capsules", analytics_enabled=False, **minutes) as page:
+        poses = gr.State()
         gr.Markdown(WORDS)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -376,10 +496,11 @@ def build(capsnet, matrix, digits):
                         **PAPER,
                         elem_id="sketch",
                     )
-                    clear = gr.Button("Clear")
+                    empty = gr.Button("Clear")
                 with gr.Tab("Pick"):
                     gallery = gr.Gallery(
-                        [enlarged(digit) for digit in digits],
+                        [*digits],
+                        format="png",
                         show_label=False,
                         elem_id="gallery",
                         columns=3,
@@ -409,19 +530,23 @@ def build(capsnet, matrix, digits):
                         elem_id="upload",
                         file_types=["image"],
                     )
-                seen = gr.Image(
-                    label="What the networks see", elem_id="seen", buttons=[]
+                seen = gr.HTML(
+                    elem_id="seen", label="What the networks see", **LABELLED
                 )
             with gr.Column(scale=5):
                 with gr.Tab("Dynamic routing"):
                     with gr.Row():
                         lengths = gr.HTML(elem_id="lengths", label="Length", **LABELLED)
-                        picture = gr.Image(
-                            label="What the capsule says it sees",
+                        picture = gr.HTML(
                             elem_id="picture",
-                            buttons=[],
+                            label="What the capsule says it sees",
+                            **LABELLED,
                         )
-                    capsule = gr.Radio(names, label="Capsule", elem_id="capsule")
+                    capsule = gr.Radio(
+                        [str(number) for number in range(classes)],
+                        label="Capsule",
+                        elem_id="capsule",
+                    )
                     with gr.Row(elem_id="pose"):
                         sliders = [
                             gr.Slider(
@@ -440,19 +565,16 @@ def build(capsnet, matrix, digits):
                     activations = gr.HTML(
                         elem_id="activations", label="Activation", **LABELLED
                     )
-                    routing = gr.Plot(show_label=False, elem_id="votes")
+                    routing = gr.HTML(elem_id="votes", container=True)
 
         quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
-        sketch.input(sketched, sketch, image, **quiet)
-        clear.click(lambda: ([], None), None, [sketch, image], **quiet)
-        gallery.select(pick, None, image, **quiet)
-        overlap.click(pair, [first, second, shift], image)
-        upload.upload(uploaded, upload, image)
         chosen = [picture, *sliders]
-        image.change(
-            recognize, image, [seen, lengths, poses, capsule, *chosen], **quiet
-        )
-        image.change(route, image, [activations, routing], **quiet)
+        everything = [seen, lengths, poses, capsule, *chosen, activations, routing]
+        sketch.input(sketched, sketch, everything, **quiet)
+        empty.click(clear, None, [sketch, *everything], **quiet)
+        gallery.select(pick, None, everything, **quiet)
+        overlap.click(pair, [first, second, shift], everything)
+        upload.upload(take, upload, everything)
         gr.on(
             [slider.input for slider in sliders],
             draw,
@@ -480,21 +602,25 @@ def main():
         raise SystemExit(
             f"Port {args.port} can't be used ({error}): choose another with --port"
         ) from error
-    try:
-        capsnet = Network(args.capsnet, "decode")
-        matrix = Network(args.matrix, "trace")
-        page = build(capsnet, matrix, tiles(HERE / "digits.png", SIZE))
-        print(f"http://127.0.0.1:{args.port}", flush=True)
-        page.launch(
-            quiet=True,
-            server_name="127.0.0.1",
-            server_port=args.port,
-            css=STYLE,
-            theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
-            footer_links=[],
-        )
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    # Gradio keeps its files there, those that were uploaded and those that it makes.
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            capsnet = Network(args.capsnet, "decode")
+            matrix = Network(args.matrix, "trace")
+            page = build(capsnet, matrix, tiles(HERE / "digits.png", SIZE))
+            print(f"http://127.0.0.1:{args.port}", flush=True)
+            page.launch(
+                quiet=True,
+                server_name="127.0.0.1",
+                server_port=args.port,
+                max_file_size=MAX_BYTES,
+                css=STYLE,
+                theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
+                footer_links=[],
+            )
+        except (ValueError, OSError) as error:
+            raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":
