@@ -245,7 +245,7 @@ STYLE = """
 .bars div {display: flex; gap: 0.6em; align-items: center}
 .bars meter {flex: 1; height: 1.3em}
 .bars .winner {font-weight: bold}
-.pixels {width: 100%; min-width: 100%}
+.pixels {display: block; margin: auto; width: 280px; max-width: 100%}
 .pixels, #gallery img {image-rendering: pixelated}
 .charts {display: flex; flex-wrap: wrap}
 .charts svg {flex: 1; min-width: 250px}
@@ -256,6 +256,7 @@ STYLE = """
 .charts .winner {stroke: #1f77b4}
 """
 LABELLED = {"container": True, "show_label": True}
+FRAMED = {**LABELLED, "min_height": 304}
 WORDS = """# Capsules
 Draw a digit. Each of ten capsules says by its length whether its digit is there, and by
 its pose how it looks: move a dimension and see what it stands for.
@@ -530,9 +531,7 @@ def build(capsnet, matrix, digits):
                         elem_id="upload",
                         file_types=["image"],
                     )
-                seen = gr.HTML(
-                    elem_id="seen", label="What the networks see", **LABELLED
-                )
+                seen = gr.HTML(elem_id="seen", label="What the networks see", **FRAMED)
             with gr.Column(scale=5):
                 with gr.Tab("Dynamic routing"):
                     with gr.Row():
@@ -540,7 +539,7 @@ def build(capsnet, matrix, digits):
                         picture = gr.HTML(
                             elem_id="picture",
                             label="What the capsule says it sees",
-                            **LABELLED,
+                            **FRAMED,
                         )
                     capsule = gr.Radio(
                         [str(number) for number in range(classes)],
@@ -573,8 +572,8 @@ def build(capsnet, matrix, digits):
         sketch.input(sketched, sketch, everything, **quiet)
         empty.click(clear, None, [sketch, *everything], **quiet)
         gallery.select(pick, None, everything, **quiet)
-        overlap.click(pair, [first, second, shift], everything)
-        upload.upload(take, upload, everything)
+        overlap.click(pair, [first, second, shift], everything, **quiet)
+        upload.upload(take, upload, everything, **quiet)
         gr.on(
             [slider.input for slider in sliders],
             draw,
