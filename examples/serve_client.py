@@ -190,6 +190,10 @@ def light_on_dark(picture):
     Returns:
         uint8 `(height, width)`.
     """
+    # TIFF is decoded in whole tiles, which can be far larger than the picture.
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(322, 0) * tags.get(323, 0) > 2**20:
+        raise ValueError("the tiles of the picture are too large")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         deep = np.asarray(picture)
