@@ -279,7 +279,8 @@ def drawn(strokes, side=280):
         raise refusal("A drawing must be a list of strokes, of numbers.") from error
     for points in strokes:
         # A finger that is still down goes on beside the paper.
-        if points.shape != (len(points), 2) or not (abs(points) < 100).all():
+        shaped = points.ndim == 2 and points.shape[1] == 2
+        if not shaped or not (abs(points) < 100).all():
             raise refusal("A stroke must be a list of points (x, y) on the paper.")
     if sum(map(len, strokes)) > POINTS:
         raise refusal(f"A drawing must have at most {POINTS} points: clear the paper.")
