@@ -29,6 +29,7 @@ if keras.backend.backend() != "tensorflow":
 import gradio as gr
 import tensorflow as tf
 
+from benchmarks import page as benchmark
 from examples import playground
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -539,3 +540,7 @@ def test_tiles_of_a_sheet(tmp_path):
     Image.fromarray(sheet).save(tmp_path / "sheet.png")
     found = playground.tiles(tmp_path / "sheet.png", playground.SIZE)
     np.testing.assert_array_equal(found, tiles)
+
+
+def test_people_who_draw_at_once_all_get_answers(address):
+    assert len(benchmark.waits(address, people=3, strokes=2)) == 6
