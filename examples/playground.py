@@ -574,7 +574,8 @@ def build(capsnet, matrix, digits):
         quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
         chosen = [picture, *sliders]
         everything = [seen, lengths, poses, capsule, *chosen, activations, routing]
-        sketch.input(sketched, sketch, everything, **quiet)
+        # Two at a time: one computes while the other is sent to the browser.
+        sketch.input(sketched, sketch, everything, concurrency_limit=2, **quiet)
         empty.click(clear, None, [sketch, *everything], **quiet)
         gallery.select(pick, None, everything, **quiet)
         overlap.click(pair, [first, second, shift], everything, **quiet)
