@@ -29,7 +29,7 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         padding: `"valid"` or `"same"`.
         kernel_initializer: initializer of the convolution's kernel. By default a
             normal distribution that makes vector poses of length 0.3 from inputs of
-            mean square 0.2, and `glorot_uniform` for matrix poses.
+            mean square 0.3, and `glorot_uniform` for matrix poses.
         bias_initializer: initializer of its bias.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
@@ -91,7 +91,7 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
             raise ValueError("Argument `pose_shape` must be given. Received: None")
         if isinstance(self.pose_shape, int):
             self._channels = self.pose_shape
-            default = initializers.VarianceScaling(2.0 / self.pose_shape)
+            default = initializers.VarianceScaling(1.5 / self.pose_shape)
         else:
             self._channels = prod(self.pose_shape) + 1
             default = initializers.GlorotUniform()

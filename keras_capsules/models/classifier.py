@@ -128,11 +128,7 @@ class Classifier(Nested, keras.Model):
 
         Returns:
             The images, `(batch, *image_shape)`, in the dtype of the computation.
-
-        Raises:
-            ValueError: there are several inputs.
         """
-        _check_is_one("images", images)
         images = ops.cast(images, self.compute_dtype)
         return with_static_shape(images, (None, *self.image_shape))
 

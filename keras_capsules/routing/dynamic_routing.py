@@ -101,7 +101,7 @@ class DynamicRouting(MomentRouting):
         squared_norm = length / (1.0 - length)
         # Agreement makes s_j longer than the sum that it starts from. The exponent and
         # the factor fit what random votes give.
-        growth = 1.0 + 0.6 * (self.iterations - 1) * parents / columns
+        growth = 1.0 + 0.7 * (self.iterations - 1) * parents / columns
         squared_norm = squared_norm / growth**0.5
         # At first |s_j|² = children · columns · (stddev · length / parents)².
         return parents / length * (squared_norm / (children * columns)) ** 0.5

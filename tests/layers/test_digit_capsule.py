@@ -37,7 +37,7 @@ def test_compute_output_shape_agrees(children):
 
 
 @pytest.mark.parametrize("route", ["dynamic", "self_attention"])
-@pytest.mark.parametrize("widths", [(5,), (8, 5), (32, 16, 8, 4), (3, 3, 3, 3, 3, 3)])
+@pytest.mark.parametrize("widths", [(5,), (8, 5), (16, 8, 5), (5, 5, 5, 5)])
 @pytest.mark.parametrize("children", [16, 300])
 def test_untrained_layers_have_capsules_neither_short_nor_long(route, widths, children):
     poses = np.random.default_rng(0).normal(size=(3, children, 8))
@@ -47,7 +47,7 @@ def test_untrained_layers_have_capsules_neither_short_nor_long(route, widths, ch
     for layer in stack:
         poses = layer(poses)
         lengths = np.linalg.norm(keras.ops.convert_to_numpy(poses), axis=-1)
-        assert 0.1 < lengths.mean() < 0.65
+        assert 0.1 < lengths.mean() < 0.6
 
 
 def test_an_untrained_layer_lets_a_gradient_through():

@@ -77,9 +77,9 @@ def test_a_network_without_decoder_has_one_loss():
 def test_images_with_values_far_above_1_give_a_warning():
     model = small_capsnet()
     images, labels = random_images(4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
         model.fit(images, labels, verbose=0)
+    assert not [each for each in caught if "divide them" in str(each.message)]
     pixels = np.rint(255.0 * images)
     for x in (pixels, pixels.astype("uint8")):
         with pytest.warns(UserWarning, match="values up to 255: divide them by 255"):

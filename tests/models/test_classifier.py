@@ -240,15 +240,13 @@ def test_several_inputs_or_outputs_are_refused_by_name(method):
         getattr(model, method)(images, [labels, images])
     with pytest.raises(ValueError, match="`x` must be one array"):
         getattr(model, method)([images, labels], labels)
-    with pytest.raises(ValueError, match="`images` must be one array"):
-        model((images, labels))
 
 
 def test_held_out_labels_are_checked_before_the_first_epoch():
     model = linear()
     images, labels = random_images(6, IMAGE_SHAPE)
     with pytest.raises(ValueError, match="`validation_data` holds the label 3"):
-        model.fit(images, labels, validation_data=(images, labels + 3))
+        model.fit(images, labels, validation_data=(images, labels * 0 + 3))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
