@@ -7,7 +7,7 @@ from scipy.special import digamma
 def flat_votes(poses, kernel):
     """Votes (batch, children, parents, P·R), of poses (batch, children, P, Q)."""
     votes = np.einsum("nipq,ijqr->nijpr", poses, kernel)
-    return votes.reshape(*votes.shape[:3], -1)
+    return votes.reshape(*votes.shape[:3], poses.shape[2] * kernel.shape[3])
 
 
 def squash(x):
@@ -18,6 +18,10 @@ def squash(x):
 def softmax(x, axis):
     e = np.exp(x - x.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
+
+
+def sigmoid(x):
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def dynamic_routing(poses, kernel, iterations):
@@ -34,6 +38,18 @@ def dynamic_routing(poses, kernel, iterations):
     return parents, couplings
 
 
+def compete(scores, same):
+    """Softmax over all parents (rows, children, parents) that see the same child.
+
+    `same` (rows·children, rows·children) says which places hold the same child.
+    """
+    best = np.where(same, scores.max(-1).ravel(), -np.inf)
+    highest = best.max(1, initial=-np.inf).reshape(*scores.shape[:2], 1)
+    shares = np.exp(scores - highest)
+    total = same @ shares.sum(-1).ravel()
+    return shares / total.reshape(*scores.shape[:2], 1)
+
+
 def em_routing(
     poses,
     kernel,
@@ -46,11 +62,13 @@ def em_routing(
     agreement="product",
     child=None,
     relative_mass=False,
+    padded=False,
 ):
     """Parent poses (rows, J, P, R), activations (rows, J), assignments (rows, I, J).
 
     `child` (rows, I) says which child of which image stands at each place; every
     parent that sees a child competes for it. By default each place has its own.
+    `padded` (rows, I) says where there is none, which nobody expects to be active.
     """
     rows, children, p, _ = poses.shape
     _, parents, _, r = kernel.shape
@@ -61,12 +79,11 @@ def em_routing(
     same = child.reshape(-1, 1) == child.reshape(1, -1)  # places of the same child
     scores = np.zeros((rows, children, parents))
     for t in range(iterations):
-        highest = scores.max()
-        total = same @ np.exp(scores - highest).sum(-1).ravel()
-        assignments = np.exp(scores - highest) / total.reshape(rows, children, 1)
+        assignments = compete(scores, same)
         weights = assignments * activations[:, :, None]
         if t == 0:  # every child chooses at random
-            unit = 0.5 * assignments.sum(1) if relative_mass else np.ones((1, 1))
+            expected = np.where(np.expand_dims(padded, -1), 0.0, assignments).sum(1)
+            unit = 0.5 * expected if relative_mass else np.ones((1, 1))
         mass = weights.sum(1) + (1e-3 * unit if relative_mass else 1e-7)
         mean = np.einsum("nij,nijh->njh", weights, votes) / mass[..., None]
         squares = (votes - mean[:, None]) ** 2
@@ -74,11 +91,11 @@ def em_routing(
         variance += min_variance
         cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass / unit
         temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
-        a = 1 / (1 + np.exp(-temperature * (beta_a - cost)))
+        logits = temperature * (beta_a - cost)
         density = -0.5 * (squares / variance[:, None] + np.log(variance)[:, None])
         density = density.sum(-1) if agreement == "product" else density.mean(-1)
-        scores = np.log(a)[:, None] + density
-    return mean.reshape(rows, parents, p, r), a, assignments
+        scores = density - np.logaddexp(0.0, -logits)[:, None]
+    return mean.reshape(rows, parents, p, r), sigmoid(logits), assignments
 
 
 def self_attention_routing(poses, kernel, prior):
@@ -90,8 +107,8 @@ def self_attention_routing(poses, kernel, prior):
     attention = np.einsum("nijh,nkjh->nij", votes, votes) / np.sqrt(votes.shape[-1])
     weights = softmax(attention, axis=2) + prior
     total = np.einsum("nij,nijh->njh", weights, votes)
-    length = np.linalg.norm(total, axis=-1, keepdims=True)
-    return (1 - np.exp(-length)) * total / length, weights
+    length = np.sqrt(np.sum(total**2, -1, keepdims=True) + 1e-7)
+    return -np.expm1(-length) * total / length, weights
 
 
 def inverted_attention_routing(poses, kernel, gain, bias, iterations, epsilon=1e-5):
@@ -125,13 +142,11 @@ def variational_bayes_routing(
     nu_0, psi_0 = size + 1, 1.0
     log_density = np.zeros((rows, children, parents))
     for _ in range(iterations):
-        density = np.exp(log_density - log_density.max())
-        total = same @ density.sum(-1).ravel()
-        responsibilities = density / total.reshape(rows, children, 1)
+        responsibilities = compete(log_density, same)
         r = responsibilities * activations[:, :, None]
         n = r.sum(1)[..., None]
         alpha, kappa, nu = alpha_0 + n, kappa_0 + n, nu_0 + n
-        mu = np.einsum("nij,nijh->njh", r, votes) / n
+        mu = np.einsum("nij,nijh->njh", r, votes) / np.maximum(n, 1e-300)
         m = n * mu / kappa
         b = psi_0 + np.einsum("nij,nijh->njh", r, (votes - mu[:, None]) ** 2)
         b = b + kappa_0 * n * mu**2 / kappa
