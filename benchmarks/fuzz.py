@@ -618,7 +618,7 @@ def illegal_input(rng: np.random.Generator) -> tuple[str, Callable, str]:
         "no activations": (lambda: conv(poses), "`inputs`"),
         "activations of another shape": (lambda: conv((poses, active[:1])), "`inputs`"),
         "three inputs": (lambda: conv((poses, active, active)), "`inputs`"),
-        "poses without types": (lambda: conv((poses[:, :, :, 0], active)), "types"),
+        "poses without types": (lambda: conv((poses[:, 0, 0], active)), "types"),
         "a patch beyond the image": (
             lambda: layers.ConvCapsule(3, kernel_size=4)((poses, active)),
             "kernel_size",
