@@ -85,7 +85,7 @@ class Case(NamedTuple):
         largest = (
             np.abs(self.arrays["poses"]).max() * np.abs(self.arrays["kernel"]).max()
         )
-        return self.rounding * (columns * largest) ** 2 > 1e-2 * self.least_variance
+        return self.rounding * (columns * largest) ** 2 > 1e-3 * self.least_variance
 
 
 # What arrays hold.
