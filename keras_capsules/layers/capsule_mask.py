@@ -48,7 +48,7 @@ class CapsuleMask(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         # Labels keep their dtype: bfloat16 holds no integers above 256.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**{**kwargs, "autocast": False})
 
     def build(self, poses_shape, labels_shape=None):
         expected = "(batch, capsules, pose size)"

@@ -1,6 +1,7 @@
 """Routings: how strongly each child is coupled to each parent."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -58,7 +59,9 @@ def get(identifier: Any) -> Routing:
     if isinstance(identifier, str) and identifier in _ROUTINGS:
         routing = _ROUTINGS[identifier]()
     elif isinstance(identifier, dict):
-        routing = keras.saving.deserialize_keras_object(identifier)
+        # The error of an unknown class would name no argument.
+        with suppress(TypeError):
+            routing = keras.saving.deserialize_keras_object(identifier)
     if not isinstance(routing, Routing):
         raise ValueError(
             f"Argument `routing` must be one of {names()}, a routing, or the config of "

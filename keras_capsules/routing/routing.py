@@ -94,7 +94,7 @@ class Routing(Nested, keras.layers.Layer):
     traced = ()
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**{**kwargs, "autocast": False})
 
     # What a subclass writes.
 

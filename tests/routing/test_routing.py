@@ -20,7 +20,15 @@ def test_get_by_name_instance_and_config():
 
 
 @pytest.mark.parametrize(
-    "identifier", ["no-such-routing", None, 3, keras.layers.Dense(3)]
+    "identifier",
+    [
+        "no-such-routing",
+        None,
+        3,
+        keras.layers.Dense(3),
+        {"module": "os", "class_name": "system", "config": {}},
+        keras.saving.serialize_keras_object(keras.layers.Flatten()),
+    ],
 )
 def test_get_rejects(identifier):
     with pytest.raises(ValueError, match="`routing` must be one of"):
