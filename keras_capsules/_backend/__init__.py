@@ -6,6 +6,7 @@ from keras_capsules._backend.devices import (
     accelerator_memory,
     keep_gpus_from_tensorflow,
 )
+from keras_capsules._backend.extremes import amax, amin
 from keras_capsules._backend.fused import (
     fused_kernels,
     fused_sums,
@@ -28,6 +29,8 @@ from keras_capsules._backend.special import digamma
 
 __all__ = [
     "accelerator_memory",
+    "amax",
+    "amin",
     "assert_in_graph",
     "build_training",
     "check_writes_saved_models",

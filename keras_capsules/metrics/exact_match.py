@@ -3,13 +3,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules._backend import amax, amin
 from keras_capsules.ops import class_indicators
 
 
 def _is_exact_match(y_true, y_pred):
     present = class_indicators(y_true, y_pred.shape[-1], "y_true") > 0.5
-    weakest_present = ops.min(ops.where(present, y_pred, float("inf")), axis=-1)
-    strongest_absent = ops.max(ops.where(present, float("-inf"), y_pred), axis=-1)
+    weakest_present = amin(ops.where(present, y_pred, float("inf")), axis=-1)
+    strongest_absent = amax(ops.where(present, float("-inf"), y_pred), axis=-1)
     return ops.cast(weakest_present > strongest_absent, y_pred.dtype)
 
 

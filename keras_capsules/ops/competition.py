@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_capsules._backend import amax
 from keras_capsules.ops.receptive_fields import ReceptiveFields
 
 
@@ -38,7 +39,7 @@ def compete(
         section 4 and appendix 1.
     """
     scores = ops.convert_to_tensor(scores)
-    highest = ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
+    highest = ops.stop_gradient(amax(scores, axis=1, keepdims=True))
     assignments = ops.exp(scores - highest)
     # Of the parents at one position, (batch·positions, 1, children)
     evidence = ops.log(ops.sum(assignments, axis=1, keepdims=True)) + highest
