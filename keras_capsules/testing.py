@@ -15,6 +15,8 @@ from keras_capsules.ops import ReceptiveFields
 
 __all__ = ["check_layer", "check_routing"]
 
+_STEEPEST = 3e4  # float16 ends at 65,504
+
 
 def check_routing(routing: Any) -> None:
     """Checks that a routing does what every routing has to do.
@@ -27,9 +29,11 @@ def check_routing(routing: Any) -> None:
     - `block` and `loop`, if there are such arguments, change neither outputs nor
       gradients.
     - In bfloat16 and float16 outputs are float32 and near those of float32.
-    - Poses of zero, very large ones, children that are all alike, and children that
-      are all or none active leave outputs and gradients finite, activations from 0 to
-      1.
+    - Poses of zero, very small and very large ones, children that are all alike or
+      nearly, and children that are all, none or hardly active leave outputs finite and
+      activations from 0 to 1. Gradients of a sum of outputs, weighted by numbers of
+      size 1, are at most 30,000, times the size of the poses where that is above 1:
+      half of what float16 can hold.
     - A model with it is saved and loaded with the same outputs; TensorFlow exports it
       as a SavedModel.
 
@@ -292,11 +296,15 @@ def _check_nasty_input(routing, case):
         "poses": np.broadcast_to(poses[:, :1], poses.shape),
         "kernel": np.broadcast_to(kernel[:1], kernel.shape),
     }
+    nearly = {**alike, "poses": alike["poses"] + 1e-4 * poses}
     inputs = {
         "poses of zero": {"poses": 0.0 * poses},
+        "poses of size 0.0001": {"poses": 1e-4 * poses},
         "poses of size 10,000": {"poses": 1e4 * poses},
         "children that are all alike": alike,
+        "children that are nearly alike": nearly,
         "children that are all inactive": {"activations": zeros},
+        "children that are hardly active": {"activations": 1e-7 * case["activations"]},
         "children that are all active": {"activations": ones},
     }
     route, name = _ready(routing, case), _name(routing)
@@ -306,6 +314,14 @@ def _check_nasty_input(routing, case):
         outputs = [_array(x) for x in outputs]
         finite = all(np.isfinite(x).all() for x in (*outputs, *found.values()))
         _expect(finite, f"Outputs and gradients of {name} must be finite with {what}.")
+        size = max(1.0, np.abs(change.get("poses", 0.0)).max())
+        for of, gradient in found.items():
+            largest = np.abs(gradient).max()
+            _expect(
+                largest <= _STEEPEST * size,
+                f"The gradient of `{of}` of {name} must be at most "
+                f"{_STEEPEST * size:.0e} with {what}. Received: {largest:.0e}",
+            )
         if routing.computes_activations:
             least, most = outputs[1].min(), outputs[1].max()
             _expect(

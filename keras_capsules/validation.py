@@ -45,6 +45,17 @@ def check_at_least_zero(name: str, value: Any) -> float:
     return value
 
 
+def check_at_least(name: str, value: Any, least: float) -> float:
+    """Returns `value` if it is a finite number of at least `least`."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not least <= value < float("inf"):
+        raise ValueError(
+            f"Argument `{name}` must be a finite number of at least {least}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
 def check_momentum(name: str, value: Any) -> float:
     """Returns `value` if it is a number from 0 to below 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:

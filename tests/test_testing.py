@@ -17,9 +17,10 @@ def test_all_routings_pass(name):
     [
         routing.DynamicRouting(stop_gradient=True),
         routing.EMRouting(competition="patch", stop_gradient=True),
-        routing.EMRouting(1, cost="standardized", agreement="product"),
+        routing.EMRouting(cost="standardized", agreement="product"),
+        routing.EMRouting(3, 0.01, min_variance=5e-4, agreement="product"),
     ],
-    ids=["dynamic stopped", "em patch stopped", "em once standardized"],
+    ids=["dynamic stopped", "em patch stopped", "em standardized", "em of the paper"],
 )
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="the same formulas, slow to compile"
@@ -85,6 +86,13 @@ class Infinite(Mean):
         return super().parents(votes, weights) / ops.sum(votes**2, (2, 3))[..., None]
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Steep(Mean):
+    def parents(self, votes, weights):
+        mean = super().parents(votes, weights)
+        return mean / ops.sqrt(ops.sum(mean**2, -1, keepdims=True) + 1e-14)
+
+
 class Unregistered(Mean):
     pass
 
@@ -105,6 +113,7 @@ class Unsaved(routing.SelfAttentionRouting):
         (Flat, ValueError, "`route` of Flat must yield 'parents' of shape"),
         (Unbounded, AssertionError, "must lie from 0 to 1"),
         (Infinite, AssertionError, "must be finite with poses of zero"),
+        (Steep, AssertionError, "must be at most 3e\\+04 with poses of zero"),
         (Unregistered, AssertionError, "register_keras_serializable"),
         (Unsaved, AssertionError, "what it and its loaded copy return differ"),
     ],

@@ -37,7 +37,7 @@ class PoseNormalization(keras.layers.Layer):
         The same as the input, in the layer's compute dtype.
 
     Raises:
-        ValueError: `epsilon` is not above 0.
+        ValueError: `epsilon` is below 1e-12.
 
     Example:
 
@@ -50,7 +50,7 @@ class PoseNormalization(keras.layers.Layer):
 
     def __init__(self, epsilon: float = 1e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.epsilon = validation.check_positive("epsilon", epsilon)
+        self.epsilon = validation.check_at_least("epsilon", epsilon, 1e-12)
 
     def call(self, inputs):
         pair = isinstance(inputs, (tuple, list))

@@ -10,6 +10,9 @@ from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
+# Of votes of size 1, whose last digit is 1e-7: what divides by it stays finite.
+LEAST_VARIANCE = 1e-8
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class EMRouting(MomentRouting):
@@ -38,8 +41,9 @@ class EMRouting(MomentRouting):
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
       it, so that one step of an optimizer moves every layer alike. A thousandth
-      of it is added to every mass: without active children a parent still has
-      a mean, 0, and a gradient that half precision can hold.
+      of it is added to every mass, and is the least mass with a λ of one's own or
+      the standardized cost: without active children a parent still has a mean, 0,
+      and a gradient that half precision can hold.
     - *Where costs begin.* Routing leaves votes of variance 1 a variance of about
       0.85 around their parents. β_u starts where such a parent costs nothing, so
       that every layer begins half active.
@@ -52,14 +56,16 @@ class EMRouting(MomentRouting):
         inverse_temperature: λ. `None` measures mass as described above, and λ is
             7 for up to three iterations, so that λ_t reaches 1 in the third; with
             more it is less, and λ_t reaches 1 in the last.
-        min_variance: added to every variance, in squared units of a vote.
+        min_variance: added to every variance, in squared units of a vote; at least
+            1e-8, where float32 still divides by it.
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents
             at one position do.
         cost: `"paper"`, or `"standardized"`: costs are compared with those of
             the other parents at the position, `λ_t (β_a + (average − cost_j) /
-            deviation)` with λ_t from 1 to `min(iterations, 3)`, and there is no
-            minimum variance. It takes no `inverse_temperature`.
+            deviation)` with λ_t from 1 to `min(iterations, 3)`, and the minimum
+            variance is 1e-8. Costs that differ by less than a hundredth for each
+            child count as equal. It takes no `inverse_temperature`.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
@@ -131,9 +137,10 @@ class EMRouting(MomentRouting):
             validation.check_positive("inverse_temperature", inverse_temperature)
         self.inverse_temperature = inverse_temperature
         self._relative_mass = cost == "paper" and inverse_temperature is None
-        self.min_variance = validation.check_positive("min_variance", min_variance)
-        # The standardized cost has no minimum; this keeps a variance of 0 finite.
-        self._variance_floor = min_variance if cost == "paper" else 1e-8
+        self.min_variance = validation.check_at_least(
+            "min_variance", min_variance, LEAST_VARIANCE
+        )
+        self._variance_floor = min_variance if cost == "paper" else LEAST_VARIANCE
         self.competition = validation.check_one_of(
             "competition", competition, ("image", "patch")
         )
@@ -177,15 +184,18 @@ class EMRouting(MomentRouting):
         # What a parent gets if every child is half active and chooses at random.
         shares = fields.uniform_shares(inputs.parents, self.competition)
         expected = 0.5 * np.sum(shares, axis=-1)[:, None, None]
+        expected = fields.multiply(ops.ones_like(moments.mass), expected)
         # Where a parent gets nothing, this bounds the gradient.
-        least = 1e-3 * expected if self._relative_mass else 1e-7 + 0.0 * expected
-        mass = moments.mass + fields.multiply(ops.ones_like(moments.mass), least)
+        least = 1e-3 * expected
+        given = moments.mass + (least if self._relative_mass else 1e-7)
+        mass = _at_least(given, least)
         unit = 1.0 / mass
         means = moments.sum * unit  # (batch, parents, D)
         variances = moments.squares(about=means) * unit + self._variance_floor
-        if self._relative_mass:
-            mass = fields.multiply(mass, 1.0 / expected)
-        logits = self._logits(variances, mass, iteration)  # (batch, parents)
+        # What was missing of the least counts as votes of variance 1, else the fewer
+        # votes a parent gets the smaller its variance would be.
+        variances = variances + (mass - given) * unit
+        logits = self._logits(variances, mass, expected, iteration)  # (batch, parents)
         return {
             "parents": means,
             "activations": ops.sigmoid(logits),
@@ -216,9 +226,11 @@ class EMRouting(MomentRouting):
             "agreement": self.agreement,
         }
 
-    def _logits(self, variances, mass, iteration):
+    def _logits(self, variances, mass, expected, iteration):
         """What the sigmoid makes activations of, (batch, parents)."""
         beta_u, beta_a = self.beta_u, self.beta_a
+        if self._relative_mass:
+            mass = mass / expected
         # Σ_h (β_u + ln σ_jh) · mass_j
         logs = 0.5 * ops.sum(ops.log(variances), axis=-1)
         costs = (beta_u * variances.shape[-1] + logs) * mass[..., 0]
@@ -227,7 +239,11 @@ class EMRouting(MomentRouting):
             steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
             excess = costs - ops.mean(costs, axis=1, keepdims=True)
             variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
-            return steepness * (beta_a - excess / ops.sqrt(variance + 1e-14))
+            # What differs by less than a hundredth for each child differs by rounding:
+            # divided by its deviation it would say something, with endless gradients.
+            least = 0.01 * ops.mean(mass + 0.1 * expected, axis=1)  # (batch, 1)
+            deviation = ops.sqrt(_at_least(variance, ops.square(least)))
+            return steepness * (beta_a - excess / deviation)
         return self._inverse_temperature(iteration) * (beta_a - costs)
 
     def _inverse_temperature(self, iteration):
@@ -236,3 +252,8 @@ class EMRouting(MomentRouting):
         # (docs/results.md, five iterations).
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))
+
+
+def _at_least(x, least):
+    """The larger of the two; what is larger is kept to the last digit."""
+    return ops.where(x > least, x, least)

@@ -26,7 +26,7 @@ class InvertedAttentionRouting(MomentRouting):
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        epsilon: added to the variance of a pose when it is normalized.
+        epsilon: added to the variance of a pose when it is normalized; at least 1e-12.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes the scores as constants. Faster; by
@@ -77,7 +77,7 @@ class InvertedAttentionRouting(MomentRouting):
         **kwargs: Any,
     ) -> None:
         super().__init__(iterations, loop, stop_gradient, block, **kwargs)
-        self.epsilon = validation.check_positive("epsilon", epsilon)
+        self.epsilon = validation.check_at_least("epsilon", epsilon, 1e-12)
 
     def build(self, poses_shape, kernel_shape):
         size = poses_shape[2] * kernel_shape[3]

@@ -51,7 +51,8 @@ class VariationalBayesRouting(MomentRouting):
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents
             at one position do.
-        prior_weight: α0 and κ0, how many children the priors count for. ν0 is D + 1.
+        prior_weight: α0 and κ0, how many children the priors count for, at least 1e-6.
+            ν0 is D + 1.
         momentum: of the moving averages of batch normalization.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
@@ -116,7 +117,9 @@ class VariationalBayesRouting(MomentRouting):
         self.competition = validation.check_one_of(
             "competition", competition, ("image", "patch")
         )
-        self.prior_weight = validation.check_positive("prior_weight", prior_weight)
+        self.prior_weight = validation.check_at_least(
+            "prior_weight", prior_weight, 1e-6
+        )
         self.momentum = validation.check_momentum("momentum", momentum)
         # Normalization is no product of votes: it stays in the variables' precision.
         norm = {"momentum": momentum, "axis": 1, "dtype": self.variable_dtype}

@@ -28,7 +28,7 @@ def test_activations_pass():
     assert layer.compute_output_shape(shapes) == shapes
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0, "small", None])
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e-40, float("inf"), "small", None])
 def test_bad_epsilon(epsilon):
     with pytest.raises(ValueError, match="epsilon"):
         layers.PoseNormalization(epsilon)

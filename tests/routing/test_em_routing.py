@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from helpers import close, finite, golden, gradients, slope
+from helpers import close, finite, golden, gradients, once, slope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -267,6 +267,43 @@ def test_inactive_children_change_nothing(problem):
         close(a, b)
 
 
+def test_equal_costs_make_equal_activations():
+    """Parents with the same votes differ by rounding only, which says nothing."""
+    rng = np.random.default_rng(0)
+    poses = rng.normal(size=(2, 40, 4, 4))
+    kernel = np.broadcast_to(rng.normal(size=(40, 1, 4, 4)), (40, 5, 4, 4))
+    route = routing.EMRouting(cost="standardized")
+    _, active = route(*float32(poses, kernel, rng.random((2, 40))))
+    close(active, np.full((2, 5), 0.5), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "variant", ["paper", pytest.param("standardized", marks=once)]
+)
+@pytest.mark.parametrize("kind", ["black", "alike", "inactive", "hardly active"])
+def test_gradients_are_bounded(variant, kind):
+    """Of outputs weighted by numbers of size 1, so that half precision holds them."""
+    rng = np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(2, 12, 4, 4)), rng.normal(size=(12, 3, 4, 4))
+    activations = rng.random((2, 12))
+    if kind == "black":
+        poses = 0.0 * poses
+    elif kind == "alike":
+        poses, kernel = poses[:, :1] + 1e-4 * poses, 0.0 * kernel + kernel[:1]
+    else:
+        activations = activations * (1e-7 if kind == "hardly active" else 0.0)
+    weights = rng.normal(size=(2, 3, 17))
+    route = routing.EMRouting(3, **VARIANTS[variant])
+
+    def call(*arrays):
+        means, active = route(*arrays)
+        means = keras.ops.reshape(means, (2, 3, 16))
+        return keras.ops.concatenate([means, active[..., None]], -1)
+
+    found = gradients(call, *float32(poses, kernel, activations), weights=weights)
+    assert max(np.abs(gradient).max() for gradient in found) < 2e4
+
+
 # XLA compiles every operation for each shape anew.
 JAX = keras.backend.backend() == "jax"
 
@@ -352,6 +389,8 @@ def test_config_round_trip():
         ("iterations", 0),
         ("inverse_temperature", -1.0),
         ("min_variance", 0.0),
+        ("min_variance", 1e-40),
+        ("min_variance", float("inf")),
         ("competition", "none"),
         ("cost", "articles"),
         ("agreement", "sum"),
