@@ -77,6 +77,9 @@ class CapsuleLayer(keras.layers.Layer):
         self.routing = routings.get(routing)
         if not self.trainable:
             self.routing.trainable = False
+        if self.variable_dtype == "float64" and not self.routing.built:
+            # What it learns is as precise as the kernel.
+            self.routing.dtype_policy = self.dtype_policy
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
 

@@ -5,10 +5,18 @@ from keras import ops
 
 from keras_capsules.ops import safe_norm
 
+# Between 1 and the next number. What squash and the norm round in float32 is less.
+_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleLength(keras.layers.Layer):
     """The length of each capsule: the probability that its object is there.
+
+    Squashed poses are not longer than 1, but rounded ones can be, by 0.2 % in bfloat16.
+    What exceeds 1 by no more than the rounding of the poses is 1, so that lengths of
+    squashed poses are probabilities; the gradient is that of the length. Longer poses
+    keep their length.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of
@@ -45,7 +53,8 @@ class CapsuleLength(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
-        super().__init__(**kwargs)
+        # What the poses are rounded to decides by how much they may exceed 1.
+        super().__init__(autocast=False, **kwargs)
 
     def build(self, input_shape):
         if len(input_shape) < 3:
@@ -55,7 +64,11 @@ class CapsuleLength(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        return ops.cast(safe_norm(inputs), self.compute_dtype)
+        inputs = ops.convert_to_tensor(inputs)
+        rounding = _ROUNDING.get(keras.backend.standardize_dtype(inputs.dtype), 1e-5)
+        lengths = safe_norm(inputs)
+        above = ops.where(lengths < 1.0 + rounding, ops.relu(lengths - 1.0), 0.0)
+        return ops.cast(lengths - ops.stop_gradient(above), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-1])
