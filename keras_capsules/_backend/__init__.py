@@ -21,7 +21,7 @@ from keras_capsules._backend.models import (
     recompile,
     run_exported,
 )
-from keras_capsules._backend.precision import float64, matmul
+from keras_capsules._backend.precision import float64, matmul, mean
 from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.programs import compiled, jit, not_compiled
 from keras_capsules._backend.shapes import with_static_shape
@@ -47,6 +47,7 @@ __all__ = [
     "jit",
     "keep_gpus_from_tensorflow",
     "matmul",
+    "mean",
     "not_compiled",
     "over_blocks",
     "recompile",

@@ -49,9 +49,37 @@ def matmul(x: Any, y: Any) -> Any:
     >>> float(matmul(keras.ops.ones((1, 3)), keras.ops.ones((3, 1)))[0, 0])
     3.0
     """
-    double = keras.backend.standardize_dtype(x.dtype) == "float64"
-    if double and keras.backend.backend() == "torch":
+    if _rounds(x):
         import torch
 
         return torch.matmul(x, y)
     return ops.matmul(x, y)
+
+
+def mean(x: Any, axis: int | tuple) -> Any:
+    """Mean that keeps float64, which `ops.mean` rounds on PyTorch.
+
+    Args:
+        x: tensor of floats.
+        axis: the axis or axes to reduce; they stay, with size 1.
+
+    Returns:
+        The means.
+
+    Example:
+
+    >>> import keras
+    >>> tuple(mean(keras.ops.ones((2, 3)), axis=-1).shape)
+    (2, 1)
+    """
+    if _rounds(x):
+        import torch
+
+        return torch.mean(x, axis, keepdim=True)
+    return ops.mean(x, axis, keepdims=True)
+
+
+def _rounds(x):
+    """Whether Keras takes a tensor for float32."""
+    double = keras.backend.standardize_dtype(x.dtype) == "float64"
+    return double and keras.backend.backend() == "torch"

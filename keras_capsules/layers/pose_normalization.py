@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules._backend import mean
 from keras_capsules.ops import at_least_float32
 
 
@@ -58,7 +59,7 @@ class PoseNormalization(keras.layers.Layer):
         # Beyond this the square would overflow.
         x = ops.clip(at_least_float32(poses), -1e15, 1e15)
         axes = tuple(range(1, len(x.shape)))
-        mean_square = ops.mean(ops.square(x), axis=axes, keepdims=True)
+        mean_square = mean(ops.square(x), axes)
         scale = ops.sqrt(mean_square + self.epsilon**2) / (mean_square + self.epsilon)
         poses = ops.cast(x * scale, self.compute_dtype)
         return (poses, inputs[1]) if pair else poses

@@ -287,7 +287,9 @@ class CapsuleNetwork(Classifier):
             keep = ops.reshape(keep, (-1, self.classes, *(1,) * (len(poses.shape) - 2)))
             image = self.decoder(poses * keep)
             weight = ops.cast(present[:, index], image.dtype)
-            images = ops.maximum(images, image * weight[:, None, None, None])
+            image = image * weight[:, None, None, None]
+            # On PyTorch `ops.maximum` rounds float64 to float32.
+            images = ops.where(image > images, image, images)
         return images
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from keras import initializers, ops
 
 from keras_capsules import validation
+from keras_capsules._backend import mean
 from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
@@ -237,12 +238,12 @@ class EMRouting(MomentRouting):
         if self.cost == "standardized":
             last = max(self.iterations - 1, 1)
             steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
-            excess = costs - ops.mean(costs, axis=1, keepdims=True)
-            variance = ops.mean(ops.square(excess), axis=1, keepdims=True)
+            excess = costs - mean(costs, axis=1)
+            variance = mean(ops.square(excess), axis=1)
             # Costs that are nearly equal differ by rounding: divided by their deviation
             # they would tell parents apart, with endless gradients.
             sizes = ops.abs(costs) + mass[..., 0] + 0.1 * expected[..., 0]
-            least = 0.03 * ops.mean(sizes, axis=1, keepdims=True)
+            least = 0.03 * mean(sizes, axis=1)
             deviation = ops.sqrt(_at_least(variance, ops.square(least)))
             return steepness * (beta_a - excess / deviation)
         return self._inverse_temperature(iteration) * (beta_a - costs)

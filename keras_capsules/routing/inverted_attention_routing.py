@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules._backend import mean
 from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
@@ -94,8 +95,8 @@ class InvertedAttentionRouting(MomentRouting):
     # p_j = LayerNorm(Σ_i r_ij V_ij)
     def update_parents(self, moments, iteration, inputs):
         total = moments.sum  # (batch, parents, D)
-        centered = total - ops.mean(total, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        centered = total - mean(total, axis=-1)
+        variance = mean(ops.square(centered), axis=-1)
         normalized = centered / ops.sqrt(variance + self.epsilon)
         return {"parents": normalized * self.gain + self.bias}
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from helpers import close
 
-from keras_capsules._backend import float64, matmul
+from keras_capsules._backend import float64, matmul, mean
 
 
 def test_tensors_and_products_keep_64_bits():
@@ -12,6 +12,8 @@ def test_tensors_and_products_keep_64_bits():
         product = matmul(tensor, keras.ops.transpose(tensor))
         assert keras.backend.standardize_dtype(product.dtype) == "float64"
         found = keras.ops.convert_to_numpy(product)
+        means = keras.ops.convert_to_numpy(mean(tensor, axis=1))
+    np.testing.assert_allclose(means, x.mean(1, keepdims=True), rtol=1e-15)
     np.testing.assert_allclose(found, x @ x.T, rtol=1e-15)
 
 

@@ -277,9 +277,7 @@ def test_equal_costs_make_equal_activations():
     close(active, np.full((2, 5), 0.5), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "variant", ["paper", pytest.param("standardized", marks=once)]
-)
+@pytest.mark.parametrize("variant", ["paper", pytest.param("standardized", marks=once)])
 @pytest.mark.parametrize("kind", ["black", "alike", "inactive", "hardly active"])
 def test_gradients_are_bounded(variant, kind):
     """Of outputs weighted by numbers of size 1, so that half precision holds them."""
