@@ -121,6 +121,17 @@ def test_never_nan(policy, iterations):
         assert finite(*gradients(total, images))
 
 
+@pytest.mark.parametrize("policy", POLICIES[:1] if JAX else POLICIES)
+def test_a_black_image_trains_with_the_standardized_cost(policy):
+    route = routing.EMRouting(cost="standardized")
+    model = small_matrix_capsnet(dtype=policy, routing=route)
+    images, labels = standardized(4)
+    images[0] = 0.0
+    for _ in range(3):
+        model.train_on_batch(images, labels)
+    assert finite(*model.weights, *model(images).values())
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("bias", [-12.0, -15.0, -100.0])
 def test_never_nan_without_active_capsules(policy, bias):

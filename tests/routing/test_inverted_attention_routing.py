@@ -149,6 +149,7 @@ def test_config_round_trip():
     [
         ("iterations", 0),
         ("epsilon", 0.0),
+        ("epsilon", 1e-40),
         ("loop", "for"),
         ("stop_gradient", 1),
         ("block", 0),

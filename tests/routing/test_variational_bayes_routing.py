@@ -305,6 +305,7 @@ def test_config_round_trip():
         ("iterations", 0),
         ("competition", "none"),
         ("prior_weight", 0.0),
+        ("prior_weight", 1e-40),
         ("momentum", -0.1),
         ("momentum", 1.0),
         ("loop", "for"),
