@@ -22,6 +22,13 @@ def test_momentum_is_below_1(value):
         validation.check_momentum("momentum", value)
 
 
+@pytest.mark.parametrize("value", [0.9, float("nan"), float("inf"), "1", None, True])
+def test_at_least(value):
+    assert validation.check_at_least("epsilon", 1.0, 1.0) == 1.0
+    with pytest.raises(ValueError, match="`epsilon` must be a finite number of at"):
+        validation.check_at_least("epsilon", value, 1.0)
+
+
 def test_positive_integers():
     assert validation.check_positive_integers("input_shape", [2, 3], 2) == (2, 3)
     assert validation.check_positive_integers("decoder_units", (), None) == ()

@@ -49,7 +49,7 @@ def matmul(x: Any, y: Any) -> Any:
     >>> float(matmul(keras.ops.ones((1, 3)), keras.ops.ones((3, 1)))[0, 0])
     3.0
     """
-    if _rounds(x):
+    if _is_double(x) and keras.backend.backend() == "torch":
         import torch
 
         return torch.matmul(x, y)
@@ -57,7 +57,7 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def mean(x: Any, axis: int | tuple) -> Any:
-    """Mean that keeps float64, which `ops.mean` rounds on PyTorch.
+    """Mean that keeps float64, which `ops.mean` rounds on PyTorch and JAX.
 
     Args:
         x: tensor of floats.
@@ -72,14 +72,10 @@ def mean(x: Any, axis: int | tuple) -> Any:
     >>> tuple(mean(keras.ops.ones((2, 3)), axis=-1).shape)
     (2, 1)
     """
-    if _rounds(x):
-        import torch
-
-        return torch.mean(x, axis, keepdim=True)
+    if _is_double(x) and keras.backend.backend() != "tensorflow":
+        return x.mean(axis, keepdims=True)
     return ops.mean(x, axis, keepdims=True)
 
 
-def _rounds(x):
-    """Whether Keras takes a tensor for float32."""
-    double = keras.backend.standardize_dtype(x.dtype) == "float64"
-    return double and keras.backend.backend() == "torch"
+def _is_double(x):
+    return keras.backend.standardize_dtype(x.dtype) == "float64"
