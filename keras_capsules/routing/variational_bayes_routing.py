@@ -121,14 +121,16 @@ class VariationalBayesRouting(MomentRouting):
             "prior_weight", prior_weight, 1e-6
         )
         self.momentum = validation.check_momentum("momentum", momentum)
-
-    def build(self, poses_shape, kernel_shape):
-        # Normalization is no product of votes: it stays in the variables' precision.
-        norm = {"momentum": self.momentum, "axis": 1, "dtype": self.variable_dtype}
+        norm = {"momentum": momentum, "axis": 1}
         self.pose_norm = keras.layers.BatchNormalization(**norm, name="pose_norm")
         self.activation_norm = keras.layers.BatchNormalization(
             **norm, name="activation_norm"
         )
+
+    def build(self, poses_shape, kernel_shape):
+        # Normalization is no product of votes: it stays in the variables' precision.
+        for norm in (self.pose_norm, self.activation_norm):
+            norm.dtype_policy = self.variable_dtype
         parents, size = kernel_shape[1], poses_shape[2] * kernel_shape[3]
         self.pose_norm.build((None, parents, size))
         self.activation_norm.build((None, parents))
