@@ -126,6 +126,7 @@ class VariationalBayesRouting(MomentRouting):
         self.activation_norm = keras.layers.BatchNormalization(
             **norm, name="activation_norm"
         )
+        self.freeze_sublayers()
 
     def build(self, poses_shape, kernel_shape):
         # Normalization is no product of votes: it stays in the variables' precision.
