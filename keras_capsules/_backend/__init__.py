@@ -12,7 +12,7 @@ from keras_capsules._backend.fused import (
     fused_sums,
     set_fused_kernels,
 )
-from keras_capsules._backend.gradients import custom_gradient, gradients, vjp
+from keras_capsules._backend.gradients import custom_gradient, gradients, or_zeros, vjp
 from keras_capsules._backend.loops import fixed_loop, over_blocks, unrolled
 from keras_capsules._backend.models import (
     build_training,
@@ -49,6 +49,7 @@ __all__ = [
     "matmul",
     "mean",
     "not_compiled",
+    "or_zeros",
     "over_blocks",
     "recompile",
     "run_exported",

@@ -31,7 +31,9 @@ def vjp(function: Callable, *inputs: Any) -> tuple[Any, Callable]:
     return _VJPS[keras.backend.backend()](function, inputs)
 
 
-def custom_gradient(forward: Callable, backward: Callable, *inputs: Any) -> Any:
+def custom_gradient(
+    forward: Callable, backward: Callable, plain: Callable, *inputs: Any
+) -> Any:
     """Calls a function whose gradient is another function.
 
     Args:
@@ -40,8 +42,11 @@ def custom_gradient(forward: Callable, backward: Callable, *inputs: Any) -> Any:
         backward: function of the gradient of the tensor, the tuple and the inputs. It
             returns the gradient of each input, a tuple of tensors in their shapes and
             dtypes.
-        *inputs: tensors of floats. Neither function may use other tensors that a
-            gradient is asked for.
+        plain: function of the inputs that returns the same tensor, made of operations
+            that every backend can differentiate again and again. Second derivatives
+            are those of this function.
+        *inputs: tensors of floats. No function may use other tensors that a gradient
+            is asked for.
 
     Returns:
         The tensor that `forward` returns.
@@ -51,12 +56,34 @@ def custom_gradient(forward: Callable, backward: Callable, *inputs: Any) -> Any:
     >>> import keras
     >>> double = lambda x: (2.0 * x, (x,))
     >>> steep = lambda upstream, kept, x: (5.0 * upstream,)
-    >>> y, pull = vjp(lambda x: custom_gradient(double, steep, x), keras.ops.ones(()))
+    >>> plain = lambda x: 2.0 * x
+    >>> function = lambda x: custom_gradient(double, steep, plain, x)
+    >>> y, pull = vjp(function, keras.ops.ones(()))
     >>> float(y), float(pull(keras.ops.ones(()))[0])
     (2.0, 5.0)
     """
     inputs = tuple(map(ops.convert_to_tensor, inputs))
-    return _CUSTOM_GRADIENTS[keras.backend.backend()](forward, backward, inputs)
+    return _CUSTOM_GRADIENTS[keras.backend.backend()](forward, backward, plain, inputs)
+
+
+def or_zeros(gradients: tuple, xs: tuple) -> tuple:
+    """Gradients as tensors, zeros where `vjp` says `None`.
+
+    Args:
+        gradients: tensors or `None`.
+        xs: what they are the gradients of.
+
+    Returns:
+        Tensors.
+
+    Example:
+
+    >>> import keras
+    >>> [float(x) for x in or_zeros((None,), (keras.ops.ones(()),))]
+    [0.0]
+    """
+    pairs = zip(gradients, xs, strict=True)
+    return tuple(ops.zeros_like(x) if dx is None else dx for dx, x in pairs)
 
 
 def gradients(function: Callable) -> Callable:
@@ -90,8 +117,7 @@ def gradients(function: Callable) -> Callable:
             return total
 
         total, pull = vjp(scalar, *inputs)
-        found = zip(pull(ops.ones_like(total)), inputs, strict=True)
-        found = tuple(ops.zeros_like(x) if dx is None else dx for dx, x in found)
+        found = or_zeros(pull(ops.ones_like(total)), inputs)
         return keras.tree.map_structure(ops.stop_gradient, outputs[0]), found
 
     return differentiated
@@ -155,19 +181,82 @@ def _torch_vjp(function, inputs):
 _VJPS = {"tensorflow": _tensorflow_vjp, "jax": _jax_vjp, "torch": _torch_vjp}
 
 
-def _tensorflow_custom_gradient(forward, backward, inputs):
+def _tensorflow_custom_gradient(forward, backward, plain, inputs):
     import tensorflow as tf
+
+    if tf.executing_eagerly():
+        forward, backward = _off_the_tape(forward, backward, plain)
 
     @tf.custom_gradient
     def function(*inputs):
         output, kept = forward(*inputs)
-        return output, lambda upstream: backward(upstream, kept, *inputs)
+
+        def gradient(upstream, variables=()):
+            if variables:
+                names = ", ".join(v.name for v in variables)
+                raise ValueError(
+                    "A hook of a routing must not use a `tf.Variable` of its own, "
+                    "whose gradient is not known. Make weights with `add_weight` in "
+                    f"`build`. Received: {names}"
+                )
+            return backward(upstream, kept, *inputs)
+
+        return output, gradient
 
     return function(*inputs)
 
 
-def _jax_custom_gradient(forward, backward, inputs):
+def _off_the_tape(forward, backward, plain):
+    """Both functions, of whose operations the eager tape remembers none.
+
+    It would keep what they compute, votes too. What is stopped it does not watch.
+    """
+    import tensorflow as tf
+
+    def forward_off_the_tape(*inputs):
+        return forward(*map(tf.stop_gradient, inputs))
+
+    def backward_off_the_tape(upstream, kept, *inputs):
+        @tf.custom_gradient
+        def slope(*tensors):
+            upstream, *inputs = map(tf.stop_gradient, tensors)
+
+            def gradient(*upstream):
+                _, pull = vjp(plain_slope, *tensors)
+                return or_zeros(pull(*upstream), tensors)
+
+            return backward(upstream, kept, *inputs), gradient
+
+        return slope(upstream, *inputs)
+
+    def plain_slope(upstream, *inputs):
+        _, pull = vjp(plain, *inputs)
+        return or_zeros(pull(upstream), inputs)
+
+    return forward_off_the_tape, backward_off_the_tape
+
+
+def _jax_custom_gradient(forward, backward, plain, inputs):
     import jax
+
+    # Only the first derivative is ours; JAX knows those of kernels for a GPU as little.
+    forward = jax.custom_jvp(forward)
+    backward = jax.custom_jvp(backward)
+
+    @forward.defjvp
+    def forward_jvp(inputs, tangents):
+        output, kept = forward(*inputs)
+        _, moved = jax.jvp(plain, inputs, tangents)
+        return (output, kept), (moved, tuple(map(ops.zeros_like, kept)))
+
+    @backward.defjvp
+    def backward_jvp(arguments, tangents):
+        def plain_slope(upstream, *inputs):
+            return jax.vjp(plain, *inputs)[1](upstream)
+
+        (upstream, _, *inputs), (to_upstream, _, *to_inputs) = arguments, tangents
+        primals, tangents = (upstream, *inputs), (to_upstream, *to_inputs)
+        return backward(*arguments), jax.jvp(plain_slope, primals, tangents)[1]
 
     @jax.custom_vjp
     def function(*inputs):
@@ -175,7 +264,7 @@ def _jax_custom_gradient(forward, backward, inputs):
 
     def forward_and_keep(*inputs):
         output, kept = forward(*inputs)
-        return output, (tuple(kept), inputs)
+        return output, (kept, inputs)
 
     def pull(kept_and_inputs, upstream):
         kept, inputs = kept_and_inputs
@@ -185,7 +274,7 @@ def _jax_custom_gradient(forward, backward, inputs):
     return function(*inputs)
 
 
-def _torch_custom_gradient(forward, backward, inputs):
+def _torch_custom_gradient(forward, backward, plain, inputs):
     import torch
 
     class Function(torch.autograd.Function):
@@ -200,27 +289,25 @@ def _torch_custom_gradient(forward, backward, inputs):
         def backward(ctx, upstream):
             saved = ctx.saved_tensors
             kept, inputs_ = saved[: -len(inputs)], saved[-len(inputs) :]
-            with torch.no_grad():
-                found = backward(upstream, kept, *inputs_)
-            if not torch.is_grad_enabled():
-                return found
-            # In a graph of gradients this part would silently be missing.
-            return Once.apply(*(x.detach().requires_grad_() for x in found))
-
-    class Once(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *gradients):
-            return tuple(x.clone() for x in gradients)
-
-        @staticmethod
-        def backward(ctx, *upstream):
-            raise RuntimeError(
-                "The gradient of a routing can't be differentiated again on PyTorch: a "
-                "second derivative, as a gradient penalty needs it, was asked for. Use "
-                "TensorFlow or JAX."
-            )
+            if torch.is_grad_enabled():  # the gradient is to be differentiated again
+                return _torch_slope(plain, upstream, inputs_)
+            return backward(upstream, kept, *inputs_)
 
     return Function.apply(*inputs)
+
+
+def _torch_slope(plain, upstream, inputs):
+    """Gradients of the inputs as a part of the graph."""
+    import torch
+
+    # Of views: one input may be computed from another, outside of the function.
+    views = [x.view_as(x) for x in inputs]
+    wanted = [x for x in views if x.requires_grad]
+    found = torch.autograd.grad(
+        plain(*views), wanted, upstream, create_graph=True, materialize_grads=True
+    )
+    found = iter(found)
+    return tuple(next(found) if x.requires_grad else None for x in views)
 
 
 _CUSTOM_GRADIENTS = {

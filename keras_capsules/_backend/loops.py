@@ -39,7 +39,8 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     Gradients flow through every pass. On TensorFlow it is one `tf.while_loop`,
     which XLA can differentiate because its number of iterations is bounded; on
     JAX it is a `fori_loop`, the only one of its loops with a static trip count
-    and therefore with a gradient.
+    and therefore with a gradient. JAX outside of `jit` repeats the step in Python:
+    it would compile the loop anew at every call and keep what it has compiled.
 
     Args:
         step: function from a state to the next, of the same shapes and dtypes.
@@ -55,7 +56,7 @@ def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     >>> float(fixed_loop(lambda x: 2.0 * x, keras.ops.ones(()), times=3))
     8.0
     """
-    if _unrolled.get():
+    if _unrolled.get() or _jax_runs_at_once():
         for _ in range(times):
             state = step(state)
         return state
@@ -117,7 +118,10 @@ def over_blocks(
     size = (count + blocks - 1) // blocks * together
     count = count * together
     rows = tuple(_cut(x, blocks, size, count) for x in rows)
-    scan = _scan_tensorflow if keras.backend.backend() == "tensorflow" else _scan
+    if _jax_runs_at_once():
+        scan = _scan_at_once
+    else:
+        scan = _scan_tensorflow if keras.backend.backend() == "tensorflow" else _scan
     totals, outputs = scan(function, rows, blocks, totals, dtypes)
     outputs = (ops.reshape(y, (-1, *y.shape[2:])) for y in outputs)
     return totals, tuple(y[:count] for y in outputs)
@@ -129,6 +133,26 @@ def _cut(x, blocks, size, count):
     if not isinstance(missing, int) or missing:
         x = ops.concatenate([x, ops.zeros((missing, *x.shape[1:]), x.dtype)])
     return ops.reshape(x, (blocks, size, *x.shape[1:]))
+
+
+def _jax_runs_at_once():
+    """Whether JAX computes what it is told right away, and writes no program."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    # Within `jit` all that is computed is a tracer, of `grad` or `vmap` a constant is
+    # none.
+    return not isinstance(ops.zeros(()), jax.core.Tracer)
+
+
+def _scan_at_once(function, rows, blocks, totals, dtypes):
+    totals, outputs = tuple(map(ops.zeros_like, totals)), []
+    for index in range(blocks):
+        summands, values = function(tuple(x[index] for x in rows))
+        totals = tuple(a + b for a, b in zip(totals, summands, strict=True))
+        outputs.append(values)
+    return totals, tuple(map(ops.stack, zip(*outputs, strict=True)))
 
 
 def _scan(function, rows, blocks, totals, dtypes):

@@ -12,6 +12,7 @@ read neighbouring numbers, and one number of a matrix serves a whole tile.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
 INTERPRET = False  # on a processor, for tests
 
 
+@jax.jit
 def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any:
     """`Σ_h (c_j1h U_ijh + c_j2h U_ijh²)` with `U = V − center`.
 
@@ -66,6 +68,7 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
     )
 
 
+@partial(jax.jit, static_argnames="powers")
 def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int) -> Any:
     """`Σ_i w_ij U_ij` and, of two powers, `Σ_i w_ij U_ij²`.
 
@@ -105,6 +108,7 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
     return found.sum(axis=0)
 
 
+@jax.jit
 def gradient(
     poses: Any, matrices: Any, center: tuple, weights: tuple, slopes: tuple
 ) -> tuple[Any, Any]:

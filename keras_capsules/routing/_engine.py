@@ -21,6 +21,7 @@ from keras_capsules._backend import (
     custom_gradient,
     fixed_loop,
     fused_sums,
+    or_zeros,
     over_blocks,
     vjp,
 )
@@ -67,10 +68,14 @@ def route(routing: Any, kernel: Any, inputs: Any) -> dict:
         pairs = zip(found, (matrices, *context), strict=True)
         return tuple(ops.cast(gradient, x.dtype) for gradient, x in pairs)
 
+    def plain(matrices, *context):
+        return _plain(hooks, matrices, context)
+
     forward = compiled(forward, routing, "forward", hooks.constants)
     backward = compiled(backward, routing, "backward", hooks.constants)
     context = (*hooks.rows(inputs), *hooks.learned())
-    output = custom_gradient(forward, backward, kernel_by_child(kernel), *context)
+    tensors = kernel_by_child(kernel), *context
+    output = custom_gradient(forward, backward, plain, *tensors)
     return hooks.unpacked(output)
 
 
@@ -172,6 +177,14 @@ def _forward(hooks, matrices, context):
         history = [moments for _, _, moments, _ in iterations]
         found = iterations[-1][-1]
     return hooks.packed(found), *itertools.chain(*history)
+
+
+def _plain(hooks, matrices, context):
+    """Parents of a batch, for a gradient that keeps all votes."""
+    weights = hooks.initial_weights(*context)
+    votes = BlockVotes(context[0], matrices, weights, hooks.second_moments)
+    *_, (*_, found) = _iterations(hooks, votes, context)
+    return hooks.packed(found)
 
 
 def _loop(hooks, votes, context):
@@ -292,20 +305,14 @@ def _gathered(votes, outer, to_context, context):
     from_hooks, *others = to_context
     if from_hooks is not None:
         to_poses = at_least_float32(to_poses) + at_least_float32(from_hooks)
-    return to_matrices, to_poses, *_tensors(others, context[1:])
+    return to_matrices, to_poses, *or_zeros(others, context[1:])
 
 
 def _split(gradients, votes):
     """Gradients of moments and of the context."""
     moments = votes.initial_moments
     count = len(moments)
-    return _tensors(gradients[:count], moments), tuple(gradients[count:])
-
-
-def _tensors(gradients, xs):
-    """Gradients as tensors, zeros where something has no part."""
-    pairs = zip(gradients, xs, strict=True)
-    return tuple(ops.zeros_like(x) if dx is None else dx for dx, x in pairs)
+    return or_zeros(gradients[:count], moments), tuple(gradients[count:])
 
 
 def _add(xs, ys):

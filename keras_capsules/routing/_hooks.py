@@ -45,8 +45,11 @@ class Hooks:
         self._of_weights = None, self._parents, children
         self._of_poses = None, self._parents, inputs.poses.shape[2] * columns
         self._rows = 1 if inputs.activations is None else 2
-        # A seed is a variable of integers, which has no gradient.
-        self._variables = [v for v in routing.variables if "float" in str(v.dtype)]
+        variables = routing.variables
+        self._variables = [v for v in variables if "float" in str(v.dtype)]
+        # Others, as a seed or a counter, have no gradient.
+        others = (v for v in variables if "float" not in str(v.dtype))
+        self._constants = [(v, ops.copy(v.value)) for v in others]
 
     # What the hooks depend on.
 
@@ -72,7 +75,7 @@ class Hooks:
 
         `None` where a weight is no float: only floats are inputs of what is compiled.
         """
-        if len(self._variables) < len(self._routing.variables):
+        if self._constants:
             return None
         settings = (
             (name, type(value), value)
@@ -185,7 +188,8 @@ class Hooks:
         return RoutingInputs(poses, activations, self._receptive_fields, self._parents)
 
     def _scope(self, context):
-        return _Learned(zip(self._variables, context[self._rows :], strict=True))
+        learned = zip(self._variables, context[self._rows :], strict=True)
+        return _Variables(self._routing, [*learned, *self._constants])
 
 
 def _filled(coefficient, zeros):
@@ -196,9 +200,29 @@ def _filled(coefficient, zeros):
     return zeros + coefficient
 
 
-class _Learned(keras.StatelessScope):
-    """Within it variables have these values, in the dtypes of these."""
+class _Variables(keras.StatelessScope):
+    """Within it the variables of a routing have these values, in the dtypes of these."""
 
-    def __init__(self, pairs):
+    def __init__(self, routing, pairs):
         super().__init__(initialize_variables=False)
         self.state_mapping = {id(variable): value for variable, value in pairs}
+        self._name = type(routing).__name__
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and variable.trainable:
+            raise ValueError(
+                f"A hook of {self._name} uses a weight that the routing doesn't own, "
+                "so that its gradient would be lost. Make weights, and build layers, "
+                "in `build`, and keep them as attributes of the routing. Received: "
+                f"{variable.path}"
+            )
+        return value
+
+    def add_update(self, update):
+        raise ValueError(
+            f"A hook of {self._name} changes a variable. Hooks run for each block of "
+            "images and again for the gradient: randomness and moving averages, as "
+            "those of batch normalization, belong into `finalize`. Received: "
+            f"{update[0].path}"
+        )
