@@ -37,3 +37,19 @@ def fresh_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """How often JAX has compiled since the session began; 0 on other backends."""
+    found = []
+
+    def listen(name, *_, **__):
+        if name == "/jax/core/compile/backend_compile_duration":
+            found.append(name)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+    return lambda: len(found)

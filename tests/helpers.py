@@ -67,6 +67,46 @@ def gradients(function, *arrays, weights=1.0):
     return [keras.ops.convert_to_numpy(gradient) for gradient in found]
 
 
+def hessian_product(function, arrays, directions):
+    """The Hessian of the sum of a function times directions, on any backend."""
+    backend = keras.backend.backend()
+    tensors, directions = (
+        [keras.ops.convert_to_tensor(x) for x in xs] for xs in (arrays, directions)
+    )
+
+    def along(found):
+        pairs = zip(found, directions, strict=True)
+        return sum(keras.ops.sum(x * d) for x, d in pairs)
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as outer:
+            outer.watch(tensors)
+            with tf.GradientTape() as inner:
+                inner.watch(tensors)
+                total = keras.ops.sum(function(*tensors))
+            total = along(inner.gradient(total, tensors))
+        found = outer.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        # Forward over reverse, as `jax.hessian` does; compiled, for it is quicker.
+        slopes = jax.grad(
+            lambda *x: keras.ops.sum(function(*x)), tuple(range(len(tensors)))
+        )
+        product = jax.jit(lambda *x: jax.jvp(slopes, x, tuple(directions))[1])
+        found = product(*tensors)
+    else:
+        import torch
+
+        leaves = [x.detach().clone().requires_grad_() for x in tensors]
+        total = keras.ops.sum(function(*leaves))
+        slopes = torch.autograd.grad(total, leaves, create_graph=True)
+        found = torch.autograd.grad(along(slopes), leaves)
+    return [keras.ops.convert_to_numpy(x) for x in found]
+
+
 def slope(function, arrays, directions, step=1e-6):
     """Derivative of a float64 function along `directions`, by differences."""
     ahead = function(*(x + step * d for x, d in zip(arrays, directions, strict=True)))

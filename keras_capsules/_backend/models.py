@@ -146,8 +146,7 @@ _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 def _compiled_by_tensorflow(model, output):
     """The output as a function of the inputs.
 
-    Without it TensorFlow remembers every operation of a routing, votes too. The loss
-    stays outside: a spread loss has a margin that changes.
+    The loss stays outside: a spread loss has a margin that changes.
     """
     import tensorflow as tf
 
@@ -158,8 +157,7 @@ def _compiled_by_tensorflow(model, output):
 def _compiled_by_jax(model, output):
     """The output as a function of the variables and the inputs.
 
-    Without it JAX compiles the loops of a routing at every call. The loss stays
-    outside, as above.
+    The loss stays outside, as above.
     """
     import jax
 

@@ -201,7 +201,7 @@ def _filled(coefficient, zeros):
 
 
 class _Variables(keras.StatelessScope):
-    """Within it the variables of a routing have these values, in the dtypes of these."""
+    """Within it variables of a routing have these values, in the dtypes of these."""
 
     def __init__(self, routing, pairs):
         super().__init__(initialize_variables=False)

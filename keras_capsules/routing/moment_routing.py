@@ -30,7 +30,9 @@ class MomentRouting(Routing):
 
     Votes are never kept. Images are routed in blocks; the votes of a block are made,
     serve all iterations, and are dropped. The gradient makes them once more. Between
-    the two only moments are kept, `(batch, parents, …)`.
+    the two only moments are kept, `(batch, parents, …)`. Second derivatives are those
+    of plain automatic differentiation and keep all votes. On JAX, forward mode goes
+    over the gradient, as in `jax.hessian`, not over the routing itself.
 
     Args:
         iterations: how many times the parents are computed, at least 1.

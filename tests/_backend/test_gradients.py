@@ -1,7 +1,8 @@
+import weakref
+
 import keras
 import numpy as np
-import pytest
-from helpers import close, gradients
+from helpers import close, gradients, hessian_product
 
 from keras_capsules._backend import custom_gradient, vjp
 
@@ -36,7 +37,7 @@ def test_a_custom_gradient_gets_what_was_kept_and_the_inputs():
         return upstream * total, upstream * x
 
     dx, dy = gradients(
-        lambda x, y: custom_gradient(forward, backward, x, y),
+        lambda x, y: custom_gradient(forward, backward, None, x, y),
         np.array([1.0, 2.0], "float32"),
         np.array([3.0, 5.0], "float32"),
         weights=np.array([1.0, 10.0]),
@@ -45,16 +46,51 @@ def test_a_custom_gradient_gets_what_was_kept_and_the_inputs():
     close(dy, [1.0, 20.0])
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="others differentiate it again"
-)
-def test_a_second_derivative_is_refused():
-    import torch
-
-    x = torch.ones(2, requires_grad=True)
-    square = custom_gradient(
-        lambda x: (x * x, ()), lambda upstream, kept, x: (2.0 * upstream * x,), x
+def cubed(x, y):
+    """`x³ y`; what is kept of it must not be needed for a second derivative."""
+    return custom_gradient(
+        lambda x, y: (x**3 * y, (3.0 * x**2,)),
+        lambda upstream, kept, x, y: (upstream * kept[0] * y, upstream * x**3),
+        lambda x, y: x**3 * y,
+        x,
+        y,
     )
-    (slope,) = torch.autograd.grad(square.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="second derivative"):
-        slope.sum().backward()
+
+
+def test_second_derivatives():
+    arrays = np.array([1.0, 2.0], "float32"), np.array([3.0, 5.0], "float32")
+    directions = np.array([1.0, -2.0], "float32"), np.array([0.5, 4.0], "float32")
+    (x, y), (dx, dy) = arrays, directions
+    close_to_x, close_to_y = hessian_product(cubed, arrays, directions)
+    close(close_to_x, 6.0 * x * y * dx + 3.0 * x**2 * dy)
+    close(close_to_y, 3.0 * x**2 * dx)
+
+
+def test_second_derivatives_where_one_input_is_made_of_the_other():
+    x, dx = np.array([1.0, 2.0], "float32"), np.array([1.0, -2.0], "float32")
+    (found,) = hessian_product(lambda x: cubed(x, 2.0 * x), [x], [dx])
+    close(found, 24.0 * x**2 * dx)
+
+
+def test_what_forward_and_backward_compute_is_not_kept():
+    made = []
+
+    def noted(x):
+        made.append(weakref.ref(x))
+        return x
+
+    def forward(x):
+        return keras.ops.sum(noted(x * x)), ()
+
+    def backward(upstream, kept, x):
+        return (upstream * keras.ops.sign(noted(2.0 * x)) * 2.0,)
+
+    def function(x):
+        y = custom_gradient(forward, backward, lambda x: keras.ops.sum(x * x), x)
+        alive.append(sum(x() is not None for x in made))
+        return y
+
+    alive = []
+    gradients(function, np.ones((3,), "float32"))
+    assert alive == [0] and len(made) == 2
+    assert all(x() is None for x in made)

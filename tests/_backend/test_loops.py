@@ -83,3 +83,30 @@ def test_unrolled_loops_give_the_same():
     assert seen == [7]
     over_blocks(double, rows, 3, (), ("float32",))
     assert seen[1] == 3
+
+
+def test_no_call_outside_of_a_program_compiles_anew(compilations):
+    x = keras.ops.ones((5, 2))
+
+    def call():
+        doubled = fixed_loop(lambda y: 2.0 * y, x, times=3)
+
+        def block(rows):
+            return (keras.ops.sum(rows[0]),), (doubled[0] * rows[0],)
+
+        return over_blocks(block, (x,), 2, (keras.ops.zeros(()),), ("float32",))
+
+    call()
+    before = compilations()
+    (total,), (rows,) = call()
+    assert compilations() == before
+    close(total, 10.0)
+    close(rows, 8.0 * np.ones((5, 2)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="looks into a program")
+def test_a_program_of_jax_has_a_loop():
+    import jax
+
+    program = jax.make_jaxpr(lambda x: fixed_loop(lambda y: 2.0 * y, x, times=9))(1.0)
+    assert str(program).count(" mul ") == 1

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import close, gradients
+from helpers import close, gradients, slope
 from keras import ops
 
 from keras_capsules import layers, routing, testing
@@ -159,3 +159,139 @@ def test_the_default_of_initial_weights_is_that_of_equal_scores():
     poses = rng.normal(size=(2, 5, 1, 4)).astype("float32")
     kernel = rng.normal(size=(5, 3, 4, 6)).astype("float32")
     close(Slow()(poses, kernel), routing.DynamicRouting()(poses, kernel), atol=1e-6)
+
+
+class Scaled(routing.DynamicRouting):
+    """Its parents are scaled by something that is made otherwise by each subclass."""
+
+    def update_parents(self, moments, iteration, inputs):
+        return {"parents": self.scaled(moments.sum)}
+
+
+class OwnLayer(Scaled):
+    def __init__(self):
+        super().__init__()
+        self.parts = [{"dense": keras.layers.Dense(4)}]
+
+    def build(self, poses_shape, kernel_shape):
+        self.parts[0]["dense"].build((None, 3, 4))
+
+    def scaled(self, x):
+        return self.parts[0]["dense"](x)
+
+
+class Unbuilt(OwnLayer):
+    def build(self, poses_shape, kernel_shape):
+        pass
+
+
+class Counter(Scaled):
+    def build(self, poses_shape, kernel_shape):
+        self.gain = self.add_weight(shape=(4,), initializer="ones")
+        self.counter = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="ones",
+            # Nothing keeps TensorFlow from watching integers.
+            trainable=keras.backend.backend() == "tensorflow",
+        )
+
+    def scaled(self, x):
+        return x * self.gain * ops.cast(self.counter, x.dtype)
+
+    def finalize(self, parents, training=None):
+        if training:
+            self.counter.assign(self.counter + 1)
+        return parents
+
+
+class NormalizedInAHook(Scaled):
+    def __init__(self):
+        super().__init__()
+        self.norm = keras.layers.BatchNormalization()
+
+    def build(self, poses_shape, kernel_shape):
+        self.norm.build((None, 3, 4))
+
+    def scaled(self, x):
+        return self.norm(x)
+
+
+class Foreign(Scaled):
+    def __init__(self):
+        super().__init__()
+        self.borrow = lambda: weight
+
+    def scaled(self, x):
+        return x * self.borrow()
+
+
+weight = keras.Variable(2.0)
+
+
+@pytest.mark.parametrize("make", [OwnLayer, Counter])
+def test_what_a_hook_learns_has_its_gradient_outside_of_a_program(make):
+    layer = layers.DigitCapsule(3, 4, routing=make())
+    layer.build((2, 5, 4))
+    poses = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    learned = [v for v in layer.routing.trainable_variables if "float" in v.dtype]
+
+    def parents(*values):
+        with keras.StatelessScope(list(zip(learned, values, strict=True))):
+            return layer(poses)
+
+    arrays = [keras.ops.convert_to_numpy(v) for v in learned]
+    weights = np.random.default_rng(1).normal(size=(2, 3, 4))
+    found = gradients(parents, *arrays, weights=weights)
+    rng = np.random.default_rng(2)
+    directions = [rng.normal(size=x.shape).astype("float32") for x in arrays]
+    wanted = slope(
+        lambda *x: keras.ops.convert_to_numpy(parents(*x)).astype("float64") * weights,
+        arrays,
+        directions,
+        step=1e-2,
+    )
+    pairs = zip(found, directions, strict=True)
+    assert sum(np.sum(a * b) for a, b in pairs) == pytest.approx(wanted, rel=1e-2)
+
+
+def test_a_weight_of_integers_that_changes_is_seen_in_a_training():
+    inputs = keras.Input((5, 4))
+    layer = layers.DigitCapsule(3, 4, routing=Counter(iterations=1))
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
+    x, zeros = np.ones((2, 5, 4), "float32"), np.zeros((2, 3, 4), "float32")
+    first, second = model.fit(x, zeros, epochs=2, verbose=0).history["loss"]
+    assert second == pytest.approx(4.0 * first)
+
+
+@pytest.mark.parametrize("make", [Unbuilt, Foreign])
+def test_a_weight_that_the_routing_does_not_own_is_refused(make):
+    layer = layers.DigitCapsule(3, 4, routing=make())
+    with pytest.raises(ValueError, match="weight that the routing doesn't own"):
+        layer(np.ones((2, 5, 4), "float32"))
+
+
+def test_a_hook_that_changes_a_variable_is_refused():
+    layer = layers.DigitCapsule(3, 4, routing=NormalizedInAHook())
+    x = np.ones((2, 5, 4), "float32")
+    layer(x)
+    with pytest.raises(ValueError, match="belong into `finalize`"):
+        layer(x, training=True)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a variable of TensorFlow"
+)
+def test_a_variable_that_keras_does_not_know_is_refused():
+    import tensorflow as tf
+
+    class Raw(Scaled):
+        def scaled(self, x):
+            return x * raw
+
+    raw, layer = tf.Variable(2.0), layers.DigitCapsule(3, 4, routing=Raw())
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer(np.ones((2, 5, 4), "float32")))
+    with pytest.raises(ValueError, match=r"`tf\.Variable` of its own"):
+        tape.gradient(total, layer.trainable_variables)

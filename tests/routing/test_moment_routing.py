@@ -1,9 +1,12 @@
+import gc
+
 import keras
 import numpy as np
 import pytest
-from helpers import close
+from helpers import close, gradients, hessian_product
 
 from keras_capsules import routing
+from keras_capsules._backend import float64
 from keras_capsules.ops import ReceptiveFields
 
 # Five images, each of two fields that have two children in common.
@@ -153,3 +156,60 @@ def test_shapes_that_do_not_fit(problem):
 def test_bad_block(block):
     with pytest.raises(ValueError, match="`block`"):
         routing.DynamicRouting(block=block)
+
+
+# JAX takes seconds to compile one.
+SECOND = ["dynamic", "em"] if keras.backend.backend() == "jax" else routing.names()
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_second_derivatives_are_those_of_differences(name):
+    rng = np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(4, 5, 2, 2)), rng.normal(size=(5, 3, 2, 2))
+    activations = rng.uniform(0.2, 0.8, size=(4, 5))
+    route = type(routing.get(name))(block=2, dtype="float64")
+    route.build(poses.shape, kernel.shape)
+
+    def total(poses, kernel):
+        parents = keras.tree.flatten(route(poses, kernel, activations))
+        return sum(keras.ops.sum(keras.ops.sin(x)) for x in parents)
+
+    directions = rng.normal(size=poses.shape), rng.normal(size=kernel.shape)
+    with float64():
+        found = hessian_product(total, (poses, kernel), directions)
+        ahead, behind = (
+            gradients(
+                total, poses + step * directions[0], kernel + step * directions[1]
+            )
+            for step in (1e-4, -1e-4)
+        )
+    for x, a, b in zip(found, ahead, behind, strict=True):
+        wanted = (a - b) / 2e-4
+        np.testing.assert_allclose(x, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", ["dynamic while", "em"])
+def test_calls_outside_of_a_program_keep_nothing(name, problem, compilations):
+    route, (poses, kernel, activations) = ROUTINGS[name](2), problem
+
+    def total(poses):
+        parents = route(poses, kernel, activations, receptive_fields=FIELDS)
+        return sum(map(keras.ops.sum, keras.tree.flatten(parents)))
+
+    def call():
+        gradients(total, poses)
+        route.trace(poses, kernel, activations, FIELDS)
+
+    for _ in range(2):
+        call()
+    compiled = compilations()
+    gc.collect()
+    gc.freeze()  # what is there already is not counted
+    try:
+        for _ in range(5):
+            call()
+        gc.collect()
+        assert compilations() == compiled
+        assert len(gc.get_objects()) < 200
+    finally:
+        gc.unfreeze()
