@@ -172,7 +172,8 @@ def test_second_derivatives_are_those_of_differences(name):
 
     def total(poses, kernel):
         parents = keras.tree.flatten(route(poses, kernel, activations))
-        return sum(keras.ops.sum(keras.ops.sin(x)) for x in parents)
+        total = sum(keras.ops.sum(keras.ops.sin(x)) for x in parents)
+        return keras.ops.cast(total, "float32")  # its gradients stay in float64
 
     directions = rng.normal(size=poses.shape), rng.normal(size=kernel.shape)
     with float64():
@@ -190,7 +191,8 @@ def test_second_derivatives_are_those_of_differences(name):
 
 @pytest.mark.parametrize("name", ["dynamic while", "em"])
 def test_calls_outside_of_a_program_keep_nothing(name, problem, compilations):
-    route, (poses, kernel, activations) = ROUTINGS[name](2), problem
+    route, (poses, kernel, activations) = ROUTINGS[name](1), problem
+    poses, activations = poses[:4], activations[:4]
 
     def total(poses):
         parents = route(poses, kernel, activations, receptive_fields=FIELDS)
@@ -206,7 +208,7 @@ def test_calls_outside_of_a_program_keep_nothing(name, problem, compilations):
     gc.collect()
     gc.freeze()  # what is there already is not counted
     try:
-        for _ in range(5):
+        for _ in range(3):
             call()
         gc.collect()
         assert compilations() == compiled
