@@ -109,28 +109,40 @@ def _is_quick_over_blocks(images, kernel, strides):
 def _on_a_processor(images, kernel, strides):
     import tensorflow as tf
 
+    def to_images(images, kernel, upstream):
+        return tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(images),
+            filter=kernel,
+            out_backprop=upstream,
+            strides=(1, *strides, 1),
+            padding="VALID",
+        )
+
     @tf.custom_gradient
     def convolution(images, kernel):
         def gradient(upstream):
-            of_images = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(images),
-                filter=kernel,
-                out_backprop=upstream,
-                strides=(1, *strides, 1),
-                padding="VALID",
-            )
-            of_kernel = tf.nn.conv2d(
-                tf.transpose(images, (3, 1, 2, 0)),  # (channels, height, width, batch)
-                tf.transpose(upstream, (1, 2, 0, 3)),  # (rows, columns, batch, filters)
-                1,
-                "VALID",
-                dilations=strides,
-            )
-            # Pixels that no stride reached leave rows and columns beyond the kernel.
-            height, width = kernel.shape[:2]
-            of_kernel = tf.transpose(of_kernel[:, :height, :width], (1, 2, 0, 3))
-            return of_images, of_kernel
+            of_kernel = to_kernel(images, upstream)[
+                : kernel.shape[0], : kernel.shape[1]
+            ]
+            return to_images(images, kernel, upstream), of_kernel
 
         return tf.nn.conv2d(images, kernel, strides, "VALID"), gradient
+
+    # TensorFlow can't differentiate a convolution with dilations on a processor.
+    @tf.custom_gradient
+    def to_kernel(images, upstream):
+        found = tf.nn.conv2d(
+            tf.transpose(images, (3, 1, 2, 0)),  # (channels, height, width, batch)
+            tf.transpose(upstream, (1, 2, 0, 3)),  # (rows, columns, batch, filters)
+            1,
+            "VALID",
+            dilations=strides,
+        )
+
+        def gradient(slope):
+            return to_images(images, slope, upstream), convolution(images, slope)
+
+        # Pixels that no stride reached leave rows and columns beyond the kernel.
+        return tf.transpose(found, (1, 2, 0, 3)), gradient
 
     return convolution(tf.convert_to_tensor(images), tf.convert_to_tensor(kernel))

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import close, gradients
+from helpers import close, gradients, hessian_product
 from keras import ops
 
 from keras_capsules._backend import convolutions, strided_convolution
@@ -56,6 +56,30 @@ def test_values_and_gradients_are_those_of_a_convolution(
     )
     for ours, theirs in pairs:
         close(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "size", [(9, 8), (10, 11)]
+)  # with pixels left over and without
+def test_second_derivatives(size):
+    rng = np.random.default_rng(0)
+    arrays, directions = (
+        [
+            rng.normal(size=shape).astype("float32")
+            for shape in ((2, *size, 3), (3, 2, 3, 4))
+        ]
+        for _ in range(2)
+    )
+
+    def total(convolution):
+        return lambda x, k: ops.sum(ops.sin(convolution(x, k, (3, 2))))
+
+    ours, theirs = (
+        hessian_product(total(f), arrays, directions)
+        for f in (strided_convolution, ops.conv)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        close(a, b, atol=1e-4 * np.abs(b).max())
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="measured with JAX")
