@@ -2,6 +2,8 @@ import csv
 import json
 import math
 import os
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -13,27 +15,34 @@ import keras
 
 from keras_capsules import validation
 from keras_capsules._backend import is_first_process
+from keras_capsules.callbacks import interruptions
+from keras_capsules.callbacks.directory_lock import lock, unlock
 
 _HISTORY = "history.json"
+_MAX_HISTORY = 32 << 20  # bytes, of more than 100,000 epochs
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Checkpoint(keras.callbacks.Callback):
     """Keeps a training so that it can be stopped at any moment and go on.
 
-    After every epoch three files in `directory` are replaced, each in one step,
-    so that there is never half a file:
+    After every epoch three files in `directory` are replaced, each in one step and
+    after it has reached the disk, so that there is never half a file:
 
     - `last.keras`: the model, its optimizer and the history so far;
-    - `best.keras`: the model of the best epoch;
+    - `best.keras`: a copy of the `last.keras` of the best epoch;
     - `history.csv`: the history as a table.
+
+    `last.keras` comes first. What a kill leaves of the others is made good when the
+    training goes on. Ctrl-C waits until a save is done.
 
     Where the optimizer averages the weights (`use_ema=True`) the models that are
     kept have the averages for weights. To validate with them as well add
     `keras.callbacks.SwapEMAWeights()`, without `swap_on_epoch`.
 
     Of a training in several processes (`keras.distribution`) only the first writes;
-    all of them can `restore`, from a directory that they share.
+    all of them can `restore`, from a directory that they share. While it trains, other
+    processes that want to train in `directory` are refused.
 
     Args:
         directory: where the files go; made if it is missing.
@@ -45,8 +54,11 @@ class Checkpoint(keras.callbacks.Callback):
             the training that goes on.
 
     Raises:
-        ValueError: `mode` is unknown, `directory` holds a training that goes on
-            beyond `history`, or `monitor` is not among the logs of an epoch.
+        OSError: a file can't be written; the last save stays as it is.
+        ValueError: `mode` is unknown; `directory` can't be written, another process
+            trains there, or it holds a training that goes on beyond `history` or
+            whose `best.keras` is lost; or `monitor` is not among the logs of an
+            epoch.
 
     Example:
 
@@ -82,15 +94,19 @@ class Checkpoint(keras.callbacks.Callback):
                 optimizer that are kept.
 
         Raises:
-            ValueError: the model has another architecture or another optimizer.
+            ValueError: the model has another architecture or another optimizer, or
+                the file is damaged or was not written by this callback.
         """
         history = self.history_of(self.directory)
         if history:
             path = self.directory / "last.keras"
-            kept = keras.saving.load_model(path)
+            with _as_value_error(path):
+                _check_whole(path)
+                kept = keras.saving.load_model(path)
             _check_same_architecture(path, kept, model)
             _check_same_optimizer(path, kept.optimizer, model)
-            model.load_weights(path)
+            with _as_value_error(path):
+                model.load_weights(path)
             if _averages_weights(model):
                 _swap_averages(model)
         self.history = history
@@ -106,21 +122,72 @@ class Checkpoint(keras.callbacks.Callback):
             A dict for each finished epoch; none if there is no training.
 
         Raises:
-            ValueError: the file was not written by this callback.
+            ValueError: the file is damaged or was not written by this callback.
         """
         path = Path(directory) / "last.keras"
-        if not path.exists():
-            return []
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read(_HISTORY))
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise ValueError(
-                f"Argument `directory` holds no training to go on with: {path} was not "
-                f"written by Checkpoint ({error})."
-            ) from error
+        return _read_history(path) if os.path.lexists(path) else []
 
     def on_train_begin(self, logs=None):
+        try:
+            if is_first_process():
+                self._begin()
+            else:
+                self._check_nothing_is_lost()
+        except BaseException:
+            unlock(self.directory)
+            raise
+        interruptions.begin_training()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        interruptions.stop_if_asked(len(self.history))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        interruptions.stop_if_asked(len(self.history))
+
+    def on_train_end(self, logs=None):
+        unlock(self.directory)
+        interruptions.stop_if_asked(len(self.history))
+        interruptions.end_training()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._start
+        try:
+            with interruptions.signals_wait():
+                self._keep({"epoch": epoch + 1, "seconds": seconds}, logs or {})
+        except BaseException:
+            unlock(self.directory)
+            raise
+
+    @property
+    def best_epoch(self) -> dict | None:
+        """The epoch of `best.keras`, as the history has it; `None` before the first."""
+        return self._best(self.history) if self.history else None
+
+    def _begin(self):
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock(self.directory)
+        except OSError as error:
+            raise ValueError(
+                "Argument `directory` must lead to a folder that can be written. "
+                f"Received: directory={self.directory} ({error.strerror})"
+            ) from error
+        self._check_nothing_is_lost()
+        for path in self.directory.glob("unfinished-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        if self.history:
+            for row in self.history:
+                self._check_monitor(row)
+            self._find_best()
+            self._write_table(self.history)
+
+    def _check_nothing_is_lost(self):
         kept = len(self.history_of(self.directory))
         if kept > len(self.history):
             raise ValueError(
@@ -128,37 +195,48 @@ class Checkpoint(keras.callbacks.Callback):
                 "lost. Call `restore(model)` to go on with it, or choose another "
                 f"directory. Received: directory={self.directory}"
             )
-        if is_first_process():
-            for path in self.directory.glob("unfinished-*"):
-                path.unlink()
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.monitor not in (logs or {}):
+    def _check_monitor(self, logs):
+        if self.monitor not in logs:
             raise ValueError(
                 "Argument `monitor` must be one of the logs of an epoch, "
-                f"{sorted(logs or {})}. Received: monitor={self.monitor!r}"
+                f"{sorted(logs)}. Received: monitor={self.monitor!r}"
             )
-        seconds = time.perf_counter() - self._start
-        row = {"epoch": epoch + 1, "seconds": seconds}
+
+    def _find_best(self):
+        """Sees that `best.keras` is the best epoch; a kill may have come before it."""
+        path = self.directory / "best.keras"
+        best = self._best(self.history)
+        try:
+            _check_whole(path)
+            kept = _read_history(path)[-1]
+            reason = f"it is of epoch {kept['epoch']}"
+        except (OSError, ValueError, KeyError) as error:
+            kept, reason = None, str(error)
+        # As text, in which NaN equals itself.
+        if json.dumps(kept) == json.dumps(best):
+            return
+        if best is not self.history[-1]:
+            raise ValueError(
+                f"{path} must hold epoch {best['epoch']}, the best by "
+                f"{self.monitor!r}, mode {self.mode!r}, but {reason}. Choose another "
+                "directory, or what was monitored before."
+            )
+        self._copy_last_to_best()
+
+    def _keep(self, row, logs):
+        self._check_monitor(logs)
         row |= {name: float(value) for name, value in logs.items()}
         history = [*self.history, row]
         with _averages_of(self.model):  # in all processes: they share the weights
             if is_first_process():
                 self.directory.mkdir(parents=True, exist_ok=True)
-                if row is self._best(history):
-                    self._save("best.keras", history)
-                self._write_table(history)
-                # Last, for it is what says that the epoch is over.
+                # First, for it is what says that the epoch is over.
                 self._save("last.keras", history)
+                if row is self._best(history):
+                    self._copy_last_to_best()
+                self._write_table(history)
         self.history = history
-
-    @property
-    def best_epoch(self) -> dict | None:
-        """The epoch of `best.keras`, as the history has it; `None` before the first."""
-        return self._best(self.history) if self.history else None
 
     def _best(self, history):
         return min(history, key=self._rank)
@@ -181,28 +259,118 @@ class Checkpoint(keras.callbacks.Callback):
         return cls(**config)
 
     def _save(self, name, history):
-        path = self.directory / name
-        unfinished = path.with_name(f"unfinished-{name}")
-        # Keras saves with the help of variables that the other processes don't make.
-        distribution = keras.distribution.distribution()
-        keras.distribution.set_distribution(None)
-        try:
-            self.model.save(unfinished)
-        finally:
-            keras.distribution.set_distribution(distribution)
-        with zipfile.ZipFile(unfinished, "a") as archive:
-            archive.writestr(_HISTORY, json.dumps(history))
-        os.replace(unfinished, path)
+        with self._replaced(name) as path:
+            # Keras saves with the help of variables that the other processes don't
+            # make.
+            distribution = keras.distribution.distribution()
+            keras.distribution.set_distribution(None)
+            try:
+                self.model.save(path)
+            finally:
+                keras.distribution.set_distribution(distribution)
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.writestr(_HISTORY, json.dumps(history))
+            self._check_nothing_is_lost()  # where the file system has no locks
+
+    def _copy_last_to_best(self):
+        with self._replaced("best.keras") as path:
+            shutil.copyfile(self.directory / "last.keras", path)
 
     def _write_table(self, history):
-        path = self.directory / "history.csv"
-        unfinished = path.with_name(f"unfinished-{path.name}")
         columns = dict.fromkeys(name for row in history for name in row)
-        with open(unfinished, "w", newline="") as file:
+        with (
+            self._replaced("history.csv") as path,
+            open(path, "w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(history)
-        os.replace(unfinished, path)
+
+    @contextmanager
+    def _replaced(self, name):
+        """A path to write to; what is written there becomes the file in one step."""
+        path = self.directory / name
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="unfinished-", dir=self.directory
+            ) as folder:
+                unfinished = Path(folder) / name
+                yield unfinished
+                _sync(unfinished)
+                os.replace(unfinished, path)
+                _sync(self.directory)
+        except Exception as error:
+            on_disk = _os_error(error)
+            if on_disk is None:
+                raise
+            raise OSError(
+                on_disk.errno, f"{on_disk.strerror or on_disk}; {path} stays as it was"
+            ) from error
+
+
+def _sync(path: Path) -> None:
+    """Has a file or a directory on the disk before the next step."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():  # Windows opens none
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The error of the operating system that is behind an error, if one is."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _read_history(path: Path) -> list[dict]:
+    with _as_value_error(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(_HISTORY).file_size > _MAX_HISTORY:
+                raise ValueError(f"{_HISTORY} has more than {_MAX_HISTORY} bytes")
+            history = json.loads(archive.read(_HISTORY))
+        if not (isinstance(history, list) and history and all(map(_is_row, history))):
+            raise ValueError(f"{_HISTORY} is no list of epochs")
+    return history
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and "epoch" in row
+        and all(isinstance(value, (int, float)) for value in row.values())
+    )
+
+
+def _check_whole(path: Path) -> None:
+    """Raises an error if a file is not as `Checkpoint` wrote it, byte by byte."""
+    with _as_value_error(path), zipfile.ZipFile(path) as archive:
+        # Keras compresses nothing: what is more than the file is a trap.
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than its size")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
+
+
+@contextmanager
+def _as_value_error(path: Path) -> Iterator[None]:
+    """What reading a file raises, as an error that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(
+            f"Argument `directory` holds no training to go on with: {path} is damaged "
+            f"or was not written by Checkpoint ({type(error).__name__}: {error})."
+        ) from error
 
 
 @contextmanager
