@@ -16,13 +16,14 @@ import functools
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-from keras_capsules import datasets, plotting, robustness
+from keras_capsules import callbacks, datasets, plotting, robustness
 
 LOADERS = {
     "digits": lambda data_dir: datasets.digits(),
@@ -31,6 +32,8 @@ LOADERS = {
     "toys/full": lambda data_dir: datasets.toys("full", data_dir),
     "smallnorb": datasets.smallnorb,
 }
+
+callbacks.exit_cleanly()
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -63,13 +66,16 @@ output = args.output or Path(f"runs/robustness_{args.dataset.replace('/', '_')}"
 clip = (0.0, 1.0) if args.dataset in ("digits", "mnist") else None
 try:
     test = LOADERS[args.dataset](args.data_dir).test.take(args.images)
-    networks = {
-        name: keras.saving.load_model(path)
-        for name, path in (("capsules", args.capsules), ("cnn", args.cnn))
-    }
     output.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=output).close()
 except (OSError, ValueError) as error:
     sys.exit(str(error))
+networks = {}
+for name, path in (("capsules", args.capsules), ("cnn", args.cnn)):
+    try:
+        networks[name] = keras.saving.load_model(path)
+    except Exception as error:  # what a damaged file raises is nowhere said
+        sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
 
 # Attacks.
 loss = robustness.cross_entropy if args.loss == "cross_entropy" else None

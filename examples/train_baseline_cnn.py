@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,6 +24,8 @@ from keras_capsules import callbacks, datasets, export, models, plotting
 
 TOYS = ["toys", "toys/full", "smallnorb"]
 PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -43,7 +46,10 @@ output = args.output or Path(f"runs/cnn_{args.dataset.replace('/', '_')}")
 exported = Path("saved_models") / output.name
 if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
     parser.error(f"--output {output}: {exported} is a network of the package")
-finished = len(callbacks.Checkpoint.history_of(output))
+try:
+    finished = len(callbacks.Checkpoint.history_of(output))
+except ValueError as error:
+    parser.error(str(error))
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 keras.config.set_dtype_policy(args.precision)
@@ -61,7 +67,7 @@ load = {
 }
 try:
     splits = load[args.dataset]()
-except FileNotFoundError as error:
+except (OSError, ValueError) as error:
     sys.exit(str(error))
 train, validation, test = (split.take(args.limit) for split in splits)
 train = train.shuffle(10_000, seed)
@@ -93,6 +99,11 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
+# Before the training, for it can take days: what can't be written, and what the results
+# of a shorter one would say.
+exported.mkdir(parents=True, exist_ok=True)
+tempfile.TemporaryFile(dir=exported).close()
+(output / "metrics.json").unlink(missing_ok=True)
 try:
     model.fit(
         train,
@@ -101,9 +112,8 @@ try:
         epochs=args.epochs,
         callbacks=[keras.callbacks.SwapEMAWeights(), checkpoint],
     )
-except KeyboardInterrupt:
-    done = len(checkpoint.history)
-    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
+except ValueError as error:
+    sys.exit(str(error))
 
 # Results of the best epoch.
 print("Test images:")
@@ -112,9 +122,10 @@ accuracy = best.evaluate(test, return_dict=True)["accuracy"]
 plotting.curves(checkpoint.history).savefig(output / "curves.png")
 
 # Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
-exported.mkdir(parents=True, exist_ok=True)
 best = keras.saving.load_model(output / "best.keras", compile=False)
-best.save(exported / "model.keras")
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
+    best.save(Path(folder) / "model.keras")
+    os.replace(Path(folder) / "model.keras", exported / "model.keras")
 if keras.backend.backend() == "tensorflow":
     whole = {"preprocess": datasets.central_crop, "pixels_shape": (48, 48, 1)}
     export.export_saved_model(
@@ -133,7 +144,10 @@ results = {
     "seconds": sum(row["seconds"] for row in checkpoint.history),
 }
 settings = {**vars(args), "output": str(output)}
-(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
+    unfinished = Path(folder) / "metrics.json"
+    unfinished.write_text(json.dumps({**settings, **results}, indent=1))
+    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

@@ -22,6 +22,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from pathlib import Path
@@ -42,6 +43,7 @@ def main():
 
     from keras_capsules import callbacks, datasets, losses, models, plotting
 
+    callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
     loaders = {
         "digits": datasets.digits,
         "mnist": lambda: datasets.mnist(args.data_dir),
@@ -101,7 +103,10 @@ def main():
     exported = Path("saved_models") / output.name
     if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
         parser.error(f"--output {output}: {exported} is a network of the package")
-    finished = len(callbacks.Checkpoint.history_of(output))
+    try:
+        finished = len(callbacks.Checkpoint.history_of(output))
+    except ValueError as error:
+        parser.error(str(error))
     multihost_utils.assert_equal(
         finished, "All processes must share the folder --output."
     )
@@ -113,10 +118,13 @@ def main():
 
     # Data: each process gets its part of every batch.
     load = loaders[args.dataset]
-    if process == 0:
-        load()  # what has to be downloaded or rendered is so by one process
-    multihost_utils.sync_global_devices("data")
-    train, validation, test = (split.take(args.limit) for split in load())
+    try:
+        if process == 0:
+            load()  # what has to be downloaded or rendered is so by one process
+        multihost_utils.sync_global_devices("data")
+        train, validation, test = (split.take(args.limit) for split in load())
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     train, validation = (
         split.take(len(split) // devices * devices) for split in (train, validation)
     )
@@ -164,6 +172,12 @@ def main():
         sys.exit(f"Can't resume: {error}")
     if finished:
         print(f"Going on after epoch {finished}.")
+    # Before the training, for it can take days: what can't be written, and what the
+    # results of a shorter one would say.
+    if process == 0:
+        exported.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=exported).close()
+        (output / "metrics.json").unlink(missing_ok=True)
     try:
         model.fit(
             train,
@@ -172,11 +186,8 @@ def main():
             epochs=args.epochs,
             callbacks=[*schedules, keras.callbacks.SwapEMAWeights(), checkpoint],
         )
-    except KeyboardInterrupt:
-        done = len(checkpoint.history)
-        sys.exit(
-            f"\nStopped after {done} finished epochs: --resume goes on from there."
-        )
+    except ValueError as error:
+        sys.exit(str(error))
 
     # Results of the best epoch, from the first process alone.
     jax.distributed.shutdown()
@@ -194,9 +205,10 @@ def main():
         figure.savefig(output / "reconstructions.png")
 
     # Export, without the optimizer. (TensorFlow makes a SavedModel of it.)
-    exported.mkdir(parents=True, exist_ok=True)
     best = keras.saving.load_model(output / "best.keras", compile=False)
-    best.save(exported / "model.keras")
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
+        best.save(Path(folder) / "model.keras")
+        os.replace(Path(folder) / "model.keras", exported / "model.keras")
 
     results = {
         "test_accuracy": accuracy,
@@ -208,7 +220,10 @@ def main():
         "devices": devices,
     }
     settings = {**vars(args), "output": str(output)}
-    (output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
+        unfinished = Path(folder) / "metrics.json"
+        unfinished.write_text(json.dumps({**settings, **results}, indent=1))
+        os.replace(unfinished, output / "metrics.json")
     print()
     for name, value in results.items():
         text = f"{value:.4f}" if isinstance(value, float) else value
@@ -263,6 +278,9 @@ def train_watched():
         if isinstance(code, str):
             print(code, file=sys.stderr)
             code = 1
+    except OSError as error:  # a full disk, for example
+        print(f"\nStopped: {error}", file=sys.stderr)
+        code = 1
     except BaseException:
         traceback.print_exc()
         code = FAILED

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -33,6 +34,8 @@ from keras_capsules import (
 
 TOYS = ["toys", "toys/full", "smallnorb"]
 PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -58,7 +61,10 @@ output = args.output or Path(f"runs/matrix_capsnet_{args.dataset.replace('/', '_
 exported = Path("saved_models") / output.name
 if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
     parser.error(f"--output {output}: {exported} is a network of the package")
-finished = len(callbacks.Checkpoint.history_of(output))
+try:
+    finished = len(callbacks.Checkpoint.history_of(output))
+except ValueError as error:
+    parser.error(str(error))
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 keras.config.set_dtype_policy(args.precision)
@@ -76,7 +82,7 @@ load = {
 }
 try:
     splits = load[args.dataset]()
-except FileNotFoundError as error:
+except (OSError, ValueError) as error:
     sys.exit(str(error))
 train, validation, test = (split.take(args.limit) for split in splits)
 image_shape = tuple(train.element_spec[0].shape)
@@ -120,6 +126,11 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
+# Before the training, for it can take days: what can't be written, and what the results
+# of a shorter one would say.
+exported.mkdir(parents=True, exist_ok=True)
+tempfile.TemporaryFile(dir=exported).close()
+(output / "metrics.json").unlink(missing_ok=True)
 try:
     model.fit(
         train,
@@ -132,9 +143,8 @@ try:
             checkpoint,
         ],
     )
-except KeyboardInterrupt:
-    done = len(checkpoint.history)
-    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
+except ValueError as error:
+    sys.exit(str(error))
 
 # Results of the best epoch.
 print("Test images:")
@@ -146,9 +156,10 @@ plotting.vote_distances(best, images, labels).savefig(output / "vote_distances.p
 plotting.assignments(best, images[0]).savefig(output / "assignments.png")
 
 # Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
-exported.mkdir(parents=True, exist_ok=True)
 best = keras.saving.load_model(output / "best.keras", compile=False)
-best.save(exported / "model.keras")
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
+    best.save(Path(folder) / "model.keras")
+    os.replace(Path(folder) / "model.keras", exported / "model.keras")
 if keras.backend.backend() == "tensorflow":
     whole = {"preprocess": datasets.central_crop, "pixels_shape": (48, 48, 1)}
     export.export_saved_model(
@@ -167,7 +178,10 @@ results = {
     "seconds": sum(row["seconds"] for row in checkpoint.history),
 }
 settings = {**vars(args), "output": str(output)}
-(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
+    unfinished = Path(folder) / "metrics.json"
+    unfinished.write_text(json.dumps({**settings, **results}, indent=1))
+    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

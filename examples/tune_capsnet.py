@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -44,6 +45,8 @@ from keras_capsules import (
 PRECISIONS = ["float32", "mixed_bfloat16", "mixed_float16"]
 ROUTINGS = {"dynamic": routing.DynamicRouting, "em": routing.EMRouting}
 SHOWN = 10
+
+callbacks.exit_cleanly("--resume goes on.")
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -76,13 +79,24 @@ settings = {
     for name in ("dataset", "limit", "variant", "epochs", "batch_size", "seed")
 }
 settings_file = output / "settings.json"
-if begun and (kept := json.loads(settings_file.read_text())) != settings:
-    before = {name: x for name, x in kept.items() if x != settings.get(name)}
-    now = {name: settings.get(name) for name in before}
-    sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
+if begun:
+    try:
+        kept = dict(json.loads(settings_file.read_text()))
+    except (TypeError, ValueError) as error:
+        sys.exit(f"Can't resume: {settings_file} is damaged ({error}).")
+    if kept != settings:
+        before = {name: x for name, x in kept.items() if x != settings.get(name)}
+        now = {name: settings.get(name) for name in before}
+        sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
 if not worker:
     output.mkdir(parents=True, exist_ok=True)
-    settings_file.write_text(json.dumps(settings, indent=1))
+    if not begun:
+        settings_file.write_text(json.dumps(settings, indent=1))
+    # Before the search, for it can take days: what can't be written, and what the
+    # results of a shorter one would say.
+    exported.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=exported).close()
+    (output / "metrics.json").unlink(missing_ok=True)
 keras.config.set_dtype_policy(args.precision)
 keras.utils.set_random_seed(args.seed)
 
@@ -90,7 +104,7 @@ keras.utils.set_random_seed(args.seed)
 load = {"digits": datasets.digits, "mnist": lambda: datasets.mnist(args.data_dir)}
 try:
     splits = load[args.dataset]()
-except FileNotFoundError as error:
+except (OSError, ValueError) as error:
     sys.exit(str(error))
 train, validation, test = (split.take(args.limit) for split in splits)
 train = datasets.random_shift(train.shuffle(10_000, args.seed), 2, args.seed)
@@ -157,15 +171,15 @@ tuner = Hyperband(
     project_name="search",
 )
 if begun:
-    tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
-try:
-    tuner.search(
-        train,
-        validation_data=validation,
-        callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
-    )
-except KeyboardInterrupt:
-    sys.exit("\nStopped: --resume goes on with the search.")
+    try:
+        tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
+    except (KeyError, TypeError, ValueError) as error:
+        sys.exit(f"Can't resume: {output}/search is damaged ({error}).")
+tuner.search(
+    train,
+    validation_data=validation,
+    callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+)
 if worker:
     sys.exit()
 
@@ -194,8 +208,8 @@ winner = tuner.get_best_hyperparameters()[0]
 model = build(winner)
 model.summary()
 checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")
-checkpoint.restore(model)
 try:
+    checkpoint.restore(model)
     model.fit(
         train,
         validation_data=validation,
@@ -203,9 +217,8 @@ try:
         epochs=args.epochs,
         callbacks=[keras.callbacks.SwapEMAWeights(), checkpoint],
     )
-except KeyboardInterrupt:
-    done = len(checkpoint.history)
-    sys.exit(f"\nStopped after {done} finished epochs: --resume goes on from there.")
+except ValueError as error:
+    sys.exit(str(error))
 
 # Results of its best epoch.
 print("Test images:")
@@ -217,9 +230,10 @@ plotting.reconstructions(best, images, labels).savefig(output / "reconstructions
 plotting.pose_tweaks(best, images[0]).savefig(output / "pose_tweaks.png")
 
 # Export, without the optimizer.
-exported.mkdir(parents=True, exist_ok=True)
 best = keras.saving.load_model(output / "best.keras", compile=False)
-best.save(exported / "model.keras")
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
+    best.save(Path(folder) / "model.keras")
+    os.replace(Path(folder) / "model.keras", exported / "model.keras")
 if keras.backend.backend() == "tensorflow":
     warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
@@ -231,7 +245,10 @@ results = {
     "epochs": len(checkpoint.history),
     "parameters": best.count_params(),
 }
-(output / "metrics.json").write_text(json.dumps({**settings, **results}, indent=1))
+with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
+    unfinished = Path(folder) / "metrics.json"
+    unfinished.write_text(json.dumps({**settings, **results}, indent=1))
+    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

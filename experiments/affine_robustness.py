@@ -23,7 +23,9 @@ from experiments.runs import (
     settings_of,
     write_json,
 )
-from keras_capsules import datasets, models, plotting, routing
+from keras_capsules import callbacks, datasets, models, plotting, routing
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = parser_of(__doc__)
 add_flags(parser, "affine_robustness", ["aff_mnist"])

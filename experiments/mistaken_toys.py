@@ -16,11 +16,13 @@ import numpy as np
 
 from experiments.runs import TOYS, folder_of, parser_of, write_json
 from experiments.tables import MISTAKEN
-from keras_capsules import plotting
+from keras_capsules import callbacks, plotting
 from keras_capsules.datasets.download import download
 from keras_capsules.datasets.pairs import for_testing, load
 from keras_capsules.datasets.toys import CATEGORIES
 from keras_capsules.robustness.gradient import scores
+
+callbacks.exit_cleanly()
 
 parser = parser_of(__doc__)
 parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")

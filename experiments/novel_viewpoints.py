@@ -25,7 +25,9 @@ from experiments.runs import (
     settings_of,
     write_json,
 )
-from keras_capsules import datasets, models, plotting
+from keras_capsules import callbacks, datasets, models, plotting
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = parser_of(__doc__)
 add_flags(parser, "novel_viewpoints", [*TOYS])

@@ -12,6 +12,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -75,9 +76,10 @@ def contents(dataset):
 
 def write_json(path, content):
     """Writes a file in one step, so that there is never half of it."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=path.parent) as folder:
+        unfinished = Path(folder) / path.name
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(unfinished, path)
 
 
 def parser_of(description):
@@ -152,8 +154,9 @@ class Run:
             output.mkdir(parents=True, exist_ok=True)
             self.history = callbacks.Checkpoint.history_of(output)
             begun = resume and settings_file.exists()
-            kept = json.loads(settings_file.read_text()) if begun else settings
-        except (OSError, ValueError) as error:
+            kept = dict(json.loads(settings_file.read_text())) if begun else settings
+            tempfile.TemporaryFile(dir=output).close()
+        except (OSError, TypeError, ValueError) as error:
             sys.exit(f"Can't use --output {output}: {error}")
         if self.history and not resume:
             print(
@@ -186,7 +189,7 @@ class Run:
         limit, size = self.settings["limit"], self.settings["batch_size"]
         try:
             train, validation, *tests = (part.take(limit or -1) for part in load())
-        except FileNotFoundError as error:
+        except (OSError, ValueError) as error:
             sys.exit(str(error))
         self.images = len(train)
         train = train.shuffle(10_000, self.seed)
@@ -218,6 +221,7 @@ class Run:
             print(f"Going on after epoch {len(self.history)}.")
         elif self.resume:
             print(f"{self.output} holds no model to go on with: it starts afresh.")
+        (self.output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
         try:
             model.fit(
                 train,
@@ -227,11 +231,8 @@ class Run:
                 callbacks=[*others, keras.callbacks.SwapEMAWeights(), checkpoint],
                 shuffle=False,  # the data set does it
             )
-        except KeyboardInterrupt:
-            done = len(checkpoint.history)
-            sys.exit(
-                f"\nStopped after {done} finished epochs: --resume goes on from there."
-            )
+        except ValueError as error:
+            sys.exit(str(error))
         self.history, self.best_epoch = checkpoint.history, checkpoint.best_epoch
 
     def best(self):

@@ -25,7 +25,9 @@ from experiments.runs import (
     positive,
     settings_of,
 )
-from keras_capsules import models, plotting, routing
+from keras_capsules import callbacks, models, plotting, routing
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = parser_of(__doc__)
 commands = parser.add_subparsers(dest="network", required=True)

@@ -13,8 +13,14 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
     that is taken up again goes on with the right margin. A loss grows with its
     margin: compare epochs by their accuracy.
 
-    The margin joins the logs of an epoch as `margin`. On JAX each raise compiles
-    the step anew.
+    With `steps`, batch b of an epoch of B batches has the margin
+    `min(start + (e · B + b) // steps · step, stop)`, and the validation that of the
+    last batch. With `steps_per_execution` above 1 Keras calls nobody between the
+    batches of one execution: all of them have the margin of the first, so that a
+    raise comes up to `steps_per_execution - 1` batches late.
+
+    The margin of the validation joins the logs of an epoch as `margin`. On JAX each
+    raise compiles the step anew.
 
     Args:
         start: the margin to begin with.
@@ -64,6 +70,7 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         self.steps = (
             None if steps is None else validation.check_positive_integer("steps", steps)
         )
+        self._epoch = None  # the one that is under way
 
     def on_train_begin(self, logs=None):
         self._losses = [
@@ -83,16 +90,19 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.steps is None:
-            self._set_margin(raises=epoch)
-        else:
-            self._batches_before = epoch * self.params["steps"]
+        self._epoch = epoch
+        self._set_margin(batch=0)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.steps is not None:
-            self._set_margin(raises=(self._batches_before + batch) // self.steps)
+        self._set_margin(batch)
+
+    def on_test_begin(self, logs=None):
+        if self._epoch is not None:  # the validation of an epoch
+            self._set_margin_of_the_last_batch()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._set_margin_of_the_last_batch()
+        self._epoch = None
         logs["margin"] = self._losses[0].margin
 
     def get_config(self) -> dict:
@@ -107,7 +117,14 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
     def from_config(cls, config: dict) -> "SpreadMarginSchedule":
         return cls(**config)
 
-    def _set_margin(self, raises):
+    def _set_margin_of_the_last_batch(self):
+        if self.steps is not None:
+            self._set_margin(self.params["steps"] - 1)
+
+    def _set_margin(self, batch):
+        raises = self._epoch
+        if self.steps is not None:
+            raises = (self._epoch * self.params["steps"] + batch) // self.steps
         margin = min(self.start + raises * self.step, self.stop)
         if any(loss.margin != margin for loss in self._losses):
             for loss in self._losses:
