@@ -23,7 +23,11 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib.pyplot  # noqa: F401 (every training would import it anew)
+
+# Every training would import them anew.
+import matplotlib.pyplot  # noqa: F401
+import sklearn.datasets  # noqa: F401
+import tensorflow as tf
 
 from keras_capsules import models
 from keras_capsules.callbacks import Checkpoint
@@ -91,8 +95,6 @@ def load_everything():
         checkpoint._begin()  # raises if best.keras is no epoch of the history
         checkpoint.on_train_end()
     for path in exported.glob("1"):
-        import tensorflow as tf
-
         tf.saved_model.load(str(path))
 
 
@@ -138,7 +140,8 @@ def stop(number, after):
     time.sleep(after)
     where = (log.read_text().strip().splitlines() or ["at the start"])[-1]
     where = where.split("\r")[-1].strip("\b ")[:40]
-    if os.waitpid(process, os.WNOHANG)[0]:
+    if log.read_text().count("\n       exported  "):  # its last words
+        end(process)
         return None
     os.kill(process, number)
     code = end(process)

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
@@ -25,8 +26,15 @@ def download(
 
     Raises:
         FileNotFoundError: the data set is missing and can't be downloaded.
+        ValueError: its description is damaged.
     """
-    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except ValueError as error:  # of an unreadable description
+        folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
+        raise ValueError(
+            f"{name} in {folder} is damaged ({error}). Remove it, and it is made anew."
+        ) from error
     try:
         with few_retries():
             builder.download_and_prepare()
@@ -60,3 +68,22 @@ def few_retries() -> Iterator[None]:
         yield
     finally:
         downloader.MAX_RETRIES, downloader._open_url = retries, open_url
+
+
+@contextmanager
+def reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """What reading a damaged data set raises, as an error that names its folder.
+
+    Args:
+        builder: the data set that is read within.
+
+    Raises:
+        ValueError: files are missing, half written or changed.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, AssertionError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{builder.name} in {builder.data_dir} is damaged or only half prepared "
+            f"({type(error).__name__}). Remove the folder, and it is made anew."
+        ) from error

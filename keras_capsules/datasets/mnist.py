@@ -2,7 +2,7 @@ import os
 
 import tensorflow as tf
 
-from keras_capsules.datasets.download import download
+from keras_capsules.datasets.download import download, reading
 from keras_capsules.datasets.splits import Splits
 
 
@@ -23,6 +23,7 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
+        ValueError: its files are damaged.
 
     Example:
 
@@ -35,10 +36,11 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
         LeCun, Cortes and Burges, The MNIST database of handwritten digits.
     """
     builder = download("mnist", data_dir)
-    splits = builder.as_dataset(
-        split=["train[:-5000]", "train[-5000:]", "test"], as_supervised=True
-    )
-    return Splits(*(_in_memory(part) for part in splits))
+    with reading(builder):
+        splits = builder.as_dataset(
+            split=["train[:-5000]", "train[-5000:]", "test"], as_supervised=True
+        )
+        return Splits(*(_in_memory(part) for part in splits))
 
 
 def _in_memory(split):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_capsules.datasets.download import reading
 from keras_capsules.datasets.placement import with_random_seeds
 from keras_capsules.datasets.splits import Splits
 
@@ -62,9 +63,11 @@ def load(builder: tfds.core.DatasetBuilder, split: str, stereo: bool) -> Pairs:
         labels = (tf.cast(batch[name], tf.int32) for name in _FIELDS)
         return tf.cast(images, tf.uint8), *labels
 
-    batches = builder.as_dataset(split=split, decoders=decoded).batch(256).map(halve)
-    columns = zip(*batches.as_numpy_iterator(), strict=True)
-    return Pairs(*(np.concatenate(column) for column in columns))
+    with reading(builder):
+        dataset = builder.as_dataset(split=split, decoders=decoded)
+        batches = dataset.batch(256).map(halve).as_numpy_iterator()
+        columns = zip(*batches, strict=True)
+        return Pairs(*(np.concatenate(column) for column in columns))
 
 
 def splits(
