@@ -1,9 +1,13 @@
 import csv
 import json
 import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -12,6 +16,7 @@ import pytest
 from helpers import once, random_images, small_capsnet
 
 from keras_capsules.callbacks import Checkpoint
+from keras_capsules.callbacks.directory_lock import unlock
 from keras_capsules.routing import DynamicRouting
 
 TESTS = Path(__file__).parents[1]
@@ -227,6 +232,278 @@ def test_a_keras_file_without_history(tmp_path):
     (tmp_path / "last.keras").write_bytes(b"half a file")
     with pytest.raises(ValueError, match="was not written by Checkpoint"):
         Checkpoint.history_of(tmp_path)
+
+
+def tiny():
+    """A model that is saved and loaded at once."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def begun(directory, *losses):
+    """A training whose next epochs have these losses; it goes on with what is kept."""
+    model, checkpoint = tiny(), Checkpoint(directory)
+    checkpoint.restore(model)
+    checkpoint.set_model(model)
+    checkpoint.on_train_begin()
+    for loss in losses:
+        epoch(checkpoint, loss)
+    return checkpoint
+
+
+def epoch(checkpoint, loss):
+    done = len(checkpoint.history)
+    checkpoint.model.layers[0].bias.assign([done + 1.0, loss])
+    checkpoint.on_epoch_begin(done)
+    checkpoint.on_epoch_end(done, {"val_loss": loss})
+
+
+def losses(path):
+    with zipfile.ZipFile(path) as archive:
+        return [row["val_loss"] for row in json.loads(archive.read("history.json"))]
+
+
+def check_files(directory):
+    """That best.keras is the best epoch of last.keras; the losses of all epochs."""
+    history = losses(directory / "last.keras")
+    best = losses(directory / "best.keras")
+    assert best == history[: len(best)] and best[-1] == min(history)
+    model = keras.saving.load_model(directory / "best.keras")
+    np.testing.assert_allclose(model.layers[0].bias, [len(best), best[-1]])
+    with open(directory / "history.csv") as file:
+        assert len([*csv.DictReader(file)]) == len(history)
+    return history
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_killed_before_or_after_each_file(tmp_path, monkeypatch, step):
+    checkpoint = begun(tmp_path, 0.5)
+    replace, steps = os.replace, []
+
+    def die_or_go_on():
+        if len(steps) == step:
+            raise Killed
+        steps.append(step)
+
+    def replace_or_die(*paths):
+        die_or_go_on()
+        replace(*paths)
+        die_or_go_on()
+
+    monkeypatch.setattr(os, "replace", replace_or_die)
+    with pytest.raises(Killed):
+        epoch(checkpoint, 0.1)  # the best: three files
+    assert losses(tmp_path / "best.keras")[-1] in losses(tmp_path / "last.keras")
+    monkeypatch.undo()
+    checkpoint = begun(tmp_path)
+    kept = [0.5, 0.1] if step else [0.5]
+    assert check_files(tmp_path) == kept
+    epoch(checkpoint, 0.3)
+    assert check_files(tmp_path) == [*kept, 0.3]
+    assert checkpoint.best_epoch["val_loss"] == losses(tmp_path / "best.keras")[-1]
+    unlock(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    begun(tmp_path, 0.5).on_train_end()
+    (tmp_path / "unfinished-1").mkdir()
+    (tmp_path / "unfinished-1" / "last.keras").write_bytes(b"half")
+    (tmp_path / "unfinished-last.keras").write_bytes(b"half")
+    begun(tmp_path).on_train_end()
+    assert contents(tmp_path).keys() == {"last.keras", "best.keras", "history.csv"}
+
+
+def test_two_trainings_of_a_process_do_not_destroy_each_other(tmp_path, monkeypatch):
+    first, second = begun(tmp_path), begun(tmp_path)
+    save = first.model.save
+
+    def save_and_be_overtaken(path):
+        save(path)
+        epoch(second, 0.5)
+
+    monkeypatch.setattr(first.model, "save", save_and_be_overtaken)
+    with pytest.raises(ValueError, match="`directory` holds a training of 1 epochs"):
+        epoch(first, 1.0)
+    assert check_files(tmp_path) == [0.5]
+
+
+def test_another_process_that_trains_there(tmp_path, monkeypatch):
+    def held(directory):
+        raise ValueError("process 5 trains there")
+
+    begun(tmp_path, 0.5).on_train_end()
+    before = contents(tmp_path)
+    monkeypatch.setattr("keras_capsules.callbacks.checkpoint.lock", held)
+    with pytest.raises(ValueError, match="process 5 trains there"):
+        begun(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_directory_is_locked_while_it_is_trained_in(tmp_path):
+    class Look(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.found = [path.name for path in tmp_path.iterdir()]
+
+    look, data = Look(), np.ones((2, 2))
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    tiny().fit(data, data, callbacks=[checkpoint, look], verbose=0)
+    assert look.found == ["checkpoint.lock"]
+    assert not (tmp_path / "checkpoint.lock").exists()
+
+
+def test_a_disk_that_is_full(tmp_path):
+    checkpoint = begun(tmp_path, 0.5)
+    before = contents(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(OSError, match=r"last.keras stays as it was"):
+            epoch(checkpoint, 0.1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    before.pop("checkpoint.lock")
+    assert contents(tmp_path) == before
+    assert check_files(tmp_path) == [0.5]
+
+
+def test_a_directory_that_can_not_be_made(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ValueError, match="`directory` must lead to a folder"):
+        begun(tmp_path / "file" / "run")
+
+
+def test_ctrl_c_waits_for_the_save_and_is_not_lost(tmp_path, monkeypatch):
+    checkpoint = begun(tmp_path)
+    save, waited = checkpoint.model.save, []
+
+    def save_and_catch_everything(path):
+        with suppress(BaseException):  # as Keras does
+            signal.raise_signal(signal.SIGINT)
+            waited.append(path)
+        save(path)
+
+    monkeypatch.setattr(checkpoint.model, "save", save_and_catch_everything)
+    with pytest.raises(KeyboardInterrupt):
+        epoch(checkpoint, 0.5)
+    assert waited and check_files(tmp_path) == [0.5]
+
+
+def test_flipped_bits(tmp_path):
+    begun(tmp_path, 0.5).on_train_end()
+    path = tmp_path / "last.keras"
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # In the files of the archive, and in its table at the end.
+    places = [*rng.integers(len(good), size=15), *-rng.integers(1, 400, size=15)]
+    refused = 0
+    for place in places:
+        damaged = bytearray(good)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        model = tiny()
+        try:
+            Checkpoint(tmp_path).restore(model)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error)
+        else:  # a date, for example
+            np.testing.assert_allclose(model.layers[0].bias, [1.0, 0.5])
+    assert refused >= 15
+
+
+def rewritten(path, leave_out=(), compression=zipfile.ZIP_STORED, **members):
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts |= {f"{name}.json": text for name, text in members.items()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, part in parts.items():
+            if name not in leave_out:
+                archive.writestr(name, part)
+
+
+def turned_into_a_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+ROW = json.dumps([{"epoch": 1, "val_loss": 0.5}])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:2000]),
+        lambda path: path.write_bytes(b""),
+        turned_into_a_directory,
+        lambda path: rewritten(path, ["config.json"]),
+        lambda path: rewritten(path, ["model.weights.h5"]),
+        lambda path: rewritten(path, ["history.json"]),
+        lambda path: rewritten(path, config="[" * 100_000),
+        lambda path: rewritten(path, config="{}"),
+        *(
+            lambda path, text=text: rewritten(path, history=text)
+            for text in ("{", "3", "[]", "[3]", "{}", '[{"epoch": "1"}]', "[" * 99_999)
+        ),
+        lambda path: rewritten(path, history=ROW + " " * (33 << 20)),
+        lambda path: rewritten(path, (), zipfile.ZIP_DEFLATED, more=" " * 999_999),
+    ],
+)
+def test_damaged_files(tmp_path, damage):
+    begun(tmp_path, 0.5).on_train_end()
+    path = tmp_path / "last.keras"
+    damage(path)
+    model = tiny()
+    with pytest.raises(ValueError, match="was not written by Checkpoint") as error:
+        Checkpoint(tmp_path).restore(model)
+    assert str(path) in str(error.value)
+    np.testing.assert_array_equal(model.layers[0].bias, [0.0, 0.0])
+
+
+def test_a_best_model_that_is_lost(tmp_path):
+    begun(tmp_path, 0.1, 0.5).on_train_end()
+    path = tmp_path / "best.keras"
+    shutil.copy(tmp_path / "last.keras", path)
+    with pytest.raises(ValueError, match=r"must hold epoch 1, .*but it is of epoch 2"):
+        begun(tmp_path)
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"must hold epoch 1, .*damaged"):
+        begun(tmp_path)
+    assert not (tmp_path / "checkpoint.lock").exists()
+
+
+def test_a_monitor_that_the_epochs_before_have_not(tmp_path):
+    begun(tmp_path, 0.5).on_train_end()
+    checkpoint = Checkpoint(tmp_path, monitor="val_accuracy")
+    checkpoint.restore(tiny())
+    with pytest.raises(ValueError, match="`monitor` must be one of"):
+        checkpoint.on_train_begin()
+
+
+def test_a_frozen_layer_stays_frozen(tmp_path):
+    def frozen():
+        layers = [keras.layers.Dense(units) for units in (3, 2)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        layers[0].trainable = False
+        model.compile("adam", "mse")
+        return model
+
+    data = np.ones((4, 4)), np.ones((4, 2))
+    first = frozen()
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    first.fit(*data, callbacks=[checkpoint], verbose=0)
+    model, checkpoint = frozen(), Checkpoint(tmp_path, monitor="loss")
+    checkpoint.restore(model)
+    assert [layer.trainable for layer in model.layers] == [False, True]
+    model.fit(*data, initial_epoch=1, epochs=2, callbacks=[checkpoint], verbose=0)
+    before, after = first.get_weights(), model.get_weights()
+    np.testing.assert_array_equal(before[0], after[0])
+    assert (before[2] != after[2]).any()
 
 
 PROGRAM = """

@@ -142,6 +142,20 @@ def test_steps_of_an_epoch_of_unknown_length():
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="Keras takes one step at a time there"
 )
+def test_validation_has_the_margin_of_the_last_batch_however_many_a_call():
+    model = network(steps_per_execution=BATCHES)
+    history = fit(model, 2, SpreadMarginSchedule(0.2, 0.1, 0.9, steps=1))
+    # Batches 0 to 2 are one execution, with the margin of the first; then 3 to 5.
+    np.testing.assert_allclose(history["margin"], [0.4, 0.7])
+    expected = [spread(model, margin) for margin in (0.2, 0.5)]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-4)
+    expected = [spread(model, margin) for margin in (0.4, 0.7)]
+    np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-4)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras takes one step at a time there"
+)
 def test_several_steps_a_call_see_the_same_margins():
     found = []
     for steps in (1, 2):

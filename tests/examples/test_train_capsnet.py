@@ -41,6 +41,9 @@ def test_a_whole_run(tmp_path):
 
 @once
 def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path):
+    metrics = tmp_path / "run" / "metrics.json"
+    metrics.parent.mkdir()
+    metrics.write_text("of a shorter run")
     process = subprocess.Popen(
         scripts.command(SCRIPT, *SMALL, "--epochs", "99"),
         cwd=tmp_path,
@@ -56,8 +59,12 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     done = len(Checkpoint.history_of(tmp_path / "run"))
-    assert process.returncode == 1 and done >= 2
-    assert f"Stopped after {done} finished epochs: --resume goes on" in output
+    assert process.returncode == 130 and done >= 2
+    assert output.endswith(
+        f"\nStopped after {done} finished epochs: "
+        "--resume goes on from the last finished epoch.\n"
+    )
+    assert "Traceback" not in output and not metrics.exists()
 
     refused = scripts.run(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
@@ -76,6 +83,16 @@ def test_a_network_of_the_package_is_not_overwritten(tmp_path):
     assert result.returncode == 2
     assert "capsnet_mnist_small is a network of the package" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@once
+def test_what_can_not_be_written_is_said_before_the_training(tmp_path):
+    (tmp_path / "saved_models").write_text("a file")
+    result = scripts.run(tmp_path, SCRIPT, *SMALL)
+    assert result.returncode == 1
+    last = result.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("Stopped: ") and "saved_models/run" in last
+    assert "Traceback" not in result.stderr and "Epoch" not in result.stdout
 
 
 @once

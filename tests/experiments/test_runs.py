@@ -8,6 +8,7 @@ from helpers import random_images, small_capsnet
 
 from experiments import networks, runs
 from keras_capsules import routing
+from keras_capsules.callbacks.directory_lock import unlock
 
 SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
 
@@ -47,7 +48,7 @@ def train(folder, *others, resume=False, **kwargs):
 
 def test_a_run_that_goes_on_is_the_same_as_one_that_was_never_stopped(tmp_path):
     whole = train(tmp_path / "whole")
-    with pytest.raises(SystemExit, match="Stopped after 2 finished epochs"):
+    with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", Stop())
     resumed = train(tmp_path / "stopped", resume=True)
     for expected, actual in zip(whole, resumed, strict=True):
@@ -60,8 +61,11 @@ def contents(folder):
 
 def test_runs_that_can_not_go_on(tmp_path, capsys):
     folder = tmp_path / "run"
-    with pytest.raises(SystemExit):
+    folder.mkdir()
+    (folder / "metrics.json").write_text("of a shorter run")
+    with pytest.raises(KeyboardInterrupt):
         train(folder, Stop())
+    unlock(folder)
     before = contents(folder)
     with pytest.raises(SystemExit, match="2"):
         train(folder)
@@ -72,6 +76,11 @@ def test_runs_that_can_not_go_on(tmp_path, capsys):
     with pytest.raises(SystemExit, match=iterations):
         train(folder, resume=True, routing=routing.DynamicRouting(2))
     assert contents(folder) == before
+    assert "metrics.json" not in before
+    for text in ("{", "3"):
+        (folder / "settings.json").write_text(text)
+        with pytest.raises(SystemExit, match=f"Can't use --output {folder}"):
+            runs.Run(folder, SETTINGS, resume=True)
 
 
 def test_output_that_can_not_be_used(tmp_path):
