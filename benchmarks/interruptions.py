@@ -114,7 +114,7 @@ def faults_of(log, code, number, before):
     if number != signal.SIGKILL and text.count("\nStopped") != 1:
         yield f"{text.count(chr(10) + 'Stopped')} lines say that it stopped"
     if "Traceback" in text or "Exception ignored" in text:
-        yield "a traceback"
+        yield f"a traceback:\n{text[-3000:]}"
     history = Checkpoint.history_of("run")
     if json.dumps(history[: len(before)]) != json.dumps(before):
         yield f"the history had {len(before)} epochs and has {len(history)}"

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 5.0  # seconds
@@ -114,11 +114,20 @@ def _stop(number, when=""):
     _end_at_once()
     line = f"\nStopped{when}{': ' if _hint else '.'}{_hint}\n"
     os.write(2, line.encode())  # print can't interrupt another print
-    # A library that catches every exception must not keep the script alive.
-    timer = threading.Timer(_GRACE, os._exit, (128 + number,))
+    code = 128 + number
+    # An exception that is lost, as in a `__del__`, or becomes another one must not keep
+    # the script alive, nor must a library that catches every exception.
+    sys.excepthook = sys.unraisablehook = lambda *_: _exit(code)
+    timer = threading.Timer(_GRACE, _exit, (code,))
     timer.daemon = True
     timer.start()
-    raise SystemExit(128 + number)
+    raise SystemExit(code)
+
+
+def _exit(code):
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _end_at_once():

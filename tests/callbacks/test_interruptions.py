@@ -51,6 +51,16 @@ def run(body, before="default_int_handler"):
         ),
         # A library that catches everything, and goes on for long.
         ("try:\n  come()\nexcept:\n  pass\ntime.sleep(60)", 130, "Stopped: go on"),
+        (
+            "class Lost:\n  def __del__(self): come()\nLost()\ntime.sleep(60)",
+            130,
+            "Stopped: go on",
+        ),
+        (
+            "try:\n  come()\nexcept BaseException:\n  raise RuntimeError('late')",
+            130,
+            "Stopped: go on",
+        ),
         ("open('/nowhere/at all')", 1, "Stopped: [Errno 2] No such file or directory"),
     ],
 )
