@@ -50,6 +50,7 @@ def capsules(shape, steps):
     return capsnet(shape, 10, steps, routing=dynamic, **widths), []
 
 
+(output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
 networks = compare(
     output,
     settings,

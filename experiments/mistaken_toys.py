@@ -37,13 +37,15 @@ if len(set(folders)) < len(folders):
 
 try:
     test = load(download(TOYS[args.dataset], args.data_dir), "test", stereo=False)
-    networks = {
-        folder: keras.saving.load_model(path, compile=False)
-        for folder, path in zip(folders, args.networks, strict=True)
-    }
     output.mkdir(parents=True, exist_ok=True)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
+networks = {}
+for folder, path in zip(folders, args.networks, strict=True):
+    try:
+        networks[folder] = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # what a damaged file raises is nowhere said
+        sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
 
 # What each network takes a photograph for.
 guesses = {}

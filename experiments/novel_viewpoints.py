@@ -40,6 +40,7 @@ settings = settings_of(args, "variant", "iterations", "epochs")
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
+(output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
 metrics = {}
 for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
     metrics[novel] = compare(

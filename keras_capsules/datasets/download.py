@@ -5,6 +5,7 @@ from functools import partial
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.download import downloader
 
 _RETRIES = 4
@@ -30,7 +31,7 @@ def download(
     """
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except ValueError as error:  # of an unreadable description
+    except (ParseError, ValueError) as error:  # of its description
         folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise ValueError(
             f"{name} in {folder} is damaged ({error}). Remove it, and it is made anew."

@@ -19,6 +19,7 @@ LABELS = np.arange(40) % 10
 class FakeBuilder:
     """Stands in for TFDS's MNIST: 40 grey squares whose brightness is the class."""
 
+    name = "mnist"
     data_dir = "nowhere/mnist/3.0.1"
 
     def __init__(self, downloads=True):

@@ -1,9 +1,12 @@
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 from urllib3.util.retry import Retry
 
 from keras_capsules.datasets.download import download, few_retries
+from keras_capsules.datasets.mnist import mnist
+from keras_capsules.datasets.pairs import load
 
 
 @pytest.mark.usefixtures("fake_mnist")
@@ -54,3 +57,35 @@ def test_retries_are_few_while_tfds_downloads(monkeypatch):
     monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
     download("mnist")
     assert retries == [4] and downloader.MAX_RETRIES > 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.DataLossError(None, None, "truncated record at 16"),
+        tf.errors.NotFoundError(None, None, "no such file"),
+        KeyError("splits is empty"),
+        AssertionError("could not find data"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.usefixtures("fake_mnist")
+def test_damaged_files_say_which_folder(monkeypatch, error):
+    def as_dataset(*args, **kwargs):
+        raise error
+
+    builder = download("mnist")
+    monkeypatch.setattr(type(builder), "as_dataset", as_dataset)
+    for read in (mnist, lambda: load(download("smallnorb"), "train", stereo=False)):
+        with pytest.raises(ValueError, match=r"in nowhere/mnist/3.0.1 is damaged"):
+            read()
+
+
+def test_a_damaged_description_says_which_folder(tmp_path):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"name": "mn')
+    (folder / "features.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"mnist in {tmp_path}/mnist is damaged"):
+        download("mnist", tmp_path)
+    assert (folder / "dataset_info.json").read_text() == '{"name": "mn'
