@@ -60,7 +60,7 @@ def start(log, function):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         function()
         sys.exit()
     return process
@@ -132,7 +132,8 @@ def stop(number, after):
         after: seconds from the start to the signal.
 
     Returns:
-        Where it was stopped and what is wrong; `None` if it was over before.
+        Where it was stopped and what is wrong; `None` if the script had not begun, or
+        was over.
     """
     before = Checkpoint.history_of("run")
     log = Path("train.log")
@@ -145,6 +146,8 @@ def stop(number, after):
         return None
     os.kill(process, number)
     code = end(process)
+    if code == -signal.SIGINT:  # which the script handles from its beginning to its end
+        return None
     return where, [*faults_of(log, code, number, before)]
 
 
