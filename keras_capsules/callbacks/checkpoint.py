@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_capsules import validation
+from keras_capsules import files, validation
 from keras_capsules._backend import is_first_process
 from keras_capsules.callbacks import interruptions
 from keras_capsules.callbacks.directory_lock import lock, unlock
@@ -296,9 +296,7 @@ class Checkpoint(keras.callbacks.Callback):
             ) as folder:
                 unfinished = Path(folder) / name
                 yield unfinished
-                _sync(unfinished)
-                os.replace(unfinished, path)
-                _sync(self.directory)
+                files.replace(unfinished, path)
         except Exception as error:
             on_disk = _os_error(error)
             if on_disk is None:
@@ -306,20 +304,6 @@ class Checkpoint(keras.callbacks.Callback):
             raise OSError(
                 on_disk.errno, f"{on_disk.strerror or on_disk}; {path} stays as it was"
             ) from error
-
-
-def _sync(path: Path) -> None:
-    """Has a file or a directory on the disk before the next step."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    except PermissionError:
-        if path.is_dir():  # Windows opens none
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
