@@ -21,6 +21,7 @@ from keras_capsules._backend.models import (
     recompile,
     run_exported,
 )
+from keras_capsules._backend.onnx_files import complete_onnx
 from keras_capsules._backend.precision import float64, matmul, mean
 from keras_capsules._backend.processes import is_first_process
 from keras_capsules._backend.programs import compiled, jit, not_compiled
@@ -35,6 +36,7 @@ __all__ = [
     "build_training",
     "check_writes_saved_models",
     "compiled",
+    "complete_onnx",
     "custom_gradient",
     "digamma",
     "fixed_loop",

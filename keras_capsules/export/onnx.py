@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_capsules import validation
-from keras_capsules._backend import unrolled
+from keras_capsules._backend import complete_onnx, unrolled
 from keras_capsules.export.signatures import check_preprocessing, signatures
 from keras_capsules.export.targets import (
     check_network,
@@ -103,28 +103,9 @@ def export_onnx(
                 input_signature=specs,
                 opset_version=opset_version,
             )
-        complete(unfinished, metadata)
+        complete_onnx(unfinished, metadata)
         put(unfinished, path)
     return path
-
-
-def complete(path: str | os.PathLike, metadata: dict[str, str] | None = None) -> None:
-    """Adds to a file in ONNX what its users look for.
-
-    Args:
-        path: a file that tf2onnx wrote, which numbers the axes of unknown size. The
-            first one of each input and output becomes `batch`.
-        metadata: names and texts for the metadata of the file.
-    """
-    import onnx
-
-    network = onnx.load(path)
-    for tensor in (*network.graph.input, *network.graph.output):
-        batch = tensor.type.tensor_type.shape.dim[0]
-        if not batch.HasField("dim_value"):
-            batch.dim_param = "batch"
-    onnx.helper.set_model_props(network, metadata or {})
-    onnx.save(network, path)
 
 
 class Endpoint(keras.Model):

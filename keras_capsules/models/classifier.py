@@ -5,7 +5,12 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules._backend import build_training, unrolled, with_static_shape
+from keras_capsules._backend import (
+    build_training,
+    complete_onnx,
+    unrolled,
+    with_static_shape,
+)
 from keras_capsules.models.presets import preset_file
 from keras_capsules.nested import Nested
 
@@ -227,10 +232,8 @@ class Classifier(Nested, keras.Model):
             super(Classifier, in_float32(self)).export(
                 filepath, format, verbose, input_signature, **kwargs
             )
-        if format == "onnx" and keras.backend.backend() == "tensorflow":
-            from keras_capsules.export.onnx import complete
-
-            complete(filepath)
+        if format == "onnx":
+            complete_onnx(filepath)
 
     def get_config(self):
         return {
