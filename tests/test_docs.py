@@ -147,9 +147,7 @@ def test_errors_are_as_the_page_shows(scope, mistake):
     with pytest.raises((ValueError, AssertionError)) as error:
         mistake(scope["InvertedAttention"])
     received = plain(error.value)
-    if mistake is random:
-        # Which comparison fails first, and by how much, depends on the backend.
-        assert re.search("(outputs|gradients) of .*differ by|JAX RNG", received)
+    if "JAX RNG" in received:  # Keras is the first to say it there
         return
     shown = PAGE.partition("## What can go wrong")[2].split("```")[1::2]
     assert any(plain(text) in received for text in shown), received

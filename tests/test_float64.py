@@ -53,11 +53,7 @@ def expected_of(name, route, poses, kernel, activations):
         means, logits = (x / np.sqrt(1.0 + epsilon) for x in found[:2])
         return means, 1.0 / (1.0 + np.exp(-logits))
     if name == "self_attention":
-        found = reference.self_attention_routing(poses, kernel, learned[0].T)[0]
-        # The formula but for the 1e-7 that keeps the root finite at zero.
-        length = -np.log1p(-np.linalg.norm(found, axis=-1, keepdims=True))
-        safe = np.sqrt(length**2 + 1e-7)
-        return (found * np.expm1(-safe) / np.expm1(-length) * length / safe,)
+        return (reference.self_attention_routing(poses, kernel, learned[0].T)[0],)
     return (reference.inverted_attention_routing(poses, kernel, *learned, 2)[0],)
 
 

@@ -100,7 +100,9 @@ def present_classes(
     """
     if not hasattr(labels, "shape"):
         labels = np.asarray(labels)
-    validation.check_labels(labels, classes, several=several)
+    validation.check_labels(labels, classes)
+    if not several:
+        validation.check_count_of_classes(labels, classes, 1, "one is shown")
     indicators = keras.ops.convert_to_numpy(class_indicators(labels, classes))
     if len(indicators) != count:
         raise ValueError(

@@ -231,7 +231,8 @@ weight = keras.Variable(2.0)
 
 @pytest.mark.parametrize("make", [OwnLayer, Counter])
 def test_what_a_hook_learns_has_its_gradient_outside_of_a_program(make):
-    layer = layers.DigitCapsule(3, 4, routing=make())
+    width = keras.initializers.RandomNormal(stddev=0.1)
+    layer = layers.DigitCapsule(3, 4, routing=make(), kernel_initializer=width)
     layer.build((2, 5, 4))
     poses = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
     learned = [v for v in layer.routing.trainable_variables if "float" in v.dtype]
