@@ -39,9 +39,9 @@ class VariationalBayesRouting(MomentRouting):
     - `pose_j = BatchNorm(m_j)`
 
     The prior expects votes about 1 / √(D + 1) away from their parent, a quarter for 4×4
-    poses. Votes of variance 1, as a layer's default kernel makes them of normalized
-    poses, are assigned so hard from the start that two such layers hardly learn: give
-    them a smaller one, `kernel_initializer=RandomNormal(stddev=0.05)`.
+    poses. Votes of variance 1 are assigned so hard from the start that two such layers
+    hardly learn: a layer's default kernel makes votes of deviation 0.1 here, from poses
+    whose elements have size 1.
 
     The paper adds β_a − β_u before the first of them. Normalization takes that away
     again; what it adds itself, its `beta`, stands for it.
@@ -127,6 +127,9 @@ class VariationalBayesRouting(MomentRouting):
             **norm, name="activation_norm"
         )
         self.freeze_sublayers()
+
+    def kernel_stddev(self, kernel_shape):
+        return 0.1 * super().kernel_stddev(kernel_shape)
 
     def build(self, poses_shape, kernel_shape):
         # Normalization is no product of votes: it stays in the variables' precision.

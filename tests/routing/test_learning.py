@@ -73,17 +73,13 @@ def test_class_capsules_learn_digits(name, digits):
 
 
 def network_of_matrix_capsules(name):
-    settings = {"routing": name}
-    if name == "variational_bayes":
-        # Its prior expects votes that lie within a quarter of their parent.
-        settings["kernel_initializer"] = keras.initializers.RandomNormal(stddev=0.05)
     images = keras.Input((14, 14, 1))
     x = keras.layers.Conv2D(16, 3, strides=2, activation="relu")(images)
     x = layers.PrimaryCapsule(4, (4, 4), kernel_size=3)(x)
     x = layers.PoseNormalization()(x)
-    x = layers.ConvCapsule(8, kernel_size=3, **settings)(x)
+    x = layers.ConvCapsule(8, kernel_size=3, routing=name)(x)
     x = layers.PoseNormalization()(x)
-    _, activations = layers.EMRoutingCapsule(10, **settings)(x)
+    _, activations = layers.EMRoutingCapsule(10, routing=name)(x)
     network = keras.Model(images, activations)
     network.compile(loss=losses.SpreadLoss(0.5))
     return network

@@ -115,3 +115,15 @@ def test_activations_are_those_of_the_poses(shape):
 @pytest.mark.parametrize("name", routing.names())
 def test_the_readme_names_every_routing(name):
     assert f"`{type(routing.get(name)).__name__}`" in README.read_text()
+
+
+def test_the_routing_chooses_the_width_of_the_default_kernel():
+    class Narrow(routing.DynamicRouting):
+        def kernel_stddev(self, kernel_shape):
+            assert kernel_shape == (36, 4, 3, 5)
+            return 0.01
+
+    layer = layers.ConvCapsule(4, 5, kernel_size=3, routing=Narrow())
+    layer.build((None, 6, 6, 4, 3))
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    assert kernel.std() == pytest.approx(0.01, rel=0.1)
