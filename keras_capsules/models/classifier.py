@@ -185,9 +185,9 @@ class Classifier(Nested, keras.Model):
         return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
 
     def _check(self, x, y, name="y"):
-        _check_is_one("x", x)
         if y is not None:
             self.check_labels(of_scores(name, y), name)
+        _check_is_one("x", x)
 
     def export(
         self,

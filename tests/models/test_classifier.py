@@ -236,8 +236,9 @@ def test_labels_of_another_output():
 def test_several_inputs_or_outputs_are_refused_by_name(method):
     images, labels = random_images(6, IMAGE_SHAPE)
     model = small_capsnet(IMAGE_SHAPE, kernel_size=3)
-    with pytest.raises(ValueError, match="`y` must be one array"):
-        getattr(model, method)(images, [labels, images])
+    for x in (images, [images, labels]):
+        with pytest.raises(ValueError, match="`y` must be one array"):
+            getattr(model, method)(x, [labels, images])
     with pytest.raises(ValueError, match="`x` must be one array"):
         getattr(model, method)([images, labels], labels)
 
