@@ -98,7 +98,12 @@ def load_everything():
         tf.saved_model.load(str(path))
 
 
-def faults_of(log, code, number, before):
+def unfinished():
+    """What is not finished, or was not when its process was killed."""
+    return {str(path) for path in Path().glob("*/**/unfinished-*")}
+
+
+def faults_of(log, code, number, before, left):
     """What is wrong after a training was stopped, in words.
 
     Args:
@@ -106,6 +111,7 @@ def faults_of(log, code, number, before):
         code: what it ended with.
         number: the signal that was sent.
         before: the history before it began.
+        left: what was unfinished then; the next save or export removes it.
     """
     text = log.read_text()
     expected = -number if number == signal.SIGKILL else 128 + number
@@ -118,7 +124,7 @@ def faults_of(log, code, number, before):
     history = Checkpoint.history_of("run")
     if json.dumps(history[: len(before)]) != json.dumps(before):
         yield f"the history had {len(before)} epochs and has {len(history)}"
-    if number != signal.SIGKILL and list(Path().glob("*/**/unfinished-*")):
+    if number != signal.SIGKILL and unfinished() - left:
         yield "unfinished files"
     if end(start("load.log", load_everything)):
         yield f"files that can't be loaded:\n{Path('load.log').read_text()}"
@@ -135,7 +141,7 @@ def stop(number, after):
         Where it was stopped and what is wrong; `None` if the script had not begun, or
         was over.
     """
-    before = Checkpoint.history_of("run")
+    before, left = Checkpoint.history_of("run"), unfinished()
     log = Path("train.log")
     process = start(log, train)
     time.sleep(after)
@@ -148,7 +154,7 @@ def stop(number, after):
     code = end(process)
     if code == -signal.SIGINT:  # which the script handles from its beginning to its end
         return None
-    return where, [*faults_of(log, code, number, before)]
+    return where, [*faults_of(log, code, number, before, left)]
 
 
 def main():

@@ -94,10 +94,15 @@ class Checkpoint(keras.callbacks.Callback):
                 optimizer that are kept.
 
         Raises:
-            ValueError: the model has another architecture or another optimizer, or
-                the file is damaged or was not written by this callback.
+            ValueError: the model is not compiled, has another architecture or another
+                optimizer, or the file is damaged or was not written by this callback.
         """
         history = self.history_of(self.directory)
+        if history and not model.compiled:
+            raise ValueError(
+                "Argument `model` must be compiled, to take the optimizer's state. "
+                f"Received: {type(model).__name__}"
+            )
         if history:
             path = self.directory / "last.keras"
             with _as_value_error(path):

@@ -19,9 +19,9 @@ def stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(interruptions.Checkpoint, "history_of", lambda _: HISTORY)
     log = tmp_path / "train.log"
 
-    def faults(text, code, number=signal.SIGINT, before=HISTORY[:1]):
+    def faults(text, code, number=signal.SIGINT, before=HISTORY[:1], left=()):
         log.write_text(text)
-        return [*interruptions.faults_of(log, code, number, before)]
+        return [*interruptions.faults_of(log, code, number, before, set(left))]
 
     return faults
 
@@ -48,3 +48,4 @@ def test_faults(stopped, text, code, before, fault):
 def test_unfinished_files(stopped, tmp_path):
     (tmp_path / "run" / "unfinished-1").mkdir(parents=True)
     assert stopped("\nStopped.\n", 130) == ["unfinished files"]
+    assert not stopped("\nStopped.\n", 130, left=interruptions.unfinished())

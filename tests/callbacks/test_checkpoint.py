@@ -580,3 +580,12 @@ def test_config(tmp_path):
         keras.saving.serialize_keras_object(checkpoint)
     )
     assert again.get_config() == checkpoint.get_config()
+
+
+def test_a_model_that_is_not_compiled(tmp_path):
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    images, labels = random_images(4)
+    small_capsnet().fit(images, labels, verbose=0, callbacks=[checkpoint])
+    model = keras.models.clone_model(small_capsnet())
+    with pytest.raises(ValueError, match="`model` must be compiled"):
+        Checkpoint(tmp_path).restore(model)
