@@ -586,6 +586,6 @@ def test_a_model_that_is_not_compiled(tmp_path):
     checkpoint = Checkpoint(tmp_path, monitor="loss")
     images, labels = random_images(4)
     small_capsnet().fit(images, labels, verbose=0, callbacks=[checkpoint])
-    model = keras.models.clone_model(small_capsnet())
+    model = type(small_capsnet()).from_config(small_capsnet().get_config())
     with pytest.raises(ValueError, match="`model` must be compiled"):
         Checkpoint(tmp_path).restore(model)
