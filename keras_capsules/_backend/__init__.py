@@ -23,7 +23,7 @@ from keras_capsules._backend.models import (
 )
 from keras_capsules._backend.onnx_files import complete_onnx
 from keras_capsules._backend.precision import float64, matmul, mean
-from keras_capsules._backend.processes import is_first_process
+from keras_capsules._backend.processes import is_first_process, replicas
 from keras_capsules._backend.programs import compiled, jit, not_compiled
 from keras_capsules._backend.shapes import with_static_shape
 from keras_capsules._backend.special import digamma
@@ -54,6 +54,7 @@ __all__ = [
     "or_zeros",
     "over_blocks",
     "recompile",
+    "replicas",
     "run_exported",
     "set_fused_kernels",
     "strided_convolution",

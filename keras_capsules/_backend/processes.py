@@ -1,4 +1,4 @@
-"""Which of several processes this one is."""
+"""Which of several processes this one is, and how many devices share its work."""
 
 import keras
 
@@ -21,3 +21,21 @@ def is_first_process() -> bool:
     import jax
 
     return jax.process_index() == 0
+
+
+def replicas() -> int:
+    """How many devices share a batch, by which Keras divides what a loss returns.
+
+    Returns:
+        That of TensorFlow's strategy; 1 elsewhere.
+
+    Example:
+
+    >>> replicas()
+    1
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

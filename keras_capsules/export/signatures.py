@@ -48,7 +48,7 @@ def signatures(
 
     def decode(poses, classes):
         # Labels of one class would say whether it is there.
-        labels = ops.one_hot(classes, model.classes)
+        labels = ops.one_hot(classes, 1) if model.classes == 1 else classes
         return {"pictures": model.decode(poses, labels)}
 
     def trace(images):

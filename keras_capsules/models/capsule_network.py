@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_capsules import validation
+from keras_capsules._backend import replicas
 from keras_capsules.layers import CapsuleLayer
 from keras_capsules.models.classifier import Classifier, of_scores
 from keras_capsules.ops import class_indicators
@@ -253,7 +254,8 @@ class CapsuleNetwork(Classifier):
         )
         parts = self._parts_of_loss.values()
         for part, value in zip(parts, (loss, error), strict=True):
-            part.update_state(ops.stop_gradient(value), ops.shape(x)[0])
+            value = replicas() * ops.stop_gradient(value)
+            part.update_state(value, ops.shape(x)[0])
         return loss + self.reconstruction_weight * error
 
     def get_config(self):
