@@ -128,7 +128,6 @@ class CapsNet(CapsuleNetwork):
             filters,
             self.kernel_size,
             activation="relu",
-            kernel_initializer="he_normal",
             data_format="channels_last",
             dtype=dtype,
             name="conv",
@@ -138,6 +137,10 @@ class CapsNet(CapsuleNetwork):
             primary_pose_shape,
             self.kernel_size,
             primary_strides,
+            # Keras makes the features of so many filters small, by their number.
+            kernel_initializer=keras.initializers.VarianceScaling(
+                1.5 * (1.0 + filters / self.image_shape[2]) / primary_pose_shape
+            ),
             dtype=dtype,
             name="primary_capsule",
         )
