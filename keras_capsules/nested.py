@@ -46,7 +46,9 @@ class Nested:
     def freeze_sublayers(self) -> None:
         """Freezes what was made within a layer that has `trainable=False`."""
         if not self.trainable:
-            self.trainable = False
+            # TensorFlow takes no notice of `self.trainable = False` where it is False.
+            for layer in _sublayers(self):
+                layer.trainable = False
 
 
 def _sublayers(layer):
