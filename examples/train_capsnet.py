@@ -30,6 +30,7 @@ from keras_capsules import (
     callbacks,
     datasets,
     export,
+    files,
     losses,
     metrics,
     models,
@@ -160,9 +161,8 @@ plotting.pose_tweaks(best, images[0]).savefig(output / "pose_tweaks.png")
 
 # Export, without the optimizer.
 best = keras.saving.load_model(output / "best.keras", compile=False)
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
-    best.save(Path(folder) / "model.keras")
-    os.replace(Path(folder) / "model.keras", exported / "model.keras")
+with files.replaced(exported / "model.keras") as unfinished:
+    best.save(unfinished)
 if keras.backend.backend() == "tensorflow":
     warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
@@ -175,10 +175,8 @@ results = {
     "seconds": sum(row["seconds"] for row in checkpoint.history),
 }
 settings = {**vars(args), "output": str(output)}
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
-    unfinished = Path(folder) / "metrics.json"
+with files.replaced(output / "metrics.json") as unfinished:
     unfinished.write_text(json.dumps({**settings, **results}, indent=1))
-    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

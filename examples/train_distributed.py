@@ -41,7 +41,7 @@ def main():
     import numpy as np
     from jax.experimental import multihost_utils
 
-    from keras_capsules import callbacks, datasets, losses, models, plotting
+    from keras_capsules import callbacks, datasets, files, losses, models, plotting
 
     callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
     loaders = {
@@ -206,9 +206,8 @@ def main():
 
     # Export, without the optimizer. (TensorFlow makes a SavedModel of it.)
     best = keras.saving.load_model(output / "best.keras", compile=False)
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
-        best.save(Path(folder) / "model.keras")
-        os.replace(Path(folder) / "model.keras", exported / "model.keras")
+    with files.replaced(exported / "model.keras") as unfinished:
+        best.save(unfinished)
 
     results = {
         "test_accuracy": accuracy,
@@ -220,10 +219,8 @@ def main():
         "devices": devices,
     }
     settings = {**vars(args), "output": str(output)}
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
-        unfinished = Path(folder) / "metrics.json"
+    with files.replaced(output / "metrics.json") as unfinished:
         unfinished.write_text(json.dumps({**settings, **results}, indent=1))
-        os.replace(unfinished, output / "metrics.json")
     print()
     for name, value in results.items():
         text = f"{value:.4f}" if isinstance(value, float) else value

@@ -30,6 +30,7 @@ from keras_capsules import (
     callbacks,
     datasets,
     export,
+    files,
     losses,
     models,
     plotting,
@@ -161,9 +162,8 @@ plotting.assignments(best, images[0]).savefig(output / "assignments.png")
 
 # Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
 best = keras.saving.load_model(output / "best.keras", compile=False)
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
-    best.save(Path(folder) / "model.keras")
-    os.replace(Path(folder) / "model.keras", exported / "model.keras")
+with files.replaced(exported / "model.keras") as unfinished:
+    best.save(unfinished)
 if keras.backend.backend() == "tensorflow":
     whole = {"preprocess": datasets.central_crop, "pixels_shape": (48, 48, 1)}
     export.export_saved_model(
@@ -182,10 +182,8 @@ results = {
     "seconds": sum(row["seconds"] for row in checkpoint.history),
 }
 settings = {**vars(args), "output": str(output)}
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
-    unfinished = Path(folder) / "metrics.json"
+with files.replaced(output / "metrics.json") as unfinished:
     unfinished.write_text(json.dumps({**settings, **results}, indent=1))
-    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

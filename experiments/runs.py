@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_capsules
-from keras_capsules import callbacks, datasets, plotting
+from keras_capsules import callbacks, datasets, files, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 # Standardised, cropped at random; the names that they have for TFDS.
@@ -76,10 +76,8 @@ def contents(dataset):
 
 def write_json(path, content):
     """Writes a file in one step, so that there is never half of it."""
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
+    with files.replaced(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(unfinished, path)
 
 
 def parser_of(description):

@@ -5,6 +5,7 @@ import importlib
 from keras_capsules import (
     callbacks,
     config,
+    files,
     layers,
     losses,
     metrics,
@@ -22,6 +23,7 @@ __all__ = [
     "config",
     "datasets",
     "export",
+    "files",
     "layers",
     "losses",
     "metrics",

@@ -1,9 +1,12 @@
 """Files and folders that others see whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+__all__ = ["locked", "replace", "replaced"]
 
 
 def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -27,6 +30,31 @@ def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
         _write_to_disk(part)
     os.replace(unfinished, path)
     _write_to_disk(path.parent)
+
+
+@contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a path to write a file to, which becomes `path` in one step at the end.
+
+    If it is not written to its end, `path` stays as it was.
+
+    Args:
+        path: the file, in a folder that is there. It need not be there itself.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "file"
+    >>> with replaced(path) as unfinished:
+    ...     _ = unfinished.write_text("whole")
+    >>> path.read_text()
+    'whole'
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=path.parent) as folder:
+        unfinished = Path(folder) / path.name
+        yield unfinished
+        replace(unfinished, path)
 
 
 @contextmanager

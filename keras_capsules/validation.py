@@ -35,20 +35,10 @@ def check_positive(name: str, value: Any) -> float:
     return value
 
 
-def check_at_least_zero(name: str, value: Any) -> float:
-    """Returns `value` if it is a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < inf:
-        raise ValueError(
-            f"Argument `{name}` must be a finite number of at least 0. "
-            f"Received: {name}={value!r}"
-        )
-    return value
-
-
 def check_at_least(name: str, value: Any, least: float) -> float:
     """Returns `value` if it is a finite number of at least `least`."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not least <= value < float("inf"):
+    if not number or not least <= value < inf:
         raise ValueError(
             f"Argument `{name}` must be a finite number of at least {least}. "
             f"Received: {name}={value!r}"

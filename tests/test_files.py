@@ -67,3 +67,13 @@ def test_a_lock_ends_with_its_process(tmp_path):
 def test_where_there_are_no_locks_everybody_gets_one():
     with files.locked("gs://bucket/folder", wait=False):
         pass
+
+
+def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before(tmp_path):
+    path = tmp_path / "file"
+    with files.replaced(path) as unfinished:
+        unfinished.write_text("first")
+    with pytest.raises(ZeroDivisionError), files.replaced(path) as unfinished:
+        unfinished.write_text("sec")
+        raise ZeroDivisionError
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]

@@ -70,10 +70,10 @@ def test_flag():
 
 @pytest.mark.parametrize("value", [0, 0.5, np.float32(2)])
 def test_at_least_zero(value):
-    assert validation.check_at_least_zero("weight", value) == value
+    assert validation.check_at_least("weight", value, 0) == value
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None, True])
 def test_at_least_zero_rejects(value):
     with pytest.raises(ValueError, match="`weight` must be a finite number of at"):
-        validation.check_at_least_zero("weight", value)
+        validation.check_at_least("weight", value, 0)

@@ -3,7 +3,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -296,12 +295,8 @@ class Checkpoint(keras.callbacks.Callback):
         """A path to write to; what is written there becomes the file in one step."""
         path = self.directory / name
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="unfinished-", dir=self.directory
-            ) as folder:
-                unfinished = Path(folder) / name
+            with files.replaced(path) as unfinished:
                 yield unfinished
-                files.replace(unfinished, path)
         except Exception as error:
             on_disk = _os_error(error)
             if on_disk is None:

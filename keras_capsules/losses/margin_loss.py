@@ -64,7 +64,7 @@ class MarginLoss(keras.losses.Loss):
             "absent_weight": absent_weight,
         }
         for argument, value in numbers.items():
-            setattr(self, argument, validation.check_at_least_zero(argument, value))
+            setattr(self, argument, validation.check_at_least(argument, value, 0))
 
     def call(self, y_true, y_pred):
         t = targets(y_true, y_pred)

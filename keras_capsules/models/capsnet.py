@@ -137,7 +137,8 @@ class CapsNet(CapsuleNetwork):
             primary_pose_shape,
             self.kernel_size,
             primary_strides,
-            # Keras makes the features of so many filters small, by their number.
+            # With Keras's initializer the features of an image have the mean square of
+            # its pixels times channels / (channels + filters).
             kernel_initializer=keras.initializers.VarianceScaling(
                 1.5 * (1.0 + filters / self.image_shape[2]) / primary_pose_shape
             ),

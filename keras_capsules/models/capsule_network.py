@@ -67,8 +67,8 @@ class CapsuleNetwork(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, classes, **kwargs)
-        self.reconstruction_weight = validation.check_at_least_zero(
-            "reconstruction_weight", reconstruction_weight
+        self.reconstruction_weight = validation.check_at_least(
+            "reconstruction_weight", reconstruction_weight, 0
         )
         self.objects = validation.check_positive_integer("objects", objects)
         if objects > classes:

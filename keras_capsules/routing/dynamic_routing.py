@@ -3,6 +3,7 @@ from typing import Any
 import keras
 
 from keras_capsules.ops import compete, squash
+from keras_capsules.routing._kernels import LENGTH, stddev_for
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -81,30 +82,16 @@ class DynamicRouting(MomentRouting):
     ) -> None:
         super().__init__(iterations, loop, stop_gradient, block, **kwargs)
 
-    def kernel_stddev(self, kernel_shape: tuple) -> float:
-        """Standard deviation of the matrices that a layer begins with by default.
-
-        Children of length 0.3 then have parents of about that length, however many
-        there are of each, so that layers can be stacked. Squash hardly lets a gradient
-        through where poses are much shorter.
-
-        Args:
-            kernel_shape: `(children, parents, Q, R)`, with all children that a parent
-                sees.
-
-        Returns:
-            The standard deviation.
-        """
-        children, parents, _, columns = kernel_shape
-        length = 0.3
-        # |s_j|² of the last iteration, from |squash(s)| = |s|² / (1 + |s|²).
-        squared_norm = length / (1.0 - length)
+    # Squash hardly lets a gradient through where poses are short, so that parents begin
+    # about as long as their children, however many there are of each.
+    def kernel_stddev(self, kernel_shape):
+        _, parents, _, columns = kernel_shape
+        # |s_j| of the last iteration, from |squash(s)| = |s|² / (1 + |s|²).
+        norm = (LENGTH / (1.0 - LENGTH)) ** 0.5
         # Agreement makes s_j longer than the sum that it starts from. The exponent and
         # the factor fit what random votes give.
         growth = 1.0 + 0.7 * (self.iterations - 1) * parents / columns
-        squared_norm = squared_norm / growth**0.5
-        # At first |s_j|² = children · columns · (stddev · length / parents)².
-        return parents / length * (squared_norm / (children * columns)) ** 0.5
+        return stddev_for(norm / growth**0.25, kernel_shape)
 
     # Procedure 1, line 2: b_ij = 0, so that c_ij is the same for all parents.
     def initial_weights(self, inputs):

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules.ops import compete, safe_norm
+from keras_capsules.routing._kernels import LENGTH, stddev_for
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -71,27 +72,14 @@ class SelfAttentionRouting(MomentRouting):
         # The sum over all children is the first of two steps.
         super().__init__(2, loop, stop_gradient, block, **kwargs)
 
-    def kernel_stddev(self, kernel_shape: tuple) -> float:
-        """Standard deviation of the matrices that a layer begins with by default.
-
-        Children of length 0.3 then have parents of about that length, as with
-        `DynamicRouting`.
-
-        Args:
-            kernel_shape: `(children, parents, Q, R)`, with all children that a parent
-                sees.
-
-        Returns:
-            The standard deviation.
-        """
-        children, parents, _, columns = kernel_shape
-        length = 0.3
-        norm = -math.log(1.0 - length)
+    # Parents begin about as long as their children.
+    def kernel_stddev(self, kernel_shape):
+        _, parents, _, columns = kernel_shape
+        norm = -math.log(1.0 - LENGTH)  # from |squash(s)| = 1 − e^(−|s|)
         # Attention makes s_j longer than the mean of its votes, s: by s (parents · s)²
         # / columns^1.5.
         growth = 1.0 + (parents * norm) ** 2 / columns**1.5
-        norm = norm / growth ** (1 / 3)
-        return parents / length * norm / (children * columns) ** 0.5
+        return stddev_for(norm / growth ** (1 / 3), kernel_shape)
 
     def build(self, poses_shape, kernel_shape):
         children, parents, _, _ = kernel_shape
