@@ -23,7 +23,8 @@ def set_fused_kernels(enabled: bool) -> None:
     The kernels sum over votes without writing a vote to memory, forward and backward,
     for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
     (Triton) on NVIDIA GPUs; elsewhere, and with `keras.distribution`, the setting
-    changes nothing. In float64 votes are kept.
+    changes nothing. In float64 votes are kept. By default they are on where they were
+    measured: with JAX on GPUs of compute capability 9 (H100, H200).
 
     With PyTorch the rest of a routing is compiled as well, at its first call with
     inputs of a shape. As with `jax.jit`, hooks of yours must not look at values of
@@ -31,7 +32,7 @@ def set_fused_kernels(enabled: bool) -> None:
     for another compilation: for what changes often use a weight that is not trained.
 
     The setting holds for functions that are compiled after it is set. The environment
-    variable `KERAS_CAPSULES_FUSED_KERNELS=1` does the same.
+    variable `KERAS_CAPSULES_FUSED_KERNELS`, 0 or 1, does the same.
 
     Args:
         enabled: whether to use them.

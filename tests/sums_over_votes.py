@@ -3,8 +3,13 @@
 import numpy as np
 
 # Images, children, parents, P, Q, R, polynomials, and whether there are squares. The
-# children of the first fill a longer program; of the second nothing fills its tiles.
-CASES = [(64, 32, 2, 1, 8, 16, 1, False), (70, 18, 3, 2, 4, 3, 3, True)]
+# children of the first fill a longer program; of the others nothing fills its tiles.
+CASES = [
+    (64, 32, 2, 1, 8, 16, 1, False),
+    (70, 18, 11, 1, 6, 5, 3, False),
+    (70, 18, 3, 2, 4, 3, 3, True),
+    (20, 5, 3, 2, 3, 4, 1, False),
+]
 
 
 def check(kernels, tensor, array, case):

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-_enabled = os.environ.get("KERAS_CAPSULES_FUSED_KERNELS") == "1"
+# What was asked for; `None` is the default of the device.
+_asked = {"0": False, "1": True}.get(os.environ.get("KERAS_CAPSULES_FUSED_KERNELS"))
 
 
 def fused_kernels() -> bool:
@@ -17,7 +18,7 @@ def fused_kernels() -> bool:
     >>> fused_kernels()
     False
     """
-    return _enabled
+    return _faster_on_this_device() if _asked is None else _asked
 
 
 def set_fused_kernels(enabled: bool) -> None:
@@ -26,8 +27,8 @@ def set_fused_kernels(enabled: bool) -> None:
     Args:
         enabled: whether to use them.
     """
-    global _enabled
-    _enabled = enabled
+    global _asked
+    _asked = enabled
 
 
 def fused_sums(dtype: str) -> Any:
@@ -45,7 +46,7 @@ def fused_sums(dtype: str) -> Any:
     >>> fused_sums("float32") is None
     True
     """
-    if not _enabled or dtype != "float32" or not _has_a_gpu():
+    if not fused_kernels() or dtype != "float32" or not _has_a_gpu():
         return None
     if keras.backend.backend() == "jax":
         from keras_capsules._backend import pallas_votes
@@ -64,7 +65,17 @@ def compiles() -> bool:
     >>> compiles()
     False
     """
-    return _enabled and keras.backend.backend() == "torch" and _has_a_gpu()
+    return fused_kernels() and keras.backend.backend() == "torch" and _has_a_gpu()
+
+
+def _faster_on_this_device():
+    """Whether the kernels were measured on such a device, and were faster."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    # Hopper: H100, H200
+    return getattr(jax.devices()[0], "compute_capability", "").startswith("9.")
 
 
 def _has_a_gpu():

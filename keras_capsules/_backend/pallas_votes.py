@@ -1,29 +1,29 @@
 """Sums over votes on a GPU with JAX, for which no vote is written to memory.
 
 A vote is a product of a pose and a small matrix: making it again costs less than
-reading it. Each kernel makes the votes of a tile of images in registers and writes
-sums: `scores` over the components of a vote, `moments` over the children, `gradient`
-what the gradients of moments give to the poses and the matrices.
+reading it. Each kernel makes votes of a tile of images in registers and writes sums:
+`scores` over the components of a vote, `moments` over the children, `gradient` what the
+gradients of moments give to the poses and the matrices. Sums over votes of vector poses
+that need no squares are products of matrices, see `pallas_vectors`.
 
 The axes of an array are named by letters, as in an einsum: `n` images, `i` children,
 `j` parents, `t` polynomials or outer products, `p`, `q` and `r` rows and columns of
 poses and matrices. Within a kernel the images come last: neighbouring threads then
-read neighbouring numbers, and one number of a matrix serves a whole tile.
+read neighbouring numbers, and one number of a matrix serves a whole tile. A program is
+one warp, which has all components of a vote in the registers of a thread: no thread
+waits for another.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 
-from keras_capsules._backend import tiles
+from keras_capsules._backend import pallas_vectors, tiles
+from keras_capsules._backend.pallas_calls import call, float32, fma, loop
 from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
-
-INTERPRET = False  # on a processor, for tests
 
 
 @jax.jit
@@ -40,30 +40,29 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
     Returns:
         `(batch, parents, polynomials, children)`, float32.
     """
-    polynomials = coefficients[0].shape[2]
-    # Coefficients of several polynomials would not fit into the registers.
-    images = IMAGES if polynomials == 1 else IMAGES // 2
+    if _are_vectors(poses, matrices, center):
+        (coefficients,) = coefficients
+        return pallas_vectors.scores(poses[:, :, 0], matrices, coefficients[..., 0, :])
 
     def kernel(poses, matrices, center, coefficients, out):
-        center = [c[...] for c in center]  # (p, r, n)
-        coefficients = [[c[t] for t in range(polynomials)] for c in coefficients]
+        center = [c[...] for c in center]  # (p, n, r)
+        polynomials = [*zip(*(_each(c) for c in coefficients), strict=True)]
 
         def of_child(i, sums):
             u = _vote(_each(poses, i), _each(matrices, i), center)
-            for t in range(polynomials):
-                terms = coefficients[0][t] * u
-                for quadratic in coefficients[1:]:
-                    terms += quadratic[t] * u * u
-                out[t, i] = terms.sum(axis=0).sum(axis=0)  # (n,)
+            for t, (factor, *quadratic) in enumerate(polynomials):
+                for square in quadratic:
+                    factor = fma(square, u, factor)
+                out[t, i] = (factor * u).sum(axis=2).sum(axis=0)  # (n,)
             return ()
 
-        _loop(CHILDREN, of_child, [])
+        loop(CHILDREN, of_child, [])
 
     return _call(
         kernel,
         "nji",
-        {"n": images, "j": None, "i": CHILDREN},
-        {**_made_of(poses, matrices, center), "njtpr->jtprn": coefficients},
+        {"n": IMAGES, "j": None, "i": CHILDREN},
+        {**_made_of(poses, matrices, center), "njtpr->jtpnr": coefficients},
         "jtin->njti",
     )
 
@@ -80,29 +79,33 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
     Returns:
         `(batch, powers, parents, P, R)`, float32.
     """
-
-    children = tiles.children_of_a_program(*weights.shape)
+    if _are_vectors(poses, matrices, center):
+        found = pallas_vectors.moments(poses[:, :, 0], matrices, weights)
+        return found[:, None, :, None]
+    images, parents, children = weights.shape
+    warps = pl.cdiv(images, IMAGES) * parents
+    children = tiles.children_of_a_program(children, CHILDREN, warps)
 
     def kernel(poses, matrices, center, weights, out):
-        center = [c[...] for c in center]  # (p, r, n)
+        center = [c[...] for c in center]  # (p, n, r)
 
         def of_child(i, sums):
             u = _vote(_each(poses, i), _each(matrices, i), center)
-            for x in sums:
-                yield x + weights[i] * u
-                u = u * u
+            factor = weights[i][None, :, None]
+            for total in sums:
+                yield fma(factor, u, total)
+                factor = factor * u
 
         zeros = jnp.zeros(out.shape[1:], jnp.float32)
-        sums = _loop(children, of_child, [zeros] * powers)
-        for k, x in enumerate(sums):
-            out[k] = x
+        for k, total in enumerate(loop(children, of_child, [zeros] * powers)):
+            out[k] = total
 
     found = _call(
         kernel,
         "nji",
         {"n": IMAGES, "j": None, "i": children},
-        {**_made_of(poses, matrices, center), "nji->jin": weights},
-        "cjkprn->cnkjpr",
+        {**_made_of(poses, matrices, center), "nji->ijn": weights},
+        "ckjpnr->cnkjpr",
         k=powers,
     )
     return found.sum(axis=0)
@@ -123,165 +126,110 @@ def gradient(
     Returns:
         The gradients of the poses and of the matrices, in their shapes, float32.
     """
-    products, q, tile = len(weights), poses.shape[3], IMAGES // 2
+    if _are_vectors(poses, matrices, center):
+        found = pallas_vectors.gradient(
+            poses[:, :, 0], matrices, weights, slopes[0][..., 0, :]
+        )
+        return found[0][:, :, None], found[1]
+    group, q = range(GROUP), poses.shape[3]
 
-    def to_vote(columns, rows, center, weights, slopes):
-        """The gradient of the votes of a child for a parent."""
-        terms = [sum(w * s for w, s in zip(weights, x, strict=True)) for x in slopes]
-        if len(terms) == 1:
-            return terms[0]
-        # d U² / dV = 2 U
-        return terms[0] + 2.0 * _vote(columns, rows, center) * terms[1]
+    def to_votes(columns, rows, center, weights, slopes):
+        """The gradients of the votes of some children for a parent."""
+        linear, *steep = (_weighted_sums(weights, x) for x in slopes)
+        for of_square in steep:
+            for g in group:
+                # d U² / dV = 2 U
+                u = 2.0 * _vote(columns[g], rows[g], center)
+                linear[g] = fma(u, of_square[g], linear[g])
+        return linear
 
     def to_poses(poses, matrices, center, weights, slopes, out):
-        columns = [_each(poses, g) for g in range(GROUP)]
-
         def of_parent(j, sums):
-            c = [x[j] for x in center]
-            s = [[x[j, t] for t in range(products)] for x in slopes]
+            rows = [[*_each(matrices, g, j)] for g in group]
+            columns = [[*_each(poses, g)] for g in group]
+            w = [[x[g, j] for g in group] for x in weights]
+            each = [_each(x, j) for x in slopes]
+            to_vote = to_votes(columns, rows, [c[j] for c in center], w, each)
             sums = iter(sums)
-            for g in range(GROUP):
-                rows = _each(matrices, g, j)
-                w = [x[j, g] for x in weights]
-                dv = to_vote(columns[g], rows, c, w, s)  # (p, r, n)
-                for row in rows:
-                    yield next(sums) + dv * row[None, :, None]
+            for g in group:
+                for row in rows[g]:
+                    yield next(sums) + (to_vote[g] * row).sum(axis=2)
 
-        zeros = jnp.zeros(slopes[0].shape[2:], jnp.float32)
-        sums = _loop(slopes[0].shape[0], of_parent, [zeros] * (GROUP * q))
+        zeros = jnp.zeros(out.shape[2:], jnp.float32)
+        sums = loop(slopes[0].shape[0], of_parent, [zeros] * (GROUP * q))
         for index, x in enumerate(sums):
-            out[index // q, :, index % q] = x.sum(axis=1)
+            out[index // q, index % q] = x
 
     def to_matrices(poses, matrices, center, weights, slopes, out):
-        rows = [_each(matrices, g) for g in range(GROUP)]
-
         def of_images(n, sums):
-            n = pl.ds(n * tile, tile)
-            c = [x[:, :, n] for x in center]
-            s = [[x[t, :, :, n] for t in range(products)] for x in slopes]
+            n = pl.ds(n * IMAGES, IMAGES)
+            columns = [[*_each(poses, g, n=n)] for g in group]
+            rows = [[*_each(matrices, g)] for g in group]
+            w = [[x[g, n] for g in group] for x in weights]
+            each = [_each(x, n=n) for x in slopes]
+            to_vote = to_votes(columns, rows, [c[:, n] for c in center], w, each)
             sums = iter(sums)
-            for g in range(GROUP):
-                columns = [_float32(poses[g, :, k, n]) for k in range(q)]
-                w = [x[g, n] for x in weights]
-                dv = to_vote(columns, rows[g], c, w, s)  # (p, r, n)
-                for column in columns:
-                    yield next(sums) + dv * column[:, None]
+            for g in group:
+                for column in columns[g]:
+                    yield next(sums) + (to_vote[g] * column[:, :, None]).sum(axis=0)
 
-        zeros = jnp.zeros((*slopes[0].shape[1:3], tile), jnp.float32)
-        tiles = poses.shape[3] // tile
-        sums = _loop(tiles, of_images, [zeros] * (GROUP * q))
+        zeros = jnp.zeros((IMAGES, out.shape[2]), jnp.float32)
+        steps = poses.shape[3] // IMAGES
+        sums = loop(steps, of_images, [zeros] * (GROUP * q))
         for index, x in enumerate(sums):
-            out[index // q, index % q] = x.sum(axis=2).sum(axis=0)
+            out[index // q, index % q] = x.sum(axis=0)
 
     inputs = {
         **_made_of(poses, matrices, center),
-        "nji->jin": weights,
-        "njtpr->jtprn": slopes,
+        "nji->ijn": weights,
+        "njtpr->jtpnr": slopes,
     }
-    blocks = {"n": tile, "i": GROUP}
-    of_poses = _call(to_poses, "ni", blocks, inputs, "ipqn->nipq", warps=4)
-    blocks = {"n": tile, "j": None, "i": GROUP}
-    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr", warps=4)
+    blocks = {"n": IMAGES, "i": GROUP}
+    of_poses = _call(to_poses, "ni", blocks, inputs, "iqpn->nipq")
+    blocks = {"n": IMAGES, "j": None, "i": GROUP}
+    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr")
     return of_poses, of_matrices
+
+
+def _are_vectors(poses, matrices, center):
+    """Whether tensor cores may do it; larger tiles would not fit into their memory."""
+    small = max(poses.shape[3], matrices.shape[3]) <= pallas_vectors.WIDTH
+    return poses.shape[2] == 1 and small and not center
 
 
 def _made_of(poses, matrices, center):
     """What votes are made of, as inputs of a kernel."""
-    return {"nipq->ipqn": poses, "iqjr->ijqr": matrices, "njpr->jprn": center}
+    return {"nipq->iqpn": poses, "iqjr->ijqr": matrices, "njpr->jpnr": center}
 
 
-def _each(array, *index):
-    """The columns of poses, or the rows of matrices."""
-    if array.ndim - len(index) == 3:
-        index = (*index, slice(None))
-    return [_float32(array[(*index, q)]) for q in range(array.shape[-2])]
-
-
-def _float32(x):
-    return x.astype(jnp.float32)
+def _each(array, *index, n=None):
+    """Yields what there is for each `q` or `t`: columns, rows, slopes."""
+    of_images = () if n is None else (slice(None), n)
+    for number in range(array.shape[len(index)]):
+        yield float32(array[(*index, number, *of_images)])
 
 
 def _vote(columns, rows, center):
-    """The votes of a child for a parent, from a center, `(p, r, n)`."""
-    products = (
-        x[:, None] * y[None, :, None] for x, y in zip(columns, rows, strict=True)
-    )
-    return sum(products) - sum(center)
+    """The votes of a child for a parent, from a center, `(p, n, r)`."""
+    total = sum(-c for c in center) if center else None
+    for x, y in zip(columns, rows, strict=True):
+        total = _add(total, x[:, :, None], y)
+    return total
 
 
-def _loop(times, step, sums):
-    """Sums after all steps, each of which yields them anew."""
-    return jax.lax.fori_loop(0, times, lambda i, sums: list(step(i, sums)), sums)
+def _weighted_sums(weights, tiles):
+    """`Σ_t w_tg x_t` for some children `g`; a tile is read once."""
+    totals = [None] * len(weights[0])
+    for of_tile, tile in zip(weights, tiles, strict=True):
+        totals = [
+            _add(total, w[None, :, None], tile)
+            for total, w in zip(totals, of_tile, strict=True)
+        ]
+    return totals
 
 
-def _call(
-    kernel: Callable,
-    grid: str,
-    blocks: dict,
-    inputs: dict,
-    output: str,
-    warps: int = 1,
-    **sizes: int,
-) -> Any:
-    """Calls a kernel with the blocks of its arrays that belong to a program.
+def _add(total, x, y):
+    return x * y if total is None else fma(x, y, total)
 
-    Axes are filled up to whole blocks, P and R to powers of 2, with zeros, which add
-    nothing to any sum.
 
-    Args:
-        kernel: function of a reference or a list of them for each input, and of one
-            for the output.
-        grid: the axes along which there are several programs.
-        blocks: how much of an axis of the grid a program has, `None` for one without
-            an axis; of another axis the number that its size is made a multiple of.
-        inputs: an array, or a tuple of arrays, for each form "given->wanted".
-        output: the form of the output. In it `c` are the programs along the children.
-        warps: how many warps share the tile of a program. One has a whole vote in the
-            registers of a thread: no thread waits for another.
-        **sizes: of axes that no input has.
-
-    Returns:
-        The output, float32.
-    """
-    for form, tensors in inputs.items():
-        for x in tensors if isinstance(tensors, tuple) else (tensors,):
-            sizes.update(zip(form, x.shape, strict=False))
-    whole = {**sizes, **{a: pl.next_power_of_2(sizes[a]) for a in "pr"}}
-    for a, block in blocks.items():
-        whole[a] = pl.cdiv(sizes[a], block or 1) * (block or 1)
-    programs = {a: whole[a] // (blocks[a] or 1) for a in grid}
-    order, blocks = dict(zip(grid, range(3), strict=False)), dict(blocks)
-    if "i" in grid:
-        whole["c"] = sizes["c"] = programs["i"]
-        order["c"], blocks["c"] = order["i"], None
-
-    def spec(axes):
-        def index(*program):
-            return tuple(program[order[a]] if a in order else 0 for a in axes)
-
-        block = [blocks[a] if a in order else whole[a] for a in axes]
-        return pl.BlockSpec(block, index)
-
-    def arranged(form, x):
-        if isinstance(x, tuple):
-            return tuple(arranged(form, part) for part in x)
-        given, wanted = form.split("->")
-        x = jnp.transpose(x, [given.index(a) for a in wanted])
-        return jnp.pad(x, [(0, whole[a] - sizes[a]) for a in wanted])
-
-    def spec_of(form, x):
-        of_one = spec(form.split("->")[1])
-        return (of_one,) * len(x) if isinstance(x, tuple) else of_one
-
-    axes, wanted = output.split("->")
-    found = pl.pallas_call(
-        kernel,
-        jax.ShapeDtypeStruct([whole[a] for a in axes], jnp.float32),
-        grid=tuple(programs.values()),
-        in_specs=[spec_of(form, x) for form, x in inputs.items()],
-        out_specs=spec(axes),
-        compiler_params=triton.CompilerParams(num_warps=warps),
-        interpret=INTERPRET,
-    )(*(arranged(form, x) for form, x in inputs.items()))
-    found = found[tuple(slice(sizes[a]) for a in axes)]
-    return jnp.transpose(found, [axes.index(a) for a in wanted])
+_call = partial(call, least={"p": 1, "r": 1})

@@ -1,31 +1,52 @@
 """How the kernels for a GPU cut up their work."""
 
-IMAGES = 64  # of a tile
+IMAGES = 32  # of a tile
 CHILDREN = 16  # that a program goes through one by one
-PROGRAMS = 2048  # twice as many as a GPU runs at a time
-GROUP = 2  # children whose gradients a program keeps side by side
+WARPS = 2048  # twice as many as a GPU runs at a time
+GROUP = 4  # children whose gradients a program keeps side by side
 
 
-def children_of_a_program(images: int, parents: int, children: int) -> int:
+def children_of_a_program(children: int, tile: int, warps: int) -> int:
     """How many children a program of `moments` adds up.
 
     The more there are the fewer sums are left to be added, as long as there are enough
-    programs. A number that doesn't divide the children would have them filled up.
+    programs. They are whole tiles, and all programs have as many.
 
     Args:
-        images: rows of the batch.
-        parents: number of parents.
         children: number of children.
+        tile: children of a tile.
+        warps: of all programs for a child.
 
     Returns:
-        `CHILDREN`, or that times a power of 2.
+        A multiple of `tile`.
 
     Example:
 
-    >>> children_of_a_program(512, 10, 1152)
+    >>> children_of_a_program(1152, tile=16, warps=80)
     32
     """
-    size, others = CHILDREN, -(-images // IMAGES) * parents
-    while children % (2 * size) == 0 and others * children >= 2 * size * PROGRAMS:
-        size *= 2
-    return size
+    count = -(-children // tile)
+    programs = (n for n in range(1, count) if count % n == 0 and n * warps >= WARPS)
+    return tile * (count // next(programs, count))
+
+
+def side_by_side(parents: int, most: int) -> int:
+    """How many parents a program serves at a time, as equal shares as possible.
+
+    Args:
+        parents: number of parents.
+        most: the most that a program may serve.
+
+    Returns:
+        A divisor of `parents`, if there is one of more than half of `most`.
+
+    Example:
+
+    >>> [side_by_side(parents, 8) for parents in (3, 10, 196, 11)]
+    [3, 5, 7, 6]
+    """
+    for share in range(min(parents, most), most // 2, -1):
+        if parents % share == 0:
+            return share
+    programs = -(-parents // most)
+    return -(-parents // programs)

@@ -15,7 +15,10 @@ import triton
 import triton.language as tl
 
 from keras_capsules._backend import tiles
-from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
+from keras_capsules._backend.tiles import CHILDREN
+
+IMAGES = 64  # of a tile
+GROUP = 2  # children whose gradients a program keeps side by side
 
 # One warp has a whole vote in the registers of a thread: no thread waits for another.
 ALONE = {"num_warps": 1, "enable_fp_fusion": True}
@@ -68,7 +71,8 @@ def moments(
 ) -> torch.Tensor:
     """See `pallas_votes.moments`."""
     of = _Sizes(poses, matrices)
-    steps = tiles.children_of_a_program(of.images, of.parents, of.children)
+    warps = of.tiles(IMAGES) * of.parents
+    steps = tiles.children_of_a_program(of.children, CHILDREN, warps)
     parts = triton.cdiv(of.children, steps)
     out = of.empty(parts, powers, of.parents, of.rows, of.columns, of.images)
     _moments[of.tiles(IMAGES), of.parents, parts](

@@ -37,7 +37,8 @@ from keras_capsules.routing._hooks import Hooks
 # 512 with dynamic routing took 2.0 ms on an H200, blocks of 64 MB 3.7 ms.
 _BLOCK = 2**24
 _SHARE = 40
-# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that.
+# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that, or
+# half as many as numbers of the kernel, which a step reads ten times a block.
 _WEIGHTS = 2**24
 
 
@@ -123,7 +124,7 @@ def images_of_a_block(
         most = max(most, _BLOCK, math.prod(kernel_shape))
     else:
         # Of fewer rows than a tile has kernels would fill it up.
-        most = max(_WEIGHTS, IMAGES * children * parents)
+        most = max(_WEIGHTS, IMAGES * children * parents, math.prod(kernel_shape) // 2)
     images = max(most // of_an_image, 1)
     return 2 ** (images.bit_length() - 1)
 

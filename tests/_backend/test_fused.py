@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import pytest
 
@@ -27,3 +29,17 @@ def test_they_are_those_of_the_backend(enabled):
     assert fused_sums("float32").__name__.endswith("pallas_votes")
     config.set_fused_kernels(False)
     assert fused_sums("float32") is None
+
+
+def test_they_are_on_by_default_where_they_were_measured(monkeypatch):
+    monkeypatch.setattr(fused, "_asked", None)
+    assert not config.fused_kernels()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        for capability, expected in (("8.6", False), ("9.0", True)):
+            gpu = SimpleNamespace(compute_capability=capability)
+            monkeypatch.setattr(jax, "devices", lambda gpu=gpu: [gpu])
+            assert config.fused_kernels() == expected
+    config.set_fused_kernels(False)
+    assert not config.fused_kernels()

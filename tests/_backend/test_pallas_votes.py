@@ -9,7 +9,7 @@ if keras.backend.backend() != "jax":
 import jax
 import jax.numpy as jnp
 
-from keras_capsules._backend import pallas_votes, tiles
+from keras_capsules._backend import pallas_calls, pallas_votes, tiles
 
 # Since 0.11 JAX asks which GPU kernels are for.
 H100 = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
@@ -18,8 +18,8 @@ MESH = jax.sharding.AbstractMesh((), (), abstract_device=H100)
 
 @pytest.mark.parametrize("case", sums_over_votes.CASES)
 def test_sums_over_votes(case, monkeypatch):
-    monkeypatch.setattr(pallas_votes, "INTERPRET", jax.default_backend() == "cpu")
-    monkeypatch.setattr(tiles, "PROGRAMS", 1)
+    monkeypatch.setattr(pallas_calls, "INTERPRET", jax.default_backend() == "cpu")
+    monkeypatch.setattr(tiles, "WARPS", 1)
     sums_over_votes.check(
         pallas_votes, lambda x: jnp.asarray(x, "float32"), np.asarray, case
     )

@@ -13,7 +13,7 @@ from keras_capsules._backend import tiles, triton_votes
 
 @pytest.mark.parametrize("case", sums_over_votes.CASES)
 def test_sums_over_votes(case, monkeypatch):
-    monkeypatch.setattr(tiles, "PROGRAMS", 1)
+    monkeypatch.setattr(tiles, "WARPS", 1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def tensor(x):

@@ -20,9 +20,9 @@ def on_a_gpu(monkeypatch):
     """Kernels are chosen, and run without a GPU."""
     if not fused._has_a_gpu():
         if BACKEND == "jax":
-            from keras_capsules._backend import pallas_votes
+            from keras_capsules._backend import pallas_calls
 
-            monkeypatch.setattr(pallas_votes, "INTERPRET", True)
+            monkeypatch.setattr(pallas_calls, "INTERPRET", True)
         monkeypatch.setattr(programs, "COMPILER", "aot_eager")
         monkeypatch.setattr(fused, "_has_a_gpu", lambda: True)
     yield
