@@ -8,6 +8,7 @@ from keras_capsules import validation
 from keras_capsules._backend import strided_convolution
 from keras_capsules.nested import Nested
 from keras_capsules.ops import squash
+from keras_capsules.routing._kernels import NORM
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -27,10 +28,10 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
             integer or a tuple of 2.
         strides: strides along height and width, an integer or a tuple of 2.
         padding: `"valid"` or `"same"`.
-        kernel_initializer: initializer of the convolution's kernel. By default a
-            normal distribution that makes vector poses of length 0.3 from inputs of
-            mean square 0.3, and `glorot_uniform` for matrix poses.
-        bias_initializer: initializer of its bias.
+        kernel_initializer: initializer of the convolution's kernel.
+        bias_initializer: initializer of its bias. By default zeros for matrix poses,
+            and for vector poses a normal distribution that alone makes poses of length
+            0.3: squash would let hardly any gradient through to shorter ones.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
         **kwargs: `name`, `dtype` and the other arguments of
@@ -78,8 +79,8 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         kernel_size: int | tuple[int, int] = 1,
         strides: int | tuple[int, int] = 1,
         padding: str = "valid",
-        kernel_initializer: Any = None,
-        bias_initializer: Any = "zeros",
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = None,
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
         **kwargs: Any,
@@ -91,15 +92,15 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
             raise ValueError("Argument `pose_shape` must be given. Received: None")
         if isinstance(self.pose_shape, int):
             self._channels = self.pose_shape
-            default = initializers.VarianceScaling(1.5 / self.pose_shape)
+            default = initializers.RandomNormal(stddev=NORM / self.pose_shape**0.5)
         else:
             self._channels = prod(self.pose_shape) + 1
-            default = initializers.GlorotUniform()
+            default = initializers.Zeros()
         self.kernel_size = validation.check_window("kernel_size", kernel_size)
         self.strides = validation.check_window("strides", strides)
         self.padding = validation.check_one_of("padding", padding, ("valid", "same"))
-        self.kernel_initializer = initializers.get(kernel_initializer) or default
-        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer) or default
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.conv = _Conv2D(

@@ -137,11 +137,6 @@ class CapsNet(CapsuleNetwork):
             primary_pose_shape,
             self.kernel_size,
             primary_strides,
-            # With Keras's initializer the features of an image have the mean square of
-            # its pixels times channels / (channels + filters).
-            kernel_initializer=keras.initializers.VarianceScaling(
-                1.5 * (1.0 + filters / self.image_shape[2]) / primary_pose_shape
-            ),
             dtype=dtype,
             name="primary_capsule",
         )

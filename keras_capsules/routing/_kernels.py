@@ -1,7 +1,8 @@
 """How wide the kernels begin whose parents are squashed sums of votes."""
 
-# Of children, and of the parents that they have then.
+# Of children, and of the parents that they have then; and of what `squash` makes it of.
 LENGTH = 0.3
+NORM = (LENGTH / (1.0 - LENGTH)) ** 0.5
 
 
 def stddev_for(norm: float, kernel_shape: tuple) -> float:
