@@ -41,8 +41,8 @@ def call(
     blocks: dict,
     inputs: dict,
     output: str,
+    warps: int,
     least: dict,
-    warps: int = 1,
     **sizes: int,
 ) -> Any:
     """Calls a kernel with the blocks of its arrays that belong to a program.
@@ -58,9 +58,8 @@ def call(
             an axis; of another axis the number that its size is made a multiple of.
         inputs: an array, or a tuple of arrays, for each form "given->wanted".
         output: the form of the output. In it `c` are the programs along the children.
+        warps: how many warps share the tile of a program.
         least: the axes whose size is a power of 2, and the least it may be.
-        warps: how many warps share the tile of a program. One has a whole vote in the
-            registers of a thread: no thread waits for another.
         **sizes: of axes that no input has.
 
     Returns:

@@ -8,10 +8,9 @@ that need no squares are products of matrices, see `pallas_vectors`.
 
 The axes of an array are named by letters, as in an einsum: `n` images, `i` children,
 `j` parents, `t` polynomials or outer products, `p`, `q` and `r` rows and columns of
-poses and matrices. Within a kernel the images come last: neighbouring threads then
-read neighbouring numbers, and one number of a matrix serves a whole tile. A program is
-one warp, which has all components of a vote in the registers of a thread: no thread
-waits for another.
+poses and matrices. A tile of votes is `(p, n, r)`: a thread reads a row of its image at
+once, and has `NUMBERS` of a vote in its registers. Votes with no more are in one thread
+each; then a program is one warp, and no thread waits for another.
 """
 
 from functools import partial
@@ -23,7 +22,9 @@ from jax.experimental import pallas as pl
 
 from keras_capsules._backend import pallas_vectors, tiles
 from keras_capsules._backend.pallas_calls import call, float32, fma, loop
-from keras_capsules._backend.tiles import CHILDREN, GROUP, IMAGES
+from keras_capsules._backend.tiles import CHILDREN, IMAGES
+
+NUMBERS = 16
 
 
 @jax.jit
@@ -64,6 +65,7 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
         {"n": IMAGES, "j": None, "i": CHILDREN},
         {**_made_of(poses, matrices, center), "njtpr->jtpnr": coefficients},
         "jtin->njti",
+        _warps(poses, matrices),
     )
 
 
@@ -83,8 +85,8 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
         found = pallas_vectors.moments(poses[:, :, 0], matrices, weights)
         return found[:, None, :, None]
     images, parents, children = weights.shape
-    warps = pl.cdiv(images, IMAGES) * parents
-    children = tiles.children_of_a_program(children, CHILDREN, warps)
+    programs = pl.cdiv(images, IMAGES) * parents
+    children = tiles.children_of_a_program(children, CHILDREN, programs)
 
     def kernel(poses, matrices, center, weights, out):
         center = [c[...] for c in center]  # (p, n, r)
@@ -106,6 +108,7 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
         {"n": IMAGES, "j": None, "i": children},
         {**_made_of(poses, matrices, center), "nji->ijn": weights},
         "ckjpnr->cnkjpr",
+        _warps(poses, matrices),
         k=powers,
     )
     return found.sum(axis=0)
@@ -131,7 +134,9 @@ def gradient(
             poses[:, :, 0], matrices, weights, slopes[0][..., 0, :]
         )
         return found[0][:, :, None], found[1]
-    group, q = range(GROUP), poses.shape[3]
+    q = poses.shape[3]
+    children = max(NUMBERS // q, 1)  # side by side in a program
+    group = range(children)
 
     def to_votes(columns, rows, center, weights, slopes):
         """The gradients of the votes of some children for a parent."""
@@ -156,7 +161,7 @@ def gradient(
                     yield next(sums) + (to_vote[g] * row).sum(axis=2)
 
         zeros = jnp.zeros(out.shape[2:], jnp.float32)
-        sums = loop(slopes[0].shape[0], of_parent, [zeros] * (GROUP * q))
+        sums = loop(slopes[0].shape[0], of_parent, [zeros] * (children * q))
         for index, x in enumerate(sums):
             out[index // q, index % q] = x
 
@@ -175,7 +180,7 @@ def gradient(
 
         zeros = jnp.zeros((IMAGES, out.shape[2]), jnp.float32)
         steps = poses.shape[3] // IMAGES
-        sums = loop(steps, of_images, [zeros] * (GROUP * q))
+        sums = loop(steps, of_images, [zeros] * (children * q))
         for index, x in enumerate(sums):
             out[index // q, index % q] = x.sum(axis=0)
 
@@ -184,10 +189,11 @@ def gradient(
         "nji->ijn": weights,
         "njtpr->jtpnr": slopes,
     }
-    blocks = {"n": IMAGES, "i": GROUP}
-    of_poses = _call(to_poses, "ni", blocks, inputs, "iqpn->nipq")
-    blocks = {"n": IMAGES, "j": None, "i": GROUP}
-    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr")
+    blocks = {"n": IMAGES, "i": children}
+    warps = _warps(poses, matrices)
+    of_poses = _call(to_poses, "ni", blocks, inputs, "iqpn->nipq", warps)
+    blocks = {"n": IMAGES, "j": None, "i": children}
+    of_matrices = _call(to_matrices, "ij", blocks, inputs, "ijqr->iqjr", warps)
     return of_poses, of_matrices
 
 
@@ -195,6 +201,12 @@ def _are_vectors(poses, matrices, center):
     """Whether tensor cores may do it; larger tiles would not fit into their memory."""
     small = max(poses.shape[3], matrices.shape[3]) <= pallas_vectors.WIDTH
     return poses.shape[2] == 1 and small and not center
+
+
+def _warps(poses, matrices):
+    """How many warps share a tile."""
+    p, r = (pl.next_power_of_2(n) for n in (poses.shape[2], matrices.shape[3]))
+    return min(max(p * r // NUMBERS, 1), 8)
 
 
 def _made_of(poses, matrices, center):

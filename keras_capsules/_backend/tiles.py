@@ -3,7 +3,6 @@
 IMAGES = 32  # of a tile
 CHILDREN = 16  # that a program goes through one by one
 WARPS = 2048  # twice as many as a GPU runs at a time
-GROUP = 4  # children whose gradients a program keeps side by side
 
 
 def children_of_a_program(children: int, tile: int, warps: int) -> int:
