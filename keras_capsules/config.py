@@ -23,8 +23,8 @@ def set_fused_kernels(enabled: bool) -> None:
     The kernels sum over votes without writing a vote to memory, forward and backward,
     for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
     (Triton) on NVIDIA GPUs; elsewhere, and with `keras.distribution`, the setting
-    changes nothing. In float64 votes are kept. By default they are on where they were
-    measured: with JAX on GPUs of compute capability 9 (H100, H200).
+    changes nothing. In float64 votes are kept. By default they are on with JAX 0.10 or
+    newer on an H100, where they were measured, and on an H200, which has the same chip.
 
     With PyTorch the rest of a routing is compiled as well, at its first call with
     inputs of a shape. As with `jax.jit`, hooks of yours must not look at values of

@@ -23,6 +23,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if not Path("/dev/nvidia0").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Whether kernels are used is what some tests set; the others are the same everywhere.
+os.environ.setdefault("KERAS_CAPSULES_FUSED_KERNELS", "0")
+
 # There is a worker for each core; more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

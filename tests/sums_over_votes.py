@@ -2,13 +2,16 @@
 
 import numpy as np
 
-# Images, children, parents, P, Q, R, polynomials, and whether there are squares. The
-# children of the first fill a longer program; of the others nothing fills its tiles.
+# Images, children, parents, P, Q, R, polynomials, and whether there are squares. Of the
+# first everything fills its tiles, of the others nothing.
 CASES = [
     (64, 32, 2, 1, 8, 16, 1, False),
     (70, 18, 11, 1, 6, 5, 3, False),
     (70, 18, 3, 2, 4, 3, 3, True),
     (20, 5, 3, 2, 3, 4, 1, False),
+    (5, 37, 2, 1, 4, 3, 3, True),
+    (9, 3, 2, 8, 2, 7, 1, True),
+    (5, 3, 2, 1, 65, 2, 1, False),
 ]
 
 

@@ -74,21 +74,30 @@ def _faster_on_this_device():
         return False
     import jax
 
-    # Hopper: H100, H200
-    return getattr(jax.devices()[0], "compute_capability", "").startswith("9.")
+    # An H100, or an H200, which is the same chip; JAX as they were written for.
+    hopper = getattr(_jax_device(), "compute_capability", "").startswith("9.")
+    return hopper and jax.__version_info__ >= (0, 10)
 
 
 def _has_a_gpu():
     """Whether there is one that the kernels are written for."""
     backend = keras.backend.backend()
     if backend == "jax":
-        import jax
-
         # What several devices share is cut along axes that a kernel does not know.
         alone = keras.distribution.distribution() is None
-        return alone and jax.devices()[0].platform == "gpu"
+        return alone and _jax_device().platform == "gpu"
     if backend == "torch":
         import torch
 
         return torch.cuda.is_available() and bool(importlib.util.find_spec("triton"))
     return False
+
+
+def _jax_device():
+    """The device on which JAX computes, see `keras.device`."""
+    import jax
+
+    chosen = jax.config.jax_default_device
+    if chosen is None or isinstance(chosen, str):
+        return jax.devices(chosen)[0]
+    return chosen

@@ -43,6 +43,7 @@ def call(
     output: str,
     warps: int,
     least: dict,
+    stages: int | None = None,
     **sizes: int,
 ) -> Any:
     """Calls a kernel with the blocks of its arrays that belong to a program.
@@ -60,6 +61,7 @@ def call(
         output: the form of the output. In it `c` are the programs along the children.
         warps: how many warps share the tile of a program.
         least: the axes whose size is a power of 2, and the least it may be.
+        stages: how many steps of a loop are loaded at a time; by default XLA chooses.
         **sizes: of axes that no input has.
 
     Returns:
@@ -103,7 +105,7 @@ def call(
         grid=tuple(programs.values()),
         in_specs=[spec_of(form, x) for form, x in inputs.items()],
         out_specs=spec(axes),
-        compiler_params=triton.CompilerParams(num_warps=warps),
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=stages),
         interpret=INTERPRET,
     )(*(arranged(form, x) for form, x in inputs.items()))
     found = found[tuple(slice(sizes[a]) for a in axes)]

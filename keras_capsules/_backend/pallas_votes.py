@@ -9,8 +9,8 @@ that need no squares are products of matrices, see `pallas_vectors`.
 The axes of an array are named by letters, as in an einsum: `n` images, `i` children,
 `j` parents, `t` polynomials or outer products, `p`, `q` and `r` rows and columns of
 poses and matrices. A tile of votes is `(p, n, r)`: a thread reads a row of its image at
-once, and has `NUMBERS` of a vote in its registers. Votes with no more are in one thread
-each; then a program is one warp, and no thread waits for another.
+once. Votes of up to `NUMBERS` components are in the registers of one thread each; then
+a program is one warp, and no thread waits for another.
 """
 
 from functools import partial
@@ -22,9 +22,11 @@ from jax.experimental import pallas as pl
 
 from keras_capsules._backend import pallas_vectors, tiles
 from keras_capsules._backend.pallas_calls import call, float32, fma, loop
-from keras_capsules._backend.tiles import CHILDREN, IMAGES
+from keras_capsules._backend.tiles import CHILDREN
 
-NUMBERS = 16
+IMAGES = 32  # of a tile
+NUMBERS = 16  # of a vote that a thread works on, if there are as many
+GRADIENTS = 16  # tiles of them that a program adds up
 
 
 @jax.jit
@@ -85,8 +87,8 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
         found = pallas_vectors.moments(poses[:, :, 0], matrices, weights)
         return found[:, None, :, None]
     images, parents, children = weights.shape
-    programs = pl.cdiv(images, IMAGES) * parents
-    children = tiles.children_of_a_program(children, CHILDREN, programs)
+    warps = pl.cdiv(images, IMAGES) * parents * _warps(poses, matrices)
+    children = tiles.children_of_a_program(children, CHILDREN, warps)
 
     def kernel(poses, matrices, center, weights, out):
         center = [c[...] for c in center]  # (p, n, r)
@@ -135,7 +137,7 @@ def gradient(
         )
         return found[0][:, :, None], found[1]
     q = poses.shape[3]
-    children = max(NUMBERS // q, 1)  # side by side in a program
+    children = min(max(GRADIENTS // q, 1), 4)  # side by side in a program
     group = range(children)
 
     def to_votes(columns, rows, center, weights, slopes):
@@ -198,7 +200,7 @@ def gradient(
 
 
 def _are_vectors(poses, matrices, center):
-    """Whether tensor cores may do it; larger tiles would not fit into their memory."""
+    """Whether it is a task for `pallas_vectors`, whose tiles are of this width."""
     small = max(poses.shape[3], matrices.shape[3]) <= pallas_vectors.WIDTH
     return poses.shape[2] == 1 and small and not center
 
@@ -229,13 +231,13 @@ def _vote(columns, rows, center):
     return total
 
 
-def _weighted_sums(weights, tiles):
-    """`Σ_t w_tg x_t` for some children `g`; a tile is read once."""
+def _weighted_sums(weights, slopes):
+    """`Σ_t w_tg x_t` for some children `g`; a slope is read once."""
     totals = [None] * len(weights[0])
-    for of_tile, tile in zip(weights, tiles, strict=True):
+    for of_product, slope in zip(weights, slopes, strict=True):
         totals = [
-            _add(total, w[None, :, None], tile)
-            for total, w in zip(totals, of_tile, strict=True)
+            _add(total, w[None, :, None], slope)
+            for total, w in zip(totals, of_product, strict=True)
         ]
     return totals
 

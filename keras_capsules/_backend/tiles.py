@@ -1,6 +1,6 @@
 """How the kernels for a GPU cut up their work."""
 
-IMAGES = 32  # of a tile
+IMAGES = 64  # of the largest tile
 CHILDREN = 16  # that a program goes through one by one
 WARPS = 2048  # twice as many as a GPU runs at a time
 
@@ -9,7 +9,7 @@ def children_of_a_program(children: int, tile: int, warps: int) -> int:
     """How many children a program of `moments` adds up.
 
     The more there are the fewer sums are left to be added, as long as there are enough
-    programs. They are whole tiles, and all programs have as many.
+    programs. Where all programs can have as many whole tiles, nothing is filled up.
 
     Args:
         children: number of children.
@@ -25,8 +25,11 @@ def children_of_a_program(children: int, tile: int, warps: int) -> int:
     32
     """
     count = -(-children // tile)
-    programs = (n for n in range(1, count) if count % n == 0 and n * warps >= WARPS)
-    return tile * (count // next(programs, count))
+    programs = min(-(-WARPS // warps), count)
+    for n in range(programs, min(4 * programs, count + 1)):
+        if count % n == 0:
+            return tile * (count // n)
+    return tile * -(-count // programs)
 
 
 def side_by_side(parents: int, most: int) -> int:

@@ -15,9 +15,8 @@ import triton
 import triton.language as tl
 
 from keras_capsules._backend import tiles
-from keras_capsules._backend.tiles import CHILDREN
+from keras_capsules._backend.tiles import CHILDREN, IMAGES
 
-IMAGES = 64  # of a tile
 GROUP = 2  # children whose gradients a program keeps side by side
 
 # One warp has a whole vote in the registers of a thread: no thread waits for another.

@@ -30,8 +30,9 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         padding: `"valid"` or `"same"`.
         kernel_initializer: initializer of the convolution's kernel.
         bias_initializer: initializer of its bias. By default zeros for matrix poses,
-            and for vector poses a normal distribution that alone makes poses of length
-            0.3: squash would let hardly any gradient through to shorter ones.
+            and for vector poses a normal distribution that by itself makes poses of
+            about length 0.3, shorter for one or two components: squash would let
+            hardly any gradient through to poses near 0.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
         **kwargs: `name`, `dtype` and the other arguments of

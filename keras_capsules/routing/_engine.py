@@ -37,8 +37,8 @@ from keras_capsules.routing._hooks import Hooks
 # 512 with dynamic routing took 2.0 ms on an H200, blocks of 64 MB 3.7 ms.
 _BLOCK = 2**24
 _SHARE = 40
-# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that, or
-# half as many as numbers of the kernel, which a step reads ten times a block.
+# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that; or
+# half as many as the kernel has elements, for a step reads it ten times a block.
 _WEIGHTS = 2**24
 
 

@@ -1,7 +1,8 @@
 """How wide the kernels begin whose parents are squashed sums of votes."""
 
-# Of children, and of the parents that they have then; and of what `squash` makes it of.
+# Of children, and of the parents that they have then.
 LENGTH = 0.3
+# What `squash` shortens to it: |squash(s)| = |s|² / (1 + |s|²).
 NORM = (LENGTH / (1.0 - LENGTH)) ** 0.5
 
 

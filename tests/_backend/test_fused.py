@@ -33,13 +33,18 @@ def test_they_are_those_of_the_backend(enabled):
 
 def test_they_are_on_by_default_where_they_were_measured(monkeypatch):
     monkeypatch.setattr(fused, "_asked", None)
-    assert not config.fused_kernels()
-    if keras.backend.backend() == "jax":
-        import jax
+    if keras.backend.backend() != "jax":
+        assert not config.fused_kernels()
+        return
+    import jax
 
-        for capability, expected in (("8.6", False), ("9.0", True)):
-            gpu = SimpleNamespace(compute_capability=capability)
-            monkeypatch.setattr(jax, "devices", lambda gpu=gpu: [gpu])
-            assert config.fused_kernels() == expected
-    config.set_fused_kernels(False)
-    assert not config.fused_kernels()
+    h100, other = (
+        SimpleNamespace(compute_capability=of, platform="gpu") for of in ("9.0", "8.6")
+    )
+    devices = {"cpu": jax.devices("cpu"), None: [h100]}
+    monkeypatch.setattr(jax, "devices", lambda platform=None: devices[platform])
+    assert config.fused_kernels() and fused._has_a_gpu()
+    with jax.default_device("cpu"):
+        assert not config.fused_kernels() and not fused._has_a_gpu()
+    devices[None] = [other]
+    assert not config.fused_kernels() and fused._has_a_gpu()
