@@ -8,7 +8,6 @@ from keras_capsules import validation
 from keras_capsules._backend import strided_convolution
 from keras_capsules.nested import Nested
 from keras_capsules.ops import squash
-from keras_capsules.routing._kernels import NORM
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -31,7 +30,7 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         kernel_initializer: initializer of the convolution's kernel.
         bias_initializer: initializer of its bias. By default zeros for matrix poses,
             and for vector poses a normal distribution that by itself makes poses of
-            about length 0.3, shorter for one or two components: squash would let
+            about length 0.25, shorter for one or two components: squash would let
             hardly any gradient through to poses near 0.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
@@ -93,7 +92,8 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
             raise ValueError("Argument `pose_shape` must be given. Received: None")
         if isinstance(self.pose_shape, int):
             self._channels = self.pose_shape
-            default = initializers.RandomNormal(stddev=NORM / self.pose_shape**0.5)
+            # |s|² = 1 / 3 makes a length of |s|² / (1 + |s|²) = 0.25.
+            default = initializers.RandomNormal(stddev=(3 * self.pose_shape) ** -0.5)
         else:
             self._channels = prod(self.pose_shape) + 1
             default = initializers.Zeros()
