@@ -83,12 +83,14 @@ def em_routing(
         weights = assignments * activations[:, :, None]
         if t == 0:  # every child chooses at random
             expected = np.where(np.expand_dims(padded, -1), 0.0, assignments).sum(1)
-            unit = 0.5 * expected if relative_mass else np.ones((1, 1))
-        mass = weights.sum(1) + (1e-3 * unit if relative_mass else 1e-7)
+            expected = 0.5 * expected
+            unit = expected if relative_mass else np.ones((1, 1))
+        given = weights.sum(1) + (1e-3 * expected if relative_mass else 1e-7)
+        mass = np.maximum(given, 1e-3 * expected)
         mean = np.einsum("nij,nijh->njh", weights, votes) / mass[..., None]
         squares = (votes - mean[:, None]) ** 2
         variance = np.einsum("nij,nijh->njh", weights, squares) / mass[..., None]
-        variance += min_variance
+        variance += min_variance + ((mass - given) / mass)[..., None]
         cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass / unit
         temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
         logits = temperature * (beta_a - cost)
