@@ -208,13 +208,14 @@ def measure_fit(
     if "device" in how:
         device = _device_datasets()
         form = device.OverlaidImages if pairs else device.ShiftedImages
-        data = (form((x, y), batch),)
-        assert data[0][0][0].shape[1:] == canvas
+        dataset = form((x, y), batch)
+        assert dataset[0][0].shape[1:] == canvas
+        arguments = (dataset,)
     else:
-        data = x, y, batch
-    model.fit(*data, verbose=0)  # compiles what draws and what trains
+        arguments = x, y, batch
+    model.fit(*arguments, verbose=0)  # compiles what draws and what trains
     start = time.perf_counter()
-    model.fit(*data, verbose=0)
+    model.fit(*arguments, verbose=0)
     return {"images_per_second": len(x) / (time.perf_counter() - start)}
 
 

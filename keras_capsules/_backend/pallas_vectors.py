@@ -1,15 +1,15 @@
 """Sums over votes of vector poses on a GPU with JAX, as products of matrices.
 
-The same functions as in `pallas_votes` for poses of one row and without a center. A
-sum of votes is then linear in the poses, so tensor cores make it of the poses, and the
-votes themselves are not made:
+The functions are those of `pallas_votes`, for poses of one row and without a center. A
+sum of votes is then linear in the poses. Tensor cores compute it from the poses, and no
+vote is made:
 
     Σ_i w_ij V_ijr = Σ_iq (w_ij x_iq) M_iqjr
     Σ_r c_jr V_ijr = Σ_q x_iq (Σ_r c_jr M_iqjr)
 
-Axes are named as in `pallas_votes`. A tile has as many children as have `WIDTH`
-components. Products are rounded as JAX rounds others, see
-`jax.default_matmul_precision`: to TF32 by default.
+Axes are named as in `pallas_votes`. The poses of the children of a tile have `WIDTH`
+components together. Products are rounded to TF32 by default, as JAX rounds others, see
+`jax.default_matmul_precision`.
 """
 
 from functools import partial

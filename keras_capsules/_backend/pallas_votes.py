@@ -25,8 +25,8 @@ from keras_capsules._backend.pallas_calls import call, float32, fma, loop
 from keras_capsules._backend.tiles import CHILDREN
 
 IMAGES = 32  # of a tile
-NUMBERS = 16  # of a vote that a thread works on, if there are as many
-GRADIENTS = 16  # tiles of them that a program adds up
+NUMBERS = 16  # components of a vote in the registers of a thread
+GRADIENTS = 16  # sums that `gradient` keeps, one for each child and row of its matrix
 
 
 @jax.jit
@@ -200,7 +200,7 @@ def gradient(
 
 
 def _are_vectors(poses, matrices, center):
-    """Whether it is a task for `pallas_vectors`, whose tiles are of this width."""
+    """Whether `pallas_vectors` sums over these votes. Its tiles have a width of 64."""
     small = max(poses.shape[3], matrices.shape[3]) <= pallas_vectors.WIDTH
     return poses.shape[2] == 1 and small and not center
 
@@ -217,7 +217,7 @@ def _made_of(poses, matrices, center):
 
 
 def _each(array, *index, n=None):
-    """Yields what there is for each `q` or `t`: columns, rows, slopes."""
+    """Yields the columns of poses, rows of matrices, or slopes of the products."""
     of_images = () if n is None else (slice(None), n)
     for number in range(array.shape[len(index)]):
         yield float32(array[(*index, number, *of_images)])

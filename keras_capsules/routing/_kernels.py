@@ -2,8 +2,6 @@
 
 # Of children, and of the parents that they have then.
 LENGTH = 0.3
-# What `squash` shortens to it: |squash(s)| = |s|² / (1 + |s|²).
-NORM = (LENGTH / (1.0 - LENGTH)) ** 0.5
 
 
 def stddev_for(norm: float, kernel_shape: tuple) -> float:

@@ -3,7 +3,7 @@ from typing import Any
 import keras
 
 from keras_capsules.ops import compete, squash
-from keras_capsules.routing._kernels import NORM, stddev_for
+from keras_capsules.routing._kernels import LENGTH, stddev_for
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -86,10 +86,12 @@ class DynamicRouting(MomentRouting):
     # about as long as their children, however many there are of each.
     def kernel_stddev(self, kernel_shape):
         _, parents, _, columns = kernel_shape
+        # |s_j| of the last iteration, from |squash(s)| = |s|² / (1 + |s|²).
+        norm = (LENGTH / (1.0 - LENGTH)) ** 0.5
         # Agreement makes s_j longer than the sum that it starts from. The exponent and
         # the factor fit what random votes give.
         growth = 1.0 + 0.7 * (self.iterations - 1) * parents / columns
-        return stddev_for(NORM / growth**0.25, kernel_shape)
+        return stddev_for(norm / growth**0.25, kernel_shape)
 
     # Procedure 1, line 2: b_ij = 0, so that c_ij is the same for all parents.
     def initial_weights(self, inputs):
