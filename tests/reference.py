@@ -24,16 +24,17 @@ def sigmoid(x):
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
-def dynamic_routing(poses, kernel, iterations):
+def dynamic_routing(poses, kernel, iterations, bias=0.0):
     """Parents (batch, parents, R) and the couplings of the last iteration.
 
-    Takes vector poses (batch, children, D) and a kernel (children, parents, D, R).
+    Takes vector poses (batch, children, D), a kernel (children, parents, D, R) and a
+    bias (parents, R).
     """
     votes = np.einsum("nid,ijdr->nijr", poses, kernel)
     logits = np.zeros(votes.shape[:3])
     for _ in range(iterations):
         couplings = softmax(logits, axis=2)
-        parents = squash(np.einsum("nij,nijr->njr", couplings, votes))
+        parents = squash(np.einsum("nij,nijr->njr", couplings, votes) + bias)
         logits = logits + np.einsum("nijr,njr->nij", votes, parents)
     return parents, couplings
 
@@ -161,3 +162,48 @@ def variational_bayes_routing(
         log_density = log_density + of_parents[:, None]
     entropy = 0.5 * size * np.log(2 * np.pi * np.e) - 0.5 * log_lambda
     return m, -np.exp(log_pi) * entropy, responsibilities
+
+
+def uniform_routing(poses, kernel):
+    """Parents (batch, parents, P·R)."""
+    votes = flat_votes(poses, kernel)
+    return squash(votes.sum(1) / votes.shape[2])
+
+
+def self_routing(poses, kernel, activations, weight, bias):
+    """Parents before normalization (batch, J, P·R), activations and couplings.
+
+    Takes classifiers `weight` (children, parents, P·Q) and `bias` (children, parents).
+    """
+    votes = flat_votes(poses, kernel)
+    flat = poses.reshape(*poses.shape[:2], -1)
+    couplings = softmax(np.einsum("nih,ijh->nij", flat, weight) + bias, axis=2)
+    shares = couplings * activations[:, :, None]
+    mass = shares.sum(1)
+    parents = np.einsum("nij,nijh->njh", shares, votes) / mass[..., None]
+    return parents, mass / activations.sum(1, keepdims=True), couplings
+
+
+def generative_routing(
+    poses, kernel, activations, vote_bias, use, ignore, iterations, min_variance
+):
+    """Parents (batch, parents, P·R), activations (batch, parents) and R of the last.
+
+    Takes vote biases (children, parents, P, R), benefits and costs
+    (children, parents).
+    """
+    votes = np.einsum("nipq,ijqr->nijpr", poses, kernel) + vote_bias
+    votes = votes.reshape(*votes.shape[:3], -1)
+    evidence = np.zeros(votes.shape[:3])
+    for _ in range(iterations):
+        share = softmax(evidence, axis=2)
+        used = activations[:, :, None] * share
+        ignored = activations[:, :, None] * (1 - share)
+        logits = (use * used - ignore * ignored).sum(1)
+        part = (used / used.sum(1, keepdims=True))[..., None]
+        mean = (part * votes).sum(1)
+        variance = (part * (votes - mean[:, None]) ** 2).sum(1) + min_variance
+        density = -0.5 * (votes - mean[:, None]) ** 2 / variance[:, None]
+        density = density - 0.5 * np.log(2 * np.pi * variance[:, None])
+        evidence = density.sum(-1) - np.logaddexp(0.0, -logits)[:, None]
+    return mean, sigmoid(logits), share

@@ -123,7 +123,7 @@ def over_blocks(
     else:
         scan = _scan_tensorflow if keras.backend.backend() == "tensorflow" else _scan
     totals, outputs = scan(function, rows, blocks, totals, dtypes)
-    outputs = (ops.reshape(y, (-1, *y.shape[2:])) for y in outputs)
+    outputs = (ops.reshape(y, (-1, *ops.shape(y)[2:])) for y in outputs)
     return totals, tuple(y[:count] for y in outputs)
 
 
@@ -131,8 +131,8 @@ def _cut(x, blocks, size, count):
     """(count, …) as (blocks, size, …), filled up with zeros."""
     missing = blocks * size - count
     if not isinstance(missing, int) or missing:
-        x = ops.concatenate([x, ops.zeros((missing, *x.shape[1:]), x.dtype)])
-    return ops.reshape(x, (blocks, size, *x.shape[1:]))
+        x = ops.concatenate([x, ops.zeros((missing, *ops.shape(x)[1:]), x.dtype)])
+    return ops.reshape(x, (blocks, size, *ops.shape(x)[1:]))
 
 
 def _jax_runs_at_once():

@@ -11,6 +11,7 @@ from keras_capsules.datasets.device import (
     ShiftedImages,
 )
 from keras_capsules.datasets.digits import digits
+from keras_capsules.datasets.distortion import random_distortion
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
 from keras_capsules.datasets.pairs import central_crop
@@ -31,6 +32,7 @@ __all__ = [
     "digits",
     "mnist",
     "multi_mnist",
+    "random_distortion",
     "random_shift",
     "smallnorb",
     "toys",

@@ -81,4 +81,5 @@ def _transform(image, seed):
     )
     low, high = limits[:, 0], limits[:, 1]
     drawn = tf.random.stateless_uniform((6,), seed, low, high)
-    return affine(image, _SIZE, drawn[0], drawn[1], drawn[2:4], drawn[4:6])
+    size = _SIZE, _SIZE
+    return affine(image, size, drawn[0], drawn[1], drawn[2:4], drawn[4:6])

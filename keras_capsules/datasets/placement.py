@@ -83,7 +83,12 @@ def place(image: tf.Tensor, size: int, max_shift: int, seed: tf.Tensor) -> tf.Te
 
 
 def affine(
-    image: tf.Tensor, size: int, rotation: Any, shear: Any, scale: Any, shift: Any
+    image: tf.Tensor,
+    size: tuple[int, int],
+    rotation: Any,
+    shear: Any,
+    scale: Any,
+    shift: Any,
 ) -> tf.Tensor:
     """Places an image on a canvas, scaled, sheared and rotated around its centre.
 
@@ -98,7 +103,7 @@ def affine(
             `(2,)`.
 
     Returns:
-        The canvas, `(size, size, channels)`.
+        The canvas, `(*size, channels)`.
     """
     scale, shift = tf.cast(scale, tf.float32), tf.cast(shift, tf.float32)
     angle = tf.cast(rotation, tf.float32) * pi / 180.0
@@ -114,13 +119,13 @@ def affine(
     backward = tf.linalg.inv(forward)
     height, width, _ = image.shape
     image_centre = tf.constant([width - 1.0, height - 1.0]) / 2.0
-    canvas_centre = shift[::-1] + (size - 1.0) / 2.0
+    canvas_centre = shift[::-1] + tf.constant([size[1] - 1.0, size[0] - 1.0]) / 2.0
     offset = image_centre - tf.linalg.matvec(backward, canvas_centre)
     rows = tf.concat([backward, offset[:, None]], axis=1)  # (2, 3)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=tf.concat([tf.reshape(rows, (1, 6)), tf.zeros((1, 2))], axis=1),
-        output_shape=(size, size),
+        output_shape=size,
         fill_value=0.0,
         interpolation="BILINEAR",
     )[0]

@@ -6,6 +6,7 @@ from keras import initializers, ops, regularizers
 from keras_capsules import routing as routings
 from keras_capsules import validation
 from keras_capsules._backend import with_static_shape
+from keras_capsules.layers.masks import mask_of
 from keras_capsules.ops import safe_norm
 
 
@@ -29,17 +30,23 @@ class CapsuleLayer(keras.layers.Layer):
             `routing.Routing.kernel_stddev`. (Keras's initializers that scale with
             fan-in take the kernel for a convolution's.)
         kernel_regularizer: regularizer of the kernel.
+        share_kernel: whether all children share the matrix for a parent. What the
+            routing learns by child is then shared, too.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(poses, activations)` of the children. Vector poses may come
             alone: they are as active as they are long.
+        mask: which children there are, `(batch, …)` or fewer of these axes, as Keras
+            passes it on from an `Embedding` or a `Masking` layer. The others count for
+            nothing.
 
     Input shape:
         Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`;
         the subclass says which axes lie between. The kernel has shape
-        `(…, capsules, Q, R)`, with Q = D for vectors.
+        `(…, capsules, Q, R)`, with Q = D for vectors; where it is shared, the axes
+        before `capsules` have size 1.
 
     Output shape:
         Poses `(batch, …, capsules, R)` or `(batch, …, capsules, P, R)` and, if
@@ -69,9 +76,11 @@ class CapsuleLayer(keras.layers.Layer):
         routing: Any,
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
+        share_kernel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.capsules = validation.check_positive_integer("capsules", capsules)
         self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         self.routing = routings.get(routing)
@@ -82,6 +91,7 @@ class CapsuleLayer(keras.layers.Layer):
             self.routing.dtype_policy = self.dtype_policy
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.share_kernel = validation.check_flag("share_kernel", share_kernel)
 
     def build(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
@@ -96,26 +106,34 @@ class CapsuleLayer(keras.layers.Layer):
         stddev = self.routing.kernel_stddev((self.child_count(shape), *matrix))
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(*self.kernel_axes(shape), *matrix),
+            shape=(*self._axes_of_weight(shape), *matrix),
             initializer=self.kernel_initializer
             or initializers.RandomNormal(stddev=stddev),
             regularizer=self.kernel_regularizer,
         )
-        self.routing.build(*self.routing_shapes(shape))
+        poses, kernel = self.routing_shapes(shape)
+        if self.share_kernel:
+            poses, kernel = (None, None, *poses[2:]), (None, *kernel[1:])
+        self.routing.build(poses, kernel)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, mask=None, training=None):
         inputs = self._with_static_shapes(inputs)
-        outputs = self.routing(**self.arguments_of_routing(inputs), training=training)
+        arguments = self.arguments_of_routing(inputs, mask)
+        outputs = self.routing(**arguments, training=training)
         shapes = self.compute_output_shape(keras.tree.map_structure(_shape, inputs))
         if not self.routing.computes_activations:
             return self._output(outputs, shapes)
         return tuple(map(self._output, outputs, shapes))
 
-    def trace(self, inputs: Any) -> dict:
+    def compute_mask(self, inputs, previous_mask):
+        """None: every image has all parents."""
+
+    def trace(self, inputs: Any, mask: Any = None) -> dict:
         """What happens in each iteration of the routing, to look at.
 
         Args:
             inputs: as for calling the layer.
+            mask: as for calling the layer.
 
         Returns:
             The trace of the routing, see `routing.Routing.trace`. Where parents have
@@ -124,7 +142,7 @@ class CapsuleLayer(keras.layers.Layer):
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
         inputs = self._with_static_shapes(inputs)
-        return self.routing.trace(**self.arguments_of_routing(inputs))
+        return self.routing.trace(**self.arguments_of_routing(inputs, mask))
 
     def compute_output_shape(self, input_shape):
         shape = self.poses_shape(_poses(input_shape))
@@ -140,6 +158,7 @@ class CapsuleLayer(keras.layers.Layer):
             "routing": keras.saving.serialize_keras_object(self.routing),
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "share_kernel": self.share_kernel,
         }
 
     # What a subclass writes.
@@ -153,7 +172,10 @@ class CapsuleLayer(keras.layers.Layer):
         return shape[4:]
 
     def kernel_axes(self, shape: tuple) -> tuple:
-        """The axes of the kernel before the parents, for poses of this shape."""
+        """The axes of the kernel before the parents, for poses of this shape.
+
+        They are those of the children that have a matrix of their own.
+        """
         raise NotImplementedError
 
     def parent_grid(self, shape: tuple) -> tuple:
@@ -164,13 +186,14 @@ class CapsuleLayer(keras.layers.Layer):
         """How many children a parent sees, for poses of this shape."""
         raise NotImplementedError
 
-    def routing_inputs(self, poses: Any, activations: Any) -> dict:
+    def routing_inputs(self, poses: Any, activations: Any, kernel: Any) -> dict:
         """Brings children into the form that a routing takes.
 
         Args:
             poses: poses of the children, `(…, P, Q)`.
             activations: activations of the children, `(…)`; `None` for a routing that
-                does not need them.
+                does not need them. A mask goes the same way.
+            kernel: the kernel, with all its `kernel_axes`.
 
         Returns:
             The arguments of the routing.
@@ -184,11 +207,12 @@ class CapsuleLayer(keras.layers.Layer):
         kernel = (children, self.capsules, columns, self._parent_pose(pose)[-1])
         return (None, children, rows, columns), kernel
 
-    def arguments_of_routing(self, inputs: Any) -> dict:
+    def arguments_of_routing(self, inputs: Any, mask: Any = None) -> dict:
         """What the routing is called with, for the inputs of the layer.
 
         Args:
             inputs: as for calling the layer, which has to be built.
+            mask: as for calling the layer.
 
         Returns:
             Its arguments, by name.
@@ -200,7 +224,7 @@ class CapsuleLayer(keras.layers.Layer):
         shape = self.poses_shape(tuple(poses.shape))
         pose = self.child_pose(shape)
         expected = (*self.kernel.shape[:-3], self.kernel.shape[-2])
-        if (*self.kernel_axes(shape), pose[-1]) != expected:
+        if (*self._axes_of_weight(shape), pose[-1]) != expected:
             raise ValueError(
                 f"Poses of shape {shape} are incompatible with the layer "
                 f"{self.name}, whose kernel has shape {tuple(self.kernel.shape)}."
@@ -216,10 +240,24 @@ class CapsuleLayer(keras.layers.Layer):
                 "`inputs` must be `(poses, activations)`: a matrix does not say how "
                 f"active its capsule is. Received: poses of shape {shape}"
             )
-        # A vector is a matrix of one row.
-        matrix = (1, *pose)[-2:]
-        poses = ops.reshape(poses, (-1, *shape[1 : -len(pose)], *matrix))
-        return self.routing_inputs(poses, activations)
+        kernel = ops.convert_to_tensor(self.kernel)
+        if self.share_kernel:
+            axes = self.kernel_axes(ops.shape(poses))
+            kernel = ops.broadcast_to(kernel, (*axes, *kernel.shape[-3:]))
+        children = ops.shape(poses)[: -len(pose)]
+        mask = mask_of(mask, poses, len(children))
+        if len(pose) == 1:  # a vector is a matrix of one row
+            poses = ops.expand_dims(poses, -2)
+        arguments = self.routing_inputs(poses, activations, kernel)
+        if mask is not None:
+            mask = ops.broadcast_to(mask, children)
+            masked = self.routing_inputs(poses, mask, kernel)
+            arguments["mask"] = masked["activations"]
+        return arguments
+
+    def _axes_of_weight(self, shape):
+        axes = self.kernel_axes(shape)
+        return (1,) * len(axes) if self.share_kernel else axes
 
     def _with_static_shapes(self, inputs):
         """The inputs, of the shape that was built for where none is known yet."""

@@ -6,7 +6,7 @@ from keras import ops
 from keras_capsules.ops import safe_norm
 
 # Between 1 and the next number. What squash and the norm round in float32 is less.
-_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 1e-14}
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -55,6 +55,7 @@ class CapsuleLength(keras.layers.Layer):
             kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
         # What the poses are rounded to decides by how much they may exceed 1.
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
 
     def build(self, input_shape):
         if len(input_shape) < 3:

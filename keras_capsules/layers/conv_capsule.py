@@ -33,12 +33,15 @@ class ConvCapsule(CapsuleLayer):
             distribution of the width that the routing asks for; EM routing asks for
             votes of variance 1 from poses whose elements have size 1.
         kernel_regularizer: regularizer of the kernel.
+        share_kernel: whether all children of a patch share one matrix for a parent,
+            `W_j`.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(poses, activations)` of the children. Vector poses may come
             alone: they are as active as they are long.
+        mask: which children there are, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -81,6 +84,7 @@ class ConvCapsule(CapsuleLayer):
         routing: Any = "em",
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
+        share_kernel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -89,6 +93,7 @@ class ConvCapsule(CapsuleLayer):
             routing,
             kernel_initializer,
             kernel_regularizer,
+            share_kernel,
             **kwargs,
         )
         self.kernel_size = validation.check_window("kernel_size", kernel_size)
@@ -112,7 +117,7 @@ class ConvCapsule(CapsuleLayer):
     def child_count(self, shape):
         return self.kernel_size[0] * self.kernel_size[1] * shape[3]
 
-    def routing_inputs(self, poses, activations):
+    def routing_inputs(self, poses, activations, kernel):
         receptive_fields = self._receptive_fields(poses.shape)
         children = self.child_count(poses.shape)
         if activations is not None:
@@ -121,7 +126,7 @@ class ConvCapsule(CapsuleLayer):
         poses = ops.reshape(self._patches(poses), (-1, children, *poses.shape[4:]))
         return {
             "poses": poses,
-            "kernel": ops.reshape(self.kernel, (children, *self.kernel.shape[3:])),
+            "kernel": ops.reshape(kernel, (children, *kernel.shape[3:])),
             "activations": activations,
             "receptive_fields": receptive_fields,
         }

@@ -24,17 +24,21 @@ class DigitCapsule(CapsuleLayer):
             distribution of the width that the routing asks for; dynamic routing asks
             for parents about as long as their children.
         kernel_regularizer: regularizer of the kernel.
+        share_kernel: whether all children share one matrix for a parent, `W_j`.
+            Their number may then vary.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
         inputs: poses of the children, which are as active as they are long, or
             `(poses, activations)`.
+        mask: which children there are, see `CapsuleLayer`.
 
     Input shape:
         `(batch, …, D)` with every size known but the batch: all axes between
         are children, I in all. The kernel has shape
-        `(I, capsules, D, pose_shape)`.
+        `(I, capsules, D, pose_shape)`. If it is shared its shape is
+        `(1, capsules, D, pose_shape)`, and only D has to be known.
 
     Output shape:
         `(batch, capsules, pose_shape)` in the layer's compute dtype, and with a
@@ -53,6 +57,14 @@ class DigitCapsule(CapsuleLayer):
     >>> tuple(layers.DigitCapsule(10)(children).shape)
     (2, 10, 16)
 
+    Sentences of different length, padded:
+
+    >>> words = keras.Input((None,), dtype="int32")
+    >>> x = keras.layers.Embedding(1000, 8, mask_zero=True)(words)
+    >>> classes = layers.DigitCapsule(4, share_kernel=True)(x)
+    >>> tuple(classes.shape)
+    (None, 4, 16)
+
     Reference:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         section 4 and equation 2.
@@ -65,6 +77,7 @@ class DigitCapsule(CapsuleLayer):
         routing: Any = "dynamic",
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
+        share_kernel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -73,33 +86,42 @@ class DigitCapsule(CapsuleLayer):
             routing,
             kernel_initializer,
             kernel_regularizer,
+            share_kernel,
             **kwargs,
         )
 
     def poses_shape(self, shape):
         shape = tuple(shape)
-        if len(shape) < 3 or None in shape[1:]:
+        known = shape[-1:] if self.share_kernel else shape[1:]
+        if len(shape) < 3 or None in known:
             raise ValueError(
                 "`inputs` must have shape (batch, …, children, pose size) with every "
-                f"size known but the batch. Received: {shape}"
+                "size known but the batch, and with share_kernel=True but the number "
+                f"of children. Received: {shape}"
             )
         return shape
 
     def child_pose(self, shape):
         return shape[-1:]
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.share_kernel:
+            # It takes other numbers of children as well.
+            self._built_for = (None,) * (len(self._built_for) - 1) + self._built_for[-1:]
+
     def kernel_axes(self, shape):
-        return (prod(shape[1:-1]),)
+        return (None if None in shape[1:-1] else prod(shape[1:-1]),)
 
     def child_count(self, shape):
-        return prod(shape[1:-1])
+        return None if None in shape[1:-1] else prod(shape[1:-1])
 
-    def routing_inputs(self, poses, activations):
-        children, _, size, _ = self.kernel.shape
+    def routing_inputs(self, poses, activations, kernel):
+        children, _, size, _ = ops.shape(kernel)
         if activations is not None:
             activations = ops.reshape(activations, (-1, children))
         return {
             "poses": ops.reshape(poses, (-1, children, 1, size)),
-            "kernel": ops.convert_to_tensor(self.kernel),
+            "kernel": kernel,
             "activations": activations,
         }

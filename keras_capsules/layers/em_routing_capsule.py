@@ -30,12 +30,14 @@ class EMRoutingCapsule(CapsuleLayer):
             distribution of the width that the routing asks for; EM routing asks for
             votes of variance 1 from poses whose elements have size 1.
         kernel_regularizer: regularizer of the kernel.
+        share_kernel: whether children of all types share one matrix for a parent.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(poses, activations)` of the children. Vector poses may come
             alone: they are as active as they are long.
+        mask: which children there are, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -75,6 +77,7 @@ class EMRoutingCapsule(CapsuleLayer):
         routing: Any = "em",
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
+        share_kernel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -83,6 +86,7 @@ class EMRoutingCapsule(CapsuleLayer):
             routing,
             kernel_initializer,
             kernel_regularizer,
+            share_kernel,
             **kwargs,
         )
         self.coordinate_addition = validation.check_flag(
@@ -112,13 +116,13 @@ class EMRoutingCapsule(CapsuleLayer):
         kernel = (children, capsules, columns + added, parent_columns)
         return (*poses[:3], poses[3] + added), kernel
 
-    def routing_inputs(self, poses, activations):
+    def routing_inputs(self, poses, activations, kernel):
         _, height, width, _, *pose = poses.shape
         children = self.child_count(poses.shape)
         if activations is not None:
             activations = ops.reshape(activations, (-1, children))
         poses = ops.reshape(poses, (-1, children, *pose))
-        kernel = ops.tile(self.kernel, (height * width, 1, 1, 1))
+        kernel = ops.tile(kernel, (height * width, 1, 1, 1))
         if self.coordinate_addition:
             poses, kernel = add_coordinates(poses, kernel, (height, width))
         return {

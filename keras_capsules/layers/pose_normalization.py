@@ -5,7 +5,8 @@ from keras import ops
 
 from keras_capsules import validation
 from keras_capsules._backend import mean
-from keras_capsules.ops import at_least_float32
+from keras_capsules.layers.masks import mask_of
+from keras_capsules.ops.norms import at_least, at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -30,6 +31,8 @@ class PoseNormalization(keras.layers.Layer):
 
     Call arguments:
         inputs: poses, or `(poses, activations)`.
+        mask: which of the capsules there are, `(batch, …)`, as Keras passes it on.
+            The others don't count for the mean square.
 
     Input shape:
         Poses `(batch, …)`, activations of any shape.
@@ -51,15 +54,21 @@ class PoseNormalization(keras.layers.Layer):
 
     def __init__(self, epsilon: float = 1e-4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.epsilon = validation.check_at_least("epsilon", epsilon, 1e-12)
 
-    def call(self, inputs):
+    def call(self, inputs, mask=None):
         pair = isinstance(inputs, (tuple, list))
         poses = inputs[0] if pair else inputs
         # Beyond this the square would overflow.
         x = ops.clip(at_least_float32(poses), -1e15, 1e15)
         axes = tuple(range(1, len(x.shape)))
+        there = mask_of(mask, x, len(x.shape))
+        if there is not None:
+            x = ops.where(there > 0.0, x, 0.0)
         mean_square = mean(ops.square(x), axes)
+        if there is not None:
+            mean_square = mean_square / at_least(mean(there, axes), 1e-6)
         scale = ops.sqrt(mean_square + self.epsilon**2) / (mean_square + self.epsilon)
         poses = ops.cast(x * scale, self.compute_dtype)
         return (poses, inputs[1]) if pair else poses

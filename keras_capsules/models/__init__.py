@@ -6,11 +6,20 @@ from keras_capsules.models.baseline_cnn import BaselineCNN
 from keras_capsules.models.capsnet import CapsNet
 from keras_capsules.models.capsule_network import CapsuleNetwork
 from keras_capsules.models.classifier import Classifier
+from keras_capsules.models.efficient_capsnet import EfficientCapsNet
 from keras_capsules.models.matrix_capsnet import MatrixCapsNet
+from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 
+_NETWORKS = BaselineCNN, CapsNet, EfficientCapsNet, MatrixCapsNet
 # An .h5 file names the class of a network without the package.
-keras.saving.get_custom_objects().update(
-    {network.__name__: network for network in (BaselineCNN, CapsNet, MatrixCapsNet)}
-)
+keras.saving.get_custom_objects().update({n.__name__: n for n in _NETWORKS})
 
-__all__ = ["BaselineCNN", "CapsNet", "CapsuleNetwork", "Classifier", "MatrixCapsNet"]
+__all__ = [
+    "BaselineCNN",
+    "CapsNet",
+    "CapsuleNetwork",
+    "Classifier",
+    "EfficientCapsNet",
+    "MatrixCapsNet",
+    "VectorCapsuleNetwork",
+]

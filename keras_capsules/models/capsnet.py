@@ -1,16 +1,14 @@
 from typing import Any, ClassVar
 
 import keras
-from keras import ops
 
-from keras_capsules import routing as routings
 from keras_capsules import validation
-from keras_capsules.layers import CapsuleLength, DigitCapsule, PrimaryCapsule
-from keras_capsules.models.capsule_network import CapsuleNetwork
+from keras_capsules.layers import PrimaryCapsule
+from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class CapsNet(CapsuleNetwork):
+class CapsNet(VectorCapsuleNetwork):
     """The network of "Dynamic routing between capsules".
 
     A convolution, primary capsules and a capsule for each class; the length of
@@ -112,7 +110,6 @@ class CapsNet(CapsuleNetwork):
             "filters": filters,
             "primary_capsules": primary_capsules,
             "primary_pose_shape": primary_pose_shape,
-            "class_pose_shape": class_pose_shape,
         }
         for name, size in sizes.items():
             setattr(self, name, validation.check_positive_integer(name, size))
@@ -140,76 +137,12 @@ class CapsNet(CapsuleNetwork):
             dtype=dtype,
             name="primary_capsule",
         )
-        self.class_capsules = DigitCapsule(
-            classes,
-            class_pose_shape,
-            routings.get(routing),
-            dtype=dtype,
-            name="class_capsules",
-        )
-        self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
         self.primary_strides = self.primary.strides
-        self.add_decoder(decoder_units)
-        self.build((None, *self.image_shape))
-        self.freeze_sublayers()
-
-    def build(self, input_shape):
-        shape = input_shape
-        for layer in (self.conv, self.primary, self.class_capsules):
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        poses = shape[0] if self.routing.computes_activations else shape
-        self.length.build(poses)
-        if self.decoder is not None:
-            self.decoder.build(poses)
+        self.add_class_capsules(class_pose_shape, routing, decoder_units)
 
     @property
-    def routing(self):
-        return self.class_capsules.routing
-
-    @property
-    def capsule_layers(self):
-        return (self.class_capsules,)
-
-    def lowest_capsules(self, images):
-        return self.primary(self.conv(images))
-
-    def outputs(self, capsules):
-        if not self.routing.computes_activations:
-            return {"scores": self.length(capsules), "poses": capsules}
-        poses, activations = capsules
-        return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
-
-    def compute_output_shape(self, input_shape):
-        poses = (input_shape[0], self.classes, self.class_capsules.pose_shape)
-        return {"scores": poses[:2], "poses": poses}
-
-    def decode(self, poses: Any, labels: Any = None) -> Any:
-        """Draws the images that poses describe.
-
-        Args:
-            poses: poses of the class capsules, `(batch, classes, D)`.
-            labels: the classes to draw: integers, one-hot or multi-hot. Without
-                labels the `objects` longest capsules are drawn; with a routing
-                that computes activations, labels are needed.
-
-        Returns:
-            Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32 (under a mixed policy too).
-
-        Raises:
-            ValueError: the network has no decoder, labels are needed, or have
-                another shape or values outside the classes.
-        """
-        if labels is not None:
-            return super().decode(poses, labels)
-        self._check_decoder()
-        if self.routing.computes_activations:
-            raise ValueError(
-                "Argument `labels` must be given: with this routing the length of a "
-                "pose does not say which class is there. Received: None"
-            )
-        return self._draw(poses, self._most_active(self.length(poses)))
+    def lower_layers(self):
+        return self.conv, self.primary
 
     def get_config(self):
         return {
@@ -219,7 +152,4 @@ class CapsNet(CapsuleNetwork):
             "primary_capsules": self.primary_capsules,
             "primary_pose_shape": self.primary_pose_shape,
             "primary_strides": self.primary_strides,
-            "class_pose_shape": self.class_pose_shape,
-            "routing": keras.saving.serialize_keras_object(self.routing),
-            "objects": self.objects,
         }

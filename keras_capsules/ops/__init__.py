@@ -3,7 +3,12 @@
 from keras_capsules.ops.competition import compete
 from keras_capsules.ops.coordinates import add_coordinates
 from keras_capsules.ops.labels import class_indicators
-from keras_capsules.ops.norms import at_least_float32, safe_norm, squash
+from keras_capsules.ops.norms import (
+    at_least_float32,
+    exponential_squash,
+    safe_norm,
+    squash,
+)
 from keras_capsules.ops.patches import extract_patches
 from keras_capsules.ops.receptive_fields import ReceptiveFields
 from keras_capsules.ops.votes import votes
@@ -14,6 +19,7 @@ __all__ = [
     "at_least_float32",
     "class_indicators",
     "compete",
+    "exponential_squash",
     "extract_patches",
     "safe_norm",
     "squash",

@@ -44,6 +44,28 @@ def dtype_at_least_float32(dtype: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def at_least(x: Any, least: Any) -> Any:
+    """The larger of the two; what is larger is kept to the last digit.
+
+    On PyTorch `ops.maximum` rounds float64 to float32.
+
+    Args:
+        x: tensor of any shape.
+        least: a number, or a tensor that broadcasts with it. It has no gradient where
+            `x` is larger, and `x` none where it is smaller.
+
+    Returns:
+        Tensor of the dtype of `x`.
+
+    Example:
+
+    >>> import keras
+    >>> [float(y) for y in at_least(keras.ops.arange(3.0), 1.5)]
+    [1.5, 1.5, 2.0]
+    """
+    return ops.where(x > least, x, least)
+
+
 def safe_norm(
     x: Any, axis: int | tuple = -1, keepdims: bool = False, epsilon: float = 1e-7
 ) -> Any:
@@ -97,8 +119,43 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
         equation 1.
     """
     x = ops.convert_to_tensor(x)
-    # Beyond this the square would overflow; the length is 1 there anyway.
-    s = ops.clip(at_least_float32(x), -1e15, 1e15)
+    s = _square_fits(x)
     squared_norm = ops.sum(ops.square(s), axis=axis, keepdims=True)
     scale = squared_norm / (1.0 + squared_norm) / ops.sqrt(squared_norm + epsilon)
     return ops.cast(scale * s, x.dtype)
+
+
+def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
+    """Shrinks vectors to a length below 1, short ones hardly, and keeps their direction.
+
+    `squash(s) = (1 − e^(−|s|)) · s / |s|`: unlike `squash` it lets the whole gradient
+    through to vectors near zero.
+
+    Args:
+        x: tensor of any shape.
+        axis: the axis or axes of a vector.
+        epsilon: added to the squared norm under the root.
+
+    Returns:
+        Tensor of the shape and dtype of `x`; computed in at least float32.
+
+    Example:
+
+    >>> import keras
+    >>> poses = exponential_squash(3.0 * keras.ops.ones((1, 1)))
+    >>> round(float(poses[0, 0]), 3)
+    0.95
+
+    Reference:
+        Mazzia, Salvetti and Chiaberge, Efficient-CapsNet: capsule network with
+        self-attention routing (2021), equation 2.
+    """
+    x = ops.convert_to_tensor(x)
+    s = _square_fits(x)
+    length = safe_norm(s, axis, keepdims=True, epsilon=epsilon)
+    return ops.cast(-ops.expm1(-length) * s / length, x.dtype)
+
+
+def _square_fits(x):
+    # Beyond this the square would overflow; the squashed length is 1 there anyway.
+    return ops.clip(at_least_float32(x), -1e15, 1e15)

@@ -54,11 +54,19 @@ class ReceptiveFields:
         self.grid = positions.shape[:2]
         self.positions = positions.reshape(-1, positions.shape[2])
         self._types = types
-        self.count = (size[0] * size[1] + 1) * types
+        self.count = types and (size[0] * size[1] + 1) * types
 
     @classmethod
-    def whole(cls, children: int) -> "ReceptiveFields":
-        """The one field of parents that have no position: it holds all children."""
+    def whole(cls, children: int | None) -> "ReceptiveFields":
+        """The one field of parents that have no position: it holds all children.
+
+        Args:
+            children: how many; `None` where their number is not known before a graph
+                runs. Then there is no array of them.
+
+        Returns:
+            The field.
+        """
         return cls((1, 1), (1, 1), (1, 1), "valid", types=children)
 
     @cached_property
@@ -83,8 +91,11 @@ class ReceptiveFields:
                 compete for it, `"patch"` where those of one field do.
 
         Returns:
-            `(fields, places·types)`; 0 for padding.
+            `(fields, places·types)`, or something that broadcasts to it; 0 for
+            padding.
         """
+        if len(self.positions) == 1 and self._types is None:
+            return np.full((1, 1), 1.0 / parents)
         sharing = self.sharing if competition == "image" else 1
         return ~self.padded / (parents * sharing)
 
@@ -113,6 +124,6 @@ class ReceptiveFields:
         Returns:
             Tensor of the shape and dtype of `x`, or what the factors broadcast it to.
         """
-        rows = ops.reshape(x, (-1, len(factors), *x.shape[1:]))
+        rows = ops.reshape(x, (-1, len(factors), *ops.shape(x)[1:]))
         product = rows * ops.convert_to_tensor(factors, x.dtype)
-        return ops.reshape(product, (-1, *product.shape[2:]))
+        return ops.reshape(product, (-1, *ops.shape(product)[2:]))

@@ -59,7 +59,9 @@ def check_poses_and_kernel(poses_shape: tuple, kernel_shape: tuple) -> None:
     poses_shape = validation.check_shape("poses", poses_shape, of_poses, 4)
     kernel_shape = validation.check_shape("kernel", kernel_shape, of_kernel, 4)
     children, _, q, _ = kernel_shape
-    if (poses_shape[1], poses_shape[3]) != (children, q):
+    pairs = zip((poses_shape[1], poses_shape[3]), (children, q), strict=True)
+    # The number of children is not known in every graph.
+    if any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(
             f"`poses` {of_poses} and `kernel` {of_kernel} must agree in children and "
             f"in Q. Received: poses {poses_shape}, kernel {kernel_shape}"
@@ -80,7 +82,7 @@ def kernel_by_child(kernel: Any) -> Any:
 
 def votes_by_child(poses: Any, matrices: Any) -> Any:
     """`votes` with a kernel `(children, Q, parents, R)`."""
-    children, _, parents, columns = matrices.shape
+    children, _, parents, columns = ops.shape(matrices)
     # (children, batch·P, parents·R)
     v = matmul(poses_by_child(poses), flat_by_child(matrices))
     if keras.backend.standardize_dtype(v.dtype) == "float16":
@@ -91,10 +93,11 @@ def votes_by_child(poses: Any, matrices: Any) -> Any:
 
 def flat_by_child(matrices: Any) -> Any:
     """(children, Q, parents, R) as (children, Q, parents·R)."""
-    return ops.reshape(matrices, (*matrices.shape[:2], -1))
+    children, q, parents, columns = ops.shape(matrices)
+    return ops.reshape(matrices, (children, q, parents * columns))
 
 
 def poses_by_child(poses: Any) -> Any:
     """(batch, children, P, Q) as (children, batch·P, Q)."""
-    _, children, _, q = poses.shape
+    _, children, _, q = ops.shape(poses)
     return ops.reshape(ops.transpose(poses, (1, 0, 2, 3)), (children, -1, q))

@@ -8,11 +8,14 @@ import keras
 
 from keras_capsules.routing.dynamic_routing import DynamicRouting
 from keras_capsules.routing.em_routing import EMRouting
+from keras_capsules.routing.generative_routing import GenerativeRouting
 from keras_capsules.routing.inverted_attention_routing import InvertedAttentionRouting
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Moments, Polynomial
 from keras_capsules.routing.routing import Routing, RoutingInputs
 from keras_capsules.routing.self_attention_routing import SelfAttentionRouting
+from keras_capsules.routing.self_routing import SelfRouting
+from keras_capsules.routing.uniform_routing import UniformRouting
 from keras_capsules.routing.variational_bayes_routing import VariationalBayesRouting
 
 # By the words of their classes: SelfAttentionRouting is "self_attention".

@@ -48,7 +48,7 @@ class BlockVotes:
         self, poses: Any, matrices: Any, initial_weights: Any, second_moments: bool
     ) -> None:
         self._poses, self._matrices = poses, matrices
-        children, _, parents, columns = matrices.shape
+        children, _, parents, columns = ops.shape(matrices)
         self._shape = parents, children, poses.shape[2], columns
         self._make()
         mass = ops.sum(initial_weights, axis=-1, keepdims=True)
@@ -122,11 +122,12 @@ class BlockVotes:
         dv = ops.reshape(ops.cast(dv, poses.dtype), (-1, *self._shape))
         dv = ops.transpose(dv, (2, 0, 3, 1, 4))
         flat = flat_by_child(matrices)
-        dv = ops.reshape(dv, (poses.shape[1], -1, flat.shape[2]))
+        children = self._shape[1]
+        dv = ops.reshape(dv, (children, -1, flat.shape[2]))
         to_poses = matmul(dv, ops.swapaxes(flat, 1, 2))
-        to_poses = ops.reshape(to_poses, (poses.shape[1], -1, *poses.shape[2:]))
+        to_poses = ops.reshape(to_poses, (children, -1, *poses.shape[2:]))
         to_matrices = matmul(ops.swapaxes(poses_by_child(poses), 1, 2), dv)
-        to_matrices = ops.reshape(to_matrices, matrices.shape)
+        to_matrices = ops.reshape(to_matrices, ops.shape(matrices))
         return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
 
     def _make(self):

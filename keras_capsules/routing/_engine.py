@@ -40,6 +40,8 @@ _SHARE = 40
 # Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that; or
 # half as many as the kernel has elements, for a step reads it ten times a block.
 _WEIGHTS = 2**24
+# Where their number is not known before a graph runs.
+_CHILDREN = 1024
 
 
 def route(routing: Any, kernel: Any, inputs: Any) -> dict:
@@ -108,7 +110,7 @@ def images_of_a_block(
     A power of 2, as batches are: then no block has to be filled up.
 
     Args:
-        kernel_shape: `(children, parents, Q, R)`.
+        kernel_shape: `(children, parents, Q, R)`; `None` for an unknown number.
         rows: rows P of a pose.
         fields: receptive fields of an image.
         kept: whether the votes of a block are kept.
@@ -116,6 +118,8 @@ def images_of_a_block(
     Returns:
         The number of images, at least 1.
     """
+    if kernel_shape[0] is None:
+        kernel_shape = (_CHILDREN, *kernel_shape[1:])
     children, parents, _, columns = kernel_shape
     of_an_image = fields * children * parents
     if kept:

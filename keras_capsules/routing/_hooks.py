@@ -15,8 +15,8 @@ from keras_capsules.routing.routing import RoutingInputs, check_result
 class Hooks:
     """The hooks of a routing, each a function of all tensors that it depends on.
 
-    The context are these tensors beside votes: poses, activations if there are any,
-    and what the routing learns. Within a hook `self.beta_u` is the tensor of the
+    The context are these tensors beside votes: poses, activations and a mask if there
+    are any, and what the routing learns. Within a hook `self.beta_u` is the tensor of the
     context, so that its gradient is known.
 
     Args:
@@ -44,7 +44,8 @@ class Hooks:
         children, self._parents, _, columns = kernel_shape
         self._of_weights = None, self._parents, children
         self._of_poses = None, self._parents, inputs.poses.shape[2] * columns
-        self._rows = 1 if inputs.activations is None else 2
+        of_children = "poses", "activations", "mask"
+        self._rows = [x for x in of_children if getattr(inputs, x) is not None]
         variables = routing.variables
         self._variables = [v for v in variables if "float" in str(v.dtype)]
         # Others, as a seed or a counter, have no gradient.
@@ -55,7 +56,7 @@ class Hooks:
 
     def rows(self, inputs: RoutingInputs) -> tuple:
         """The part of the context that has a row for each field of each image."""
-        return tuple(x for x in inputs[:2] if x is not None)
+        return tuple(getattr(inputs, name) for name in self._rows)
 
     def learned(self) -> tuple:
         """The part of the context that is learned."""
@@ -68,7 +69,8 @@ class Hooks:
 
     def rows_and_learned(self, context: tuple) -> tuple[tuple, tuple]:
         """The two parts of a context."""
-        return context[: self._rows], context[self._rows :]
+        count = len(self._rows)
+        return context[:count], context[count:]
 
     def constants(self) -> tuple | None:
         """What the hooks depend on beside tensors, to tell compiled hooks apart.
@@ -91,20 +93,22 @@ class Hooks:
     def initial_weights(self, *context: Any) -> Any:
         """`(batch, parents, children)`, or `(batch, 1, children)`."""
         with self._scope(context):
-            weights = self._routing.initial_weights(self._inputs(context))
+            inputs = self._inputs(context)
+            weights = self._routing.initial_weights(inputs)
         for_all = tuple(getattr(weights, "shape", ()))[1:2] == (1,)
         expected = (None, 1, self._of_weights[2]) if for_all else self._of_weights
         check_result(self._routing, "initial_weights", weights, expected)
-        return weights
+        return _masked(weights, inputs)
 
     def update_weights(self, scores: Any, *context: Any) -> Any:
         """`(batch, parents, children)`."""
         if self.stop_gradient:
             scores = ops.stop_gradient(scores)
         with self._scope(context):
-            weights = self._routing.update_weights(scores, self._inputs(context))
+            inputs = self._inputs(context)
+            weights = self._routing.update_weights(scores, inputs)
         check_result(self._routing, "update_weights", weights, self._of_weights)
-        return weights
+        return _masked(weights, inputs)
 
     def update_parents(
         self, t: Any, center: Any, moments: tuple, context: tuple
@@ -183,13 +187,20 @@ class Hooks:
         return {"parents": output[..., :-1], "activations": output[..., -1]}
 
     def _inputs(self, context):
-        poses, activations, *_ = (*context[: self._rows], None)
-        poses = at_least_float32(poses)
-        return RoutingInputs(poses, activations, self._receptive_fields, self._parents)
+        rows, _ = self.rows_and_learned(context)
+        given = {"activations": None, **dict(zip(self._rows, rows, strict=True))}
+        given["poses"] = at_least_float32(given["poses"])
+        fields = self._receptive_fields
+        return RoutingInputs(**given, receptive_fields=fields, parents=self._parents)
 
     def _scope(self, context):
-        learned = zip(self._variables, context[self._rows :], strict=True)
+        learned = zip(self._variables, self.rows_and_learned(context)[1], strict=True)
         return _Variables(self._routing, [*learned, *self._constants])
+
+
+def _masked(weights, inputs):
+    """Weights without those of masked children."""
+    return weights if inputs.mask is None else weights * inputs.ones
 
 
 def _filled(coefficient, zeros):

@@ -2,6 +2,7 @@ from typing import Any
 
 import keras
 
+from keras_capsules import validation
 from keras_capsules.ops import compete, squash
 from keras_capsules.routing._kernels import LENGTH, stddev_for
 from keras_capsules.routing.moment_routing import MomentRouting
@@ -33,6 +34,9 @@ class DynamicRouting(MomentRouting):
             default it flows through every iteration.
         block: how many images are routed at a time, see `MomentRouting`. It changes
             speed and memory, not the result.
+        use_bias: whether a bias is added before the squash,
+            `v_j = squash(Σ_i c_ij û_j|i + β_j)`. It begins at zero. Without it a network
+            of several layers can't tell some inputs apart.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -46,7 +50,8 @@ class DynamicRouting(MomentRouting):
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`
         `(children, parents, Q, R)`, in any float dtype. The votes are computed
-        in that dtype, everything after them in at least float32.
+        in that dtype, everything after them in at least float32. The bias has shape
+        `(parents, P · R)`.
 
     Output shape:
         `(batch, parents, P, R)`, at least float32.
@@ -67,7 +72,8 @@ class DynamicRouting(MomentRouting):
 
     Reference:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
-        procedure 1 and equations 1 to 3.
+        procedure 1 and equations 1 to 3; Peer, Stabinger and Rodríguez-Sánchez,
+        Limitation of capsule networks (2021), for the bias.
     """
 
     accumulates_scores = True
@@ -78,9 +84,17 @@ class DynamicRouting(MomentRouting):
         loop: str = "while",
         stop_gradient: bool = False,
         block: int | None = None,
+        use_bias: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(iterations, loop, stop_gradient, block, **kwargs)
+        self.use_bias = validation.check_flag("use_bias", use_bias)
+
+    def build(self, poses_shape, kernel_shape):
+        self.bias = None
+        if self.use_bias:
+            shape = kernel_shape[1], poses_shape[2] * kernel_shape[3]
+            self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
 
     # Squash hardly lets a gradient through where poses are short, so that parents begin
     # about as long as their children, however many there are of each.
@@ -103,8 +117,12 @@ class DynamicRouting(MomentRouting):
 
     # Lines 5 and 6: s_j = Σ_i c_ij û_j|i, v_j = squash(s_j).
     def update_parents(self, moments, iteration, inputs):
-        return {"parents": squash(moments.sum)}  # (batch, parents, D)
+        total = moments.sum  # (batch, parents, D)
+        return {"parents": squash(total + self.bias if self.use_bias else total)}
 
     # Line 7: b_ij grows by û_j|i · v_j.
     def score_coefficients(self, parents):
         return Polynomial(linear=parents["parents"])
+
+    def get_config(self):
+        return {**super().get_config(), "use_bias": self.use_bias}

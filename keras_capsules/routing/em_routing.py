@@ -2,12 +2,12 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
 from keras import initializers, ops
 
 from keras_capsules import validation
 from keras_capsules._backend import mean
 from keras_capsules.ops import compete
+from keras_capsules.ops.norms import at_least
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -181,15 +181,16 @@ class EMRouting(MomentRouting):
 
     # The M-step, lines 3 to 6: μ, σ² and a of each parent.
     def update_parents(self, moments, iteration, inputs):
-        fields = inputs.receptive_fields
         # What a parent gets if every child is half active and chooses at random.
-        shares = fields.uniform_shares(inputs.parents, self.competition)
-        expected = 0.5 * np.sum(shares, axis=-1)[:, None, None]
-        expected = fields.multiply(ops.ones_like(moments.mass), expected)
+        at_random = inputs.receptive_fields.share_evenly(
+            inputs.ones[:, 0], inputs.parents, self.competition
+        )
+        expected = 0.5 * ops.sum(at_random, axis=-1, keepdims=True)  # (batch, 1, 1)
+        expected = at_least(expected, 1e-6)  # where all children are masked
         # Where a parent gets nothing, this bounds the gradient.
         least = 1e-3 * expected
         given = moments.mass + (least if self._relative_mass else 1e-7)
-        mass = _at_least(given, least)
+        mass = at_least(given, least)
         unit = 1.0 / mass
         means = moments.sum * unit  # (batch, parents, D)
         variances = moments.squares(about=means) * unit + self._variance_floor
@@ -244,7 +245,7 @@ class EMRouting(MomentRouting):
             # they would tell parents apart, with endless gradients.
             sizes = ops.abs(costs) + mass[..., 0] + 0.1 * expected[..., 0]
             least = 0.03 * mean(sizes, axis=1)
-            deviation = ops.sqrt(_at_least(variance, ops.square(least)))
+            deviation = ops.sqrt(at_least(variance, ops.square(least)))
             return steepness * (beta_a - excess / deviation)
         return self._inverse_temperature(iteration) * (beta_a - costs)
 
@@ -254,8 +255,3 @@ class EMRouting(MomentRouting):
         # (docs/results.md, five iterations).
         gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))
-
-
-def _at_least(x, least):
-    """The larger of the two; what is larger is kept to the last digit."""
-    return ops.where(x > least, x, least)

@@ -23,16 +23,21 @@ class RoutingInputs(NamedTuple):
             is a row of the batch: `image · fields + field`. A layer whose parents see
             all children of an image has one field.
         parents: number of parents.
+        mask: 1 for each child, 0 where there is none, `(batch, children)`; `None` where
+            all are there. A masked child has a pose and an activation of 0.
     """
 
     poses: Any
     activations: Any
     receptive_fields: ReceptiveFields
     parents: int
+    mask: Any = None
 
     @property
     def ones(self) -> Any:
-        """A one for each child, `(batch, 1, children)`: the same for all parents."""
+        """A one for each child, 0 if it is masked, `(batch, 1, children)`."""
+        if self.mask is not None:
+            return self.mask[:, None]
         return ops.ones_like(self.poses[:, None, :, 0, 0])
 
 
@@ -62,11 +67,12 @@ class Routing(Nested, keras.layers.Layer):
         activations: activations of the children.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
+        mask: which children there are; the others count for nothing.
         training: whether the routing is trained, for `finalize`.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`,
-        `activations` `(batch, children)`.
+        `activations` and `mask` `(batch, children)`.
 
     Output shape:
         `(batch, parents, P, R)`, and `(batch, parents)` for activations.
@@ -95,6 +101,7 @@ class Routing(Nested, keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "autocast": False})
+        self.supports_masking = True
 
     # What a subclass writes.
 
@@ -103,7 +110,9 @@ class Routing(Nested, keras.layers.Layer):
 
         Args:
             poses_shape: `(batch, children, P, Q)`, every size known but the batch.
-            kernel_shape: `(children, parents, Q, R)`.
+            kernel_shape: `(children, parents, Q, R)`. If all children share one matrix
+                `children` is `None` in both: they then share what is learned, too, for
+                there may be more or fewer of them.
         """
 
     def kernel_stddev(self, kernel_shape: tuple) -> float:
@@ -113,7 +122,7 @@ class Routing(Nested, keras.layers.Layer):
 
         Args:
             kernel_shape: `(children, parents, Q, R)`, with all children that a parent
-                sees.
+                sees; `None` if their number may vary.
 
         Returns:
             The standard deviation.
@@ -125,7 +134,8 @@ class Routing(Nested, keras.layers.Layer):
 
         Args:
             votes: `(batch, parents, children, D)`, at least float32. A pose is
-                flattened row by row into D = P · R elements.
+                flattened row by row into D = P · R elements. Those of a masked child
+                are 0; where that is not enough, `inputs.ones` says which these are.
             inputs: activations and receptive fields of the children.
 
         Yields:
@@ -157,11 +167,17 @@ class Routing(Nested, keras.layers.Layer):
 
     @not_compiled
     def call(
-        self, poses, kernel, activations=None, receptive_fields=None, training=None
+        self,
+        poses,
+        kernel,
+        activations=None,
+        receptive_fields=None,
+        mask=None,
+        training=None,
     ):
-        inputs = self._inputs(poses, kernel, activations, receptive_fields)
+        inputs, kernel = self._inputs(poses, kernel, activations, receptive_fields, mask)
         found = self.finalize(self._last(kernel, inputs), training)
-        parents = self._as_matrices(found["parents"], poses, kernel)
+        parents = self._as_matrices(found["parents"], inputs, kernel)
         return (parents, found["activations"]) if self.computes_activations else parents
 
     def trace(
@@ -170,6 +186,7 @@ class Routing(Nested, keras.layers.Layer):
         kernel: Any,
         activations: Any = None,
         receptive_fields: ReceptiveFields | None = None,
+        mask: Any = None,
     ) -> dict:
         """What happens in each iteration, to look at; it holds all votes.
 
@@ -178,6 +195,7 @@ class Routing(Nested, keras.layers.Layer):
             kernel: as for calling the routing.
             activations: as for calling the routing.
             receptive_fields: as for calling the routing.
+            mask: as for calling the routing.
 
         Returns:
             A dict of tensors, the iterations first:
@@ -195,19 +213,20 @@ class Routing(Nested, keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(poses.shape), tuple(kernel.shape))
-        inputs = self._inputs(poses, kernel, activations, receptive_fields)
-        all_votes = _flat_votes(poses, kernel)
+        inputs, kernel = self._inputs(poses, kernel, activations, receptive_fields, mask)
+        all_votes = _flat_votes(inputs.poses, kernel)
         steps = []
         for found in self._steps(all_votes, kernel, inputs):
             away = all_votes - ops.expand_dims(found["parents"], 2)
+            away = self._as_matrices(away, inputs, kernel)
             step = {
                 "weights": found["weights"],
                 "scores": found.get("scores", ops.zeros_like(found["weights"])),
-                "distances": ops.sqrt(ops.sum(ops.square(away), axis=-1)),
+                "distances": ops.sqrt(ops.sum(ops.square(away), axis=(-2, -1))),
                 **{name: found[name] for name in self.traced},
                 **self.finalize(_returned(found)),
             }
-            step["parents"] = self._as_matrices(step["parents"], poses, kernel)
+            step["parents"] = self._as_matrices(step["parents"], inputs, kernel)
             steps.append(step)
         return {name: ops.stack([step[name] for step in steps]) for name in steps[0]}
 
@@ -217,10 +236,14 @@ class Routing(Nested, keras.layers.Layer):
         kernel_shape,
         activations_shape=None,
         receptive_fields_shape=None,
+        mask_shape=None,
     ):
         parents = poses_shape[0], kernel_shape[1]
         shape = (*parents, poses_shape[2], kernel_shape[3])
         return (shape, parents) if self.computes_activations else shape
+
+    def compute_mask(self, *args, **kwargs):
+        """None: every image has all parents."""
 
     def get_build_config(self):
         """None: the layer that owns the kernel builds it, also when it is loaded."""
@@ -251,10 +274,12 @@ class Routing(Nested, keras.layers.Layer):
                 "once. Received: nothing"
             )
 
-    def _inputs(self, poses, kernel, activations, receptive_fields):
+    def _inputs(self, poses, kernel, activations, receptive_fields, mask):
         check_poses_and_kernel(poses.shape, kernel.shape)
-        if activations is not None:
-            _check_activations(poses.shape, activations.shape)
+        of_children = {"activations": activations, "mask": mask}
+        for name, x in of_children.items():
+            if x is not None:
+                _check_value_of_each_child(name, poses.shape, x.shape)
         if not self.needs_activations:
             activations = None
         elif activations is not None:
@@ -267,10 +292,26 @@ class Routing(Nested, keras.layers.Layer):
         if receptive_fields is None:
             receptive_fields = ReceptiveFields.whole(kernel.shape[0])
         _check_receptive_fields(poses.shape, receptive_fields)
-        return RoutingInputs(poses, activations, receptive_fields, kernel.shape[1])
+        if mask is not None:
+            there = ops.cast(mask, "bool")
+            # Not a product: what stands in their place may be infinite.
+            poses = ops.where(there[..., None, None], poses, 0.0)
+            if activations is not None:
+                activations = ops.where(there, activations, 0.0)
+            mask = ops.cast(there, dtype_at_least_float32(poses.dtype))
+        poses, kernel = self._extended(poses, kernel)
+        parents = kernel.shape[1]
+        inputs = RoutingInputs(poses, activations, receptive_fields, parents, mask)
+        return inputs, kernel
 
-    def _as_matrices(self, x, poses, kernel):
-        return ops.reshape(x, (-1, kernel.shape[1], poses.shape[2], kernel.shape[3]))
+    def _extended(self, poses, kernel):
+        """Poses and kernel of the votes, for a routing that adds something to them."""
+        return poses, kernel
+
+    def _as_matrices(self, x, inputs, kernel):
+        """`(batch, …, P·R)` as `(batch, …, P, R)`."""
+        matrix = inputs.poses.shape[2], kernel.shape[3]
+        return ops.reshape(x, (-1, *ops.shape(x)[1:-1], *matrix))
 
 
 def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> None:
@@ -299,7 +340,10 @@ def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> Non
         if shape is None:
             continue
         received = tuple(getattr(result[name], "shape", ()))
-        if len(received) != len(shape) or received[1:] != tuple(shape[1:]):
+        known = zip(received[1:], shape[1:], strict=False)
+        if len(received) != len(shape) or any(
+            a != b for a, b in known if None not in (a, b)
+        ):
             words = ", ".join(map(str, ("batch", *shape[1:])))
             named = f"{name!r} of shape" if name else "a tensor of shape"
             raise ValueError(
@@ -310,7 +354,7 @@ def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> Non
 def _flat_votes(poses, kernel):
     """All votes, (batch, parents, children, P·R)."""
     all_votes = at_least_float32(votes(poses, kernel))
-    _, parents, children, rows, columns = all_votes.shape
+    _, parents, children, rows, columns = ops.shape(all_votes)
     return ops.reshape(all_votes, (-1, parents, children, rows * columns))
 
 
@@ -319,19 +363,21 @@ def _returned(step):
     return {name: step[name] for name in ("parents", "activations") if name in step}
 
 
-def _check_activations(poses_shape, shape):
-    validation.check_shape("activations", shape, "(batch, children)", 2)
+def _check_value_of_each_child(name, poses_shape, shape):
+    validation.check_shape(name, shape, "(batch, children)", 2)
     pairs = zip(shape, poses_shape, strict=False)
     # The number of images is not known in every graph.
     if any(a != b for a, b in pairs if isinstance(a, int) and isinstance(b, int)):
         raise ValueError(
-            "Argument `activations` must have the shape (batch, children) of the "
+            f"Argument `{name}` must have the shape (batch, children) of the "
             f"poses, {tuple(poses_shape[:2])}. Received: {tuple(shape)}"
         )
 
 
 def _check_receptive_fields(poses_shape, receptive_fields):
     batch, count = poses_shape[:2]
+    if count is None:
+        return
     fields, places = receptive_fields.children.shape
     if places != count or (isinstance(batch, int) and batch % fields):
         raise ValueError(

@@ -2,9 +2,8 @@ import math
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_capsules.ops import compete, safe_norm
+from keras_capsules.ops import compete, exponential_squash
 from keras_capsules.routing._kernels import LENGTH, stddev_for
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
@@ -40,7 +39,7 @@ class SelfAttentionRouting(MomentRouting):
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`
         `(children, parents, Q, R)`, in any float dtype. The prior has shape
-        `(parents, children)`.
+        `(parents, children)`, or `(parents, 1)` if the children share one matrix.
 
     Output shape:
         `(batch, parents, P, R)`, at least float32.
@@ -83,8 +82,9 @@ class SelfAttentionRouting(MomentRouting):
 
     def build(self, poses_shape, kernel_shape):
         children, parents, _, _ = kernel_shape
+        # Shared by all children if their number may vary.
         self.prior = self.add_weight(
-            name="prior", shape=(parents, children), initializer="zeros"
+            name="prior", shape=(parents, children or 1), initializer="zeros"
         )
 
     # Σ_k V_kj: every vote counts once.
@@ -98,9 +98,7 @@ class SelfAttentionRouting(MomentRouting):
     # v_j = squash(Σ_i c_ij V_ij)
     def update_parents(self, moments, iteration, inputs):
         total = moments.sum  # (batch, parents, D)
-        length = safe_norm(total, keepdims=True)
-        squashed = -ops.expm1(-length) * total / length
-        return {"parents": squashed, "total": total}
+        return {"parents": exponential_squash(total), "total": total}
 
     # V_ij · Σ_k V_kj / √D
     def score_coefficients(self, parents):

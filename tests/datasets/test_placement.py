@@ -53,14 +53,14 @@ def moments(image):
 
 
 def test_affine_identity_keeps_the_image_in_the_middle():
-    image = affine(bar(4, 16), 40, 0.0, 0.0, (1.0, 1.0), (0.0, 0.0))
+    image = affine(bar(4, 16), (40, 40), 0.0, 0.0, (1.0, 1.0), (0.0, 0.0))
     expected = np.zeros((40, 40, 1))
     expected[6:34, 6:34] = bar(4, 16)
     np.testing.assert_allclose(image, expected, atol=1e-5)
 
 
 def test_affine_scale():
-    image = affine(bar(10, 10), 40, 0.0, 0.0, (1.2, 0.8), (0.0, 0.0))
+    image = affine(bar(10, 10), (40, 40), 0.0, 0.0, (1.2, 0.8), (0.0, 0.0))
     mass, centre, ((yy, _), (_, xx)) = moments(image)
     assert mass == pytest.approx(0.96 * 100, rel=0.03)
     np.testing.assert_allclose(centre, 19.5, atol=0.01)
@@ -69,7 +69,7 @@ def test_affine_scale():
 
 @pytest.mark.parametrize("angle", [-20.0, 10.0, 20.0])
 def test_affine_rotation_is_clockwise(angle):
-    image = affine(bar(4, 18), 40, angle, 0.0, (1.0, 1.0), (0.0, 0.0))
+    image = affine(bar(4, 18), (40, 40), angle, 0.0, (1.0, 1.0), (0.0, 0.0))
     mass, _, ((yy, xy), (_, xx)) = moments(image)
     assert mass == pytest.approx(72.0, rel=0.05)
     # Rows count downwards: a clockwise turn takes the right end down.
@@ -78,13 +78,13 @@ def test_affine_rotation_is_clockwise(angle):
 
 @pytest.mark.parametrize("shear", [-0.2, 0.1])
 def test_affine_shear_slants_a_vertical_bar(shear):
-    image = affine(bar(18, 4), 40, 0.0, shear, (1.0, 1.0), (0.0, 0.0))
+    image = affine(bar(18, 4), (40, 40), 0.0, shear, (1.0, 1.0), (0.0, 0.0))
     _, _, ((yy, xy), _) = moments(image)
     assert xy / yy == pytest.approx(shear, abs=0.01)
 
 
 def test_affine_shift_goes_down_and_right():
-    image = affine(bar(4, 4), 40, 20.0, 0.1, (1.2, 1.2), (3.0, -5.5))
+    image = affine(bar(4, 4), (40, 40), 20.0, 0.1, (1.2, 1.2), (3.0, -5.5))
     np.testing.assert_allclose(moments(image)[1], [22.5, 14.0], atol=0.1)
 
 

@@ -9,7 +9,7 @@ from keras_capsules import datasets, layers, losses, routing
 
 # The length of their poses says how present a parent is. With a routing that is in
 # neither group it is learned, as with inverted attention.
-BY_LENGTH = ("dynamic", "self_attention")
+BY_LENGTH = ("dynamic", "self_attention", "uniform")
 BY_ACTIVATION = [
     name for name in routing.names() if routing.get(name).computes_activations
 ]

@@ -1,0 +1,102 @@
+"""Distorted images of digits, on the host."""
+
+import tensorflow as tf
+
+from keras_capsules import validation
+from keras_capsules.datasets.placement import affine, with_random_seeds
+
+
+def random_distortion(
+    dataset: tf.data.Dataset,
+    max_rotation: float = 30.0,
+    max_squeeze: float = 0.25,
+    erased: int = 4,
+    seed: int = 0,
+) -> tf.data.Dataset:
+    """Rotates, squeezes and shifts images and erases a patch, each time differently.
+
+    Every second image is rotated, all are narrower than they were and are shifted as
+    far as nothing is cut off, and a square of each becomes black. Small distortions
+    are more frequent than large ones: they follow a normal distribution that ends at
+    three standard deviations.
+
+    Args:
+        dataset: `(image, label)` pairs, an image `(height, width, channels)`, float32,
+            on a black ground.
+        max_rotation: the largest angle in degrees, either way.
+        max_squeeze: the largest part of its width that an image loses, below 1.
+        erased: height and width of the square, in pixels. It keeps as much distance
+            from the border. 0 erases nothing.
+        seed: seed of the distortions.
+
+    Returns:
+        The data set with distorted images.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> images = tf.data.Dataset.from_tensors((tf.ones((28, 28, 1)), 7))
+    >>> image, label = next(iter(random_distortion(images)))
+    >>> tuple(image.shape), int(label)
+    ((28, 28, 1), 7)
+
+    Reference:
+        Mazzia, Salvetti and Chiaberge, Efficient-CapsNet: capsule network with
+        self-attention routing (2021), section 4, and the authors' code.
+    """
+    validation.check_at_least("max_rotation", max_rotation, 0)
+    validation.check_momentum("max_squeeze", max_squeeze)
+    height, width, _ = dataset.element_spec[0].shape
+    if not 0 <= erased <= min(height, width) // 3:
+        raise ValueError(
+            "Argument `erased` must be from 0 to a third of the image's "
+            f"{height}×{width} pixels. Received: erased={erased}"
+        )
+
+    def distort(example, seed):
+        image, label = example
+        first, second = tf.unstack(tf.random.split(seed, 2))
+        # Of the rotation, the squeeze and the shift along both axes.
+        amounts = tf.clip_by_value(
+            tf.random.stateless_normal((4,), first, stddev=1 / 3), -1.0, 1.0
+        )
+        rotated, *corner = tf.unstack(tf.random.stateless_uniform((3,), second))
+        image = affine(
+            image,
+            (height, width),
+            rotation=amounts[0] * max_rotation * tf.round(rotated),
+            shear=0.0,
+            scale=[1.0, 1.0 - tf.abs(amounts[1]) * max_squeeze],
+            shift=[0.0, 0.0],
+        )
+        for axis, amount in enumerate(tf.unstack(amounts[2:])):
+            image = _shifted_inside(image, axis, amount)
+        return image * _all_but_a_square(image.shape, erased, corner), label
+
+    return with_random_seeds(dataset, seed).map(distort, tf.data.AUTOTUNE)
+
+
+def _shifted_inside(image, axis, amount):
+    """Shifts an image by a part, from -1 to 1, of the black margin on that side."""
+    others = tuple({0, 1, 2} - {axis})
+    used = tf.cast(tf.where(tf.reduce_any(image > 0.0, others))[:, 0], tf.float32)
+    last = image.shape[axis] - 1.0
+    # Of a black image the smallest is infinite and the largest minus that.
+    margins = tf.stack([tf.reduce_min(used), last - tf.reduce_max(used)])
+    margins = tf.where(margins > last, 0.0, margins)
+    margin = tf.where(amount < 0.0, margins[0], margins[1])
+    return tf.roll(image, tf.cast(tf.round(amount * margin), tf.int32), axis)
+
+
+def _all_but_a_square(shape, size, corner):
+    """Ones, with a square of zeros at a place that two numbers from 0 to 1 choose."""
+    inside = []
+    for length, part in zip(shape[:2], corner, strict=True):
+        first = size + tf.floor(part * (length - 3 * size + 1))
+        places = tf.range(float(length))
+        inside.append((places >= first) & (places < first + size))
+    square = inside[0][:, None, None] & inside[1][None, :, None]
+    return tf.cast(~square, tf.float32)

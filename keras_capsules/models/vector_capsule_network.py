@@ -1,0 +1,149 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_capsules import routing as routings
+from keras_capsules import validation
+from keras_capsules.layers import CapsuleLength, DigitCapsule
+from keras_capsules.models.capsule_network import CapsuleNetwork
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class VectorCapsuleNetwork(CapsuleNetwork):
+    """What networks share whose class capsules are vectors that see all primary ones.
+
+    The length of a class capsule says whether its class is there. A subclass makes
+    its lower layers in its constructor and calls `add_class_capsules` after them. It
+    names them in `lower_layers`, the last of which makes the primary capsules.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        reconstruction_weight: weight of the mean squared error of a pixel in the
+            loss.
+        objects: how many objects an image shows. The decoder draws that many
+            capsules, each alone, and joins the pictures by their maximum.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: the images.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)` in float32, and `poses`
+        `(batch, classes, class_pose_shape)`.
+
+    Raises:
+        ValueError: an argument is out of its range, or as for `CapsuleNetwork`.
+
+    Example:
+
+    >>> from keras_capsules import models
+    >>> network = models.EfficientCapsNet((28, 28, 1), classes=10)
+    >>> isinstance(network, models.VectorCapsuleNetwork)
+    True
+    """
+
+    @property
+    def lower_layers(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers below the class capsules, in their order."""
+        raise NotImplementedError
+
+    def add_class_capsules(
+        self, pose_shape: int, routing: Any, decoder_units: tuple[int, ...] | None
+    ) -> None:
+        """Adds the class capsules and the decoder, and makes all weights.
+
+        Args:
+            pose_shape: size of the poses of the class capsules.
+            routing: a name, an instance or a config, as `keras_capsules.routing.get`
+                takes it.
+            decoder_units: widths of the decoder's hidden layers; `None` for a
+                network without decoder.
+        """
+        self.class_pose_shape = validation.check_positive_integer(
+            "class_pose_shape", pose_shape
+        )
+        dtype = self.dtype_policy
+        self.class_capsules = DigitCapsule(
+            self.classes,
+            pose_shape,
+            routings.get(routing),
+            dtype=dtype,
+            name="class_capsules",
+        )
+        self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
+        self.add_decoder(decoder_units)
+        self.build((None, *self.image_shape))
+        self.freeze_sublayers()
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in (*self.lower_layers, self.class_capsules):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        poses = shape[0] if self.routing.computes_activations else shape
+        self.length.build(poses)
+        if self.decoder is not None:
+            self.decoder.build(poses)
+
+    @property
+    def routing(self):
+        return self.class_capsules.routing
+
+    @property
+    def capsule_layers(self):
+        return (self.class_capsules,)
+
+    def lowest_capsules(self, images):
+        for layer in self.lower_layers:
+            images = layer(images)
+        return images
+
+    def outputs(self, capsules):
+        if not self.routing.computes_activations:
+            return {"scores": self.length(capsules), "poses": capsules}
+        poses, activations = capsules
+        return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
+
+    def compute_output_shape(self, input_shape):
+        poses = (input_shape[0], self.classes, self.class_pose_shape)
+        return {"scores": poses[:2], "poses": poses}
+
+    def decode(self, poses: Any, labels: Any = None) -> Any:
+        """Draws the images that poses describe.
+
+        Args:
+            poses: poses of the class capsules, `(batch, classes, D)`.
+            labels: the classes to draw: integers, one-hot or multi-hot. Without
+                labels the `objects` longest capsules are drawn; with a routing
+                that computes activations, labels are needed.
+
+        Returns:
+            Images `(batch, height, width, channels)` with values from 0 to 1,
+            in float32 (under a mixed policy too).
+
+        Raises:
+            ValueError: the network has no decoder, labels are needed, or have
+                another shape or values outside the classes.
+        """
+        if labels is not None:
+            return super().decode(poses, labels)
+        self._check_decoder()
+        if self.routing.computes_activations:
+            raise ValueError(
+                "Argument `labels` must be given: with this routing the length of a "
+                "pose does not say which class is there. Received: None"
+            )
+        return self._draw(poses, self._most_active(self.length(poses)))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "class_pose_shape": self.class_pose_shape,
+            "routing": keras.saving.serialize_keras_object(self.routing),
+            "objects": self.objects,
+        }
