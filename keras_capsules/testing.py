@@ -28,6 +28,8 @@ def check_routing(routing: Any) -> None:
       is that of plain automatic differentiation through `trace`, in float64.
     - `block` and `loop`, if there are such arguments, change neither outputs nor
       gradients.
+    - A masked child changes nothing: outputs and gradients are those without it. The
+      routing is built for any number of children, which share what it learns.
     - In bfloat16 and float16 outputs are float32 and near those of float32.
     - Poses of zero, very small and very large ones, children that are all alike or
       nearly, and children that are all, none or hardly active leave outputs finite and
@@ -58,6 +60,7 @@ def check_routing(routing: Any) -> None:
     with float64():
         for each in _cases():
             _check_case(routing, each)
+        _check_mask(routing, case)
     _check_half_precision(routing, case)
     _check_nasty_input(routing, case)
     layer = layers.DigitCapsule(3, 4, routing=_copy(routing))
@@ -246,6 +249,45 @@ def _check_case(routing, case):
         other = _ready(routing, case, dtype="float64", **settings)
         found = _differentiated(other, case)(case, "float64")
         _compare(found, (outputs, slopes), f"{name} with {settings} and without")
+
+
+def _check_mask(routing, case):
+    """The second child is masked, and is not there at all; in float64."""
+    name, route = _name(routing), _copy(routing, dtype="float64")
+    poses, kernel, activations, _ = case.values()
+    try:
+        route.build((None, None, *poses.shape[2:]), (None, *kernel.shape[1:]))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(
+            f"`build` of {name} must take shapes with None for the number of children, "
+            f"which then share what is learned: {error}"
+        ) from error
+    _set_at_random(route.trainable_variables)
+    kernel = np.broadcast_to(kernel[:1], kernel.shape)
+    there = np.arange(poses.shape[1]) != 1
+    without = {
+        "poses": poses[:, there],
+        "kernel": kernel[there],
+        "activations": activations[:, there],
+    }
+    expected, slopes = _differentiated(route, without)(without, "float64")
+    masked = {
+        "poses": np.where(there[:, None, None], poses, 1e3),
+        "kernel": kernel,
+        "activations": activations,
+        "mask": ops.convert_to_tensor(np.broadcast_to(there, activations.shape)),
+    }
+    found, others = _differentiated(route, masked)(masked, "float64")
+    for axis, of in ((1, "poses"), (0, "kernel"), (1, "activations")):
+        if not np.take(others[of], [1], axis).any():
+            others[of] = np.compress(there, others[of], axis)
+    for of, gradient in others.items():
+        _expect(
+            gradient.shape == slopes[of].shape,
+            f"The gradient of `{of}` of {name} must be zero for a masked child.",
+        )
+    what = f"{name} with a masked child and without it (`inputs.ones` says which)"
+    _compare((found, others), (expected, slopes), what)
 
 
 def _check_repetition(routing, case):

@@ -50,7 +50,8 @@ class Mean(routing.Routing):
     """Parents are the means of their votes; the start for what is wrong below."""
 
     def route(self, votes, inputs):
-        weights = ops.ones_like(votes[..., 0]) / votes.shape[2]
+        weights = inputs.ones / ops.sum(inputs.ones, -1, keepdims=True)
+        weights = weights * ops.ones_like(votes[..., 0])
         yield {"weights": weights, "parents": self.parents(votes, weights)}
 
     def parents(self, votes, weights):
@@ -97,6 +98,17 @@ class Unregistered(Mean):
     pass
 
 
+class CountsMasked(Mean):
+    def route(self, votes, inputs):
+        weights = ops.ones_like(votes[..., 0]) / votes.shape[2]
+        yield {"weights": weights, "parents": self.parents(votes, weights)}
+
+
+class ForAFixedNumber(Mean):
+    def build(self, poses_shape, kernel_shape):
+        self.prior = self.add_weight(shape=(kernel_shape[0],))
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Unsaved(routing.SelfAttentionRouting):
     def save_own_variables(self, store):
@@ -114,6 +126,8 @@ class Unsaved(routing.SelfAttentionRouting):
         (Unbounded, AssertionError, "must lie from 0 to 1"),
         (Infinite, AssertionError, "must be finite with poses of zero"),
         (Steep, AssertionError, "must be at most 3e\\+04 with poses of zero"),
+        (CountsMasked, AssertionError, "with a masked child and without it"),
+        (ForAFixedNumber, AssertionError, "must take shapes with None"),
         (Unregistered, AssertionError, "register_keras_serializable"),
         (Unsaved, AssertionError, "what it and its loaded copy return differ"),
     ],

@@ -35,8 +35,8 @@ class DynamicRouting(MomentRouting):
         block: how many images are routed at a time, see `MomentRouting`. It changes
             speed and memory, not the result.
         use_bias: whether a bias is added before the squash,
-            `v_j = squash(Σ_i c_ij û_j|i + β_j)`. It begins at zero. Without it a network
-            of several layers can't tell some inputs apart.
+            `v_j = squash(Σ_i c_ij û_j|i + β_j)`. It begins at zero. Without it capsules
+            can't tell an input from its negative.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -34,7 +34,9 @@ class GenerativeRouting(MomentRouting):
     Args:
         iterations: how many times the parents are computed, at least 1.
         min_variance: added to every variance, in squared units of a vote; at least
-            1e-8, where float32 still divides by it.
+            1e-8, where float32 still divides by it. The default assigns votes of
+            variance 1 softly at first, as that of `EMRouting` does; the author's code
+            has 1e-5, with which two layers learned more slowly.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes `R` as a constant. Faster; by default
@@ -86,7 +88,7 @@ class GenerativeRouting(MomentRouting):
     def __init__(
         self,
         iterations: int = 3,
-        min_variance: float = 1e-2,
+        min_variance: float = 1.0,
         loop: str = "unroll",
         stop_gradient: bool = False,
         block: int | None = None,

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import POLICIES, finite, gradients
+from helpers import POLICIES, close, finite, gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,3 +122,118 @@ def test_em_routing_of_digit_capsules_and_back():
     assert tuple(poses.shape) == (2, 5, 7) and tuple(activations.shape) == (2, 5)
     poses = layers.DigitCapsule(5, 7)((poses, activations))
     assert tuple(poses.shape) == (2, 5, 7)
+
+
+GRIDS = {
+    "conv": lambda **kwargs: layers.ConvCapsule(3, padding="same", **kwargs),
+    "em": lambda **kwargs: layers.EMRoutingCapsule(3, **kwargs),
+}
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("name", routing.names())
+def test_masked_children_on_a_grid_count_for_nothing(kind, name):
+    layer = GRIDS[kind](routing=name)
+    rng = np.random.default_rng(0)
+    poses = rng.normal(size=(2, 4, 3, 2, 4, 4)).astype("float32")
+    activations = rng.random((2, 4, 3, 2)).astype("float32")
+    mask = np.ones((2, 4, 3, 2), bool)
+    mask[0, 1:3], mask[1, 0, 2, 1] = False, False
+    nothing = poses.copy(), activations.copy()
+    nothing[0][~mask], nothing[1][~mask] = np.nan, np.nan
+    expected = keras.tree.flatten(layer((poses, activations), mask=mask))
+    found = keras.tree.flatten(layer(nothing, mask=mask))
+    for x, y in zip(found, expected, strict=True):
+        close(x, y)
+    unmasked = keras.tree.flatten(layer((poses, activations)))
+    assert np.abs(keras.ops.convert_to_numpy(unmasked[0] - expected[0])).max() > 1e-3
+
+
+def test_a_mask_may_lack_the_last_axes_and_come_as_a_pair():
+    layer = layers.EMRoutingCapsule(3)
+    rng = np.random.default_rng(0)
+    poses = rng.normal(size=(2, 4, 3, 2, 4, 4)).astype("float32")
+    activations = rng.random((2, 4, 3, 2)).astype("float32")
+    rows = np.array([[1, 1, 0, 1], [0, 1, 1, 1]], bool)
+    whole = np.broadcast_to(rows[:, :, None, None], (2, 4, 3, 2))
+    expected = layer((poses, activations), mask=whole)
+    for mask in (rows, (rows, None), whole[..., 0]):
+        for x, y in zip(layer((poses, activations), mask=mask), expected, strict=True):
+            close(x, y)
+    with pytest.raises(ValueError, match="`mask`"):
+        layer((poses, activations), mask=rows[:, :3])
+
+
+def test_keras_passes_masks_on_to_capsules_and_not_beyond():
+    words = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(30, 4, mask_zero=True)(words)
+    x = layers.PoseNormalization()(x)
+    lengths = layers.CapsuleLength()(x)
+    poses = layers.DigitCapsule(3, 5, routing="em", share_kernel=True)((x, lengths))[0]
+    assert keras.src.backend.get_keras_mask(poses) is None
+    model = keras.Model(words, poses)
+    sentence = np.array([[4, 7, 2]])
+    longer = np.array([[4, 7, 2, 0, 0, 0]])
+    close(model.predict(longer, verbose=0), model.predict(sentence, verbose=0))
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_a_shared_kernel_is_the_same_for_all_children(name):
+    poses = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
+    shared = layers.DigitCapsule(3, 5, routing=name, share_kernel=True)
+    own = layers.DigitCapsule(3, 5, routing=name)
+    expected = keras.tree.flatten(shared(poses))
+    assert tuple(shared.kernel.shape) == (1, 3, 4, 5)
+    own.build(poses.shape)
+    own.kernel.assign(np.tile(shared.kernel, (6, 1, 1, 1)))
+    for x, y in zip(keras.tree.flatten(own(poses)), expected, strict=True):
+        close(x, y)
+    # The order of the children is nothing to it, nor their number.
+    for x, y in zip(keras.tree.flatten(shared(poses[:, ::-1])), expected, strict=True):
+        close(x, y)
+    shared(poses[:, :4])
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_a_kernel_is_shared_on_a_grid(kind):
+    layer = GRIDS[kind](share_kernel=True)
+    poses = np.random.default_rng(0).normal(size=(2, 4, 3, 2, 4, 4)).astype("float32")
+    activations = np.ones((2, 4, 3, 2), "float32")
+    expected = layer((poses, activations))[0]
+    assert layer.kernel.shape[-3:] == (3, 4, 4)
+    assert np.prod(layer.kernel.shape[:-3]) == 1
+    own = GRIDS[kind]()
+    own.build((poses.shape, activations.shape))
+    own.kernel.assign(np.broadcast_to(layer.kernel, own.kernel.shape))
+    close(own((poses, activations))[0], expected)
+    again = type(layer).from_config(layer.get_config())
+    assert again.share_kernel
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="others know every size"
+)
+@pytest.mark.parametrize("name", routing.names())
+def test_a_graph_takes_any_number_of_children(name):
+    import tensorflow as tf
+
+    layer = layers.DigitCapsule(3, 5, routing=name, share_kernel=True)
+    layer.build((None, None, 4))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 4))])
+    def step(poses):
+        with tf.GradientTape() as tape:
+            outputs = layer(poses)
+            total = sum(map(tf.reduce_sum, tf.nest.flatten(outputs)))
+        return outputs, tape.gradient(total, layer.kernel)
+
+    for children in (6, 9):
+        shape = 40, children, 4
+        poses = np.random.default_rng(children).normal(size=shape).astype("float32")
+        with tf.GradientTape() as tape:
+            expected = tf.nest.flatten(layer(poses))
+            total = sum(map(tf.reduce_sum, expected))
+        outputs, gradient = step(poses)
+        for x, y in zip(tf.nest.flatten(outputs), expected, strict=True):
+            close(x, y)
+        close(gradient, tape.gradient(total, layer.kernel), rtol=1e-3, atol=1e-4)

@@ -50,7 +50,8 @@ def network_of_class_capsules(name):
     route = routing.get(name)
     images = keras.Input((14, 14, 1))
     x = keras.layers.Conv2D(16, 3, strides=2, activation="relu")(images)
-    x = layers.PrimaryCapsule(4, 8, kernel_size=3)(x)
+    # With self-routing a child decides alone: it has to see the whole digit.
+    x = layers.PrimaryCapsule(4, 8, kernel_size=6 if name == "self" else 3)(x)
     if route.needs_activations:
         x = layers.PoseNormalization()(x), layers.CapsuleLength()(x)
     x = layers.DigitCapsule(10, 8, routing=route)(x)

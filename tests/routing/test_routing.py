@@ -4,7 +4,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import close
+from helpers import close, float32, gradients
 
 from keras_capsules import layers, routing
 
@@ -127,3 +127,65 @@ def test_the_routing_chooses_the_width_of_the_default_kernel():
     layer.build((None, 6, 6, 4, 3))
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     assert kernel.std() == pytest.approx(0.01, rel=0.1)
+
+
+# Of three sentences of at most seven words the second is full.
+MASK = np.array([[1, 1, 1, 1, 0, 0, 0], [1] * 7, [0, 1, 1, 0, 1, 1, 0]], "bool")
+
+
+def total(outputs):
+    """A weighted sum of all outputs, so that one gradient is that of each."""
+    outputs = keras.tree.flatten(outputs)
+    weights = (np.random.default_rng(1).normal(size=x.shape[1:]) for x in outputs)
+    pairs = zip(outputs, weights, strict=True)
+    return sum(
+        keras.ops.sum(x * keras.ops.convert_to_tensor(w, x.dtype)) for x, w in pairs
+    )
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_a_padded_batch_gives_what_the_unpadded_one_gives(name):
+    layer = layers.DigitCapsule(3, 5, routing=name, share_kernel=True)
+    (x,) = float32(np.random.default_rng(0).normal(size=(3, 7, 4)))
+    layer.build((None, None, 4))
+    rng = np.random.default_rng(2)
+    for variable in layer.routing.trainable_variables:
+        variable.assign(0.3 * rng.normal(size=variable.shape))
+    padded = layer(np.where(MASK[..., None], x, np.inf), mask=MASK)
+    (steep,) = gradients(lambda x: total(layer(x, mask=MASK)), x)
+    assert (steep[~MASK] == 0.0).all()
+    for index, there in enumerate(MASK):
+        alone = x[None, index, there]
+        outputs = zip(*map(keras.tree.flatten, (layer(alone), padded)), strict=True)
+        for expected, found in outputs:
+            close(found[index], expected[0])
+        (expected,) = gradients(lambda x: total(layer(x)), alone)
+        close(steep[index, there], expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_a_trace_shows_no_weights_of_masked_children(name):
+    layer = layers.DigitCapsule(3, 5, routing=name)
+    (x,) = float32(np.random.default_rng(0).normal(size=(3, 7, 4)))
+    weights = keras.ops.convert_to_numpy(layer.trace(x, mask=MASK)["weights"])
+    masked = np.broadcast_to(~MASK[None, :, None], weights.shape)
+    assert (weights[masked] == 0.0).all() and (weights[~masked] != 0.0).all()
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_an_image_whose_children_are_all_masked_leaves_everything_finite(name):
+    layer = layers.DigitCapsule(3, 5, routing=name)
+    (x,) = float32(np.random.default_rng(0).normal(size=(3, 7, 4)))
+    mask = MASK & np.array([[True], [False], [True]])
+    outputs = keras.tree.flatten(layer(x, mask=mask))
+    (steep,) = gradients(lambda x: total(layer(x, mask=mask)), x)
+    for array in (*map(keras.ops.convert_to_numpy, outputs), steep):
+        assert np.isfinite(array).all()
+
+
+def test_a_mask_of_another_shape_is_refused():
+    route, (poses, kernel) = routing.DynamicRouting(), float32(
+        np.ones((2, 7, 1, 4)), np.ones((7, 3, 4, 5))
+    )
+    with pytest.raises(ValueError, match="`mask` must have the shape"):
+        route(poses, kernel, mask=MASK[:2, :6])
