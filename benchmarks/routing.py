@@ -19,6 +19,11 @@ VECTORS = {
     "digit capsules, batch 128": (128, 1152, 10, 8, 16),
     "227×227 images, 196 classes, batch 128": (128, 3872, 196, 8, 16),
 }
+# The same for all routings, activations too: votes of 180 and of 720 MB.
+EACH = {
+    "each routing, poses of 16": (256, 1152, 10, 8, 16),
+    "each routing, poses of 64": (256, 1152, 10, 8, 64),
+}
 # batch, size of the grid, kernel size and stride, types below and above.
 MATRICES = {
     "small, ConvCaps1, batch 8": (8, 14, 3, 2, 8, 16),
@@ -37,7 +42,12 @@ def measure_routing(shape: str, routing: str) -> dict:
     """Times and memory of one routing on one shape."""
     from keras import ops
 
-    function, arrays = (_vectors if shape in VECTORS else _matrices)(shape, routing)
+    make = {
+        **dict.fromkeys(VECTORS, _vectors),
+        **dict.fromkeys(EACH, _each),
+        **dict.fromkeys(MATRICES, _matrices),
+    }
+    function, arrays = make[shape](shape, routing)
     inputs = [ops.convert_to_tensor(x.astype("float32")) for x in arrays]
     forward, step = measure.forward_and_step(function, inputs)
     before = measure.peak_memory()
@@ -55,10 +65,7 @@ def measure_routing(shape: str, routing: str) -> dict:
 
 
 def _vectors(shape, routing):
-    batch, children, parents, q, r = VECTORS[shape]
-    rng = np.random.default_rng(0)
-    poses = 0.3 * rng.standard_normal((batch, children, 1, q), "float32")
-    kernel = 0.1 * rng.standard_normal((children, parents, q, r), "float32")
+    poses, kernel = _poses_and_kernel(*VECTORS[shape])
     if routing == "reference":
         from benchmarks.references import TiledRouting
 
@@ -66,6 +73,24 @@ def _vectors(shape, routing):
     from keras_capsules.routing import DynamicRouting
 
     return DynamicRouting(loop=routing), (poses, kernel)
+
+
+def _each(shape, routing):
+    from keras_capsules import routing as routings
+
+    poses, kernel = _poses_and_kernel(*EACH[shape])
+    route = routings.get(routing)
+    route.build(poses.shape, kernel.shape)
+    if not route.needs_activations:
+        return route, (poses, kernel)
+    return route, (poses, kernel, np.linalg.norm(poses, axis=(2, 3)))
+
+
+def _poses_and_kernel(batch, children, parents, q, r):
+    rng = np.random.default_rng(0)
+    poses = 0.3 * rng.standard_normal((batch, children, 1, q), "float32")
+    kernel = 0.1 * rng.standard_normal((children, parents, q, r), "float32")
+    return poses, kernel
 
 
 def _matrices(shape, routing):
@@ -94,11 +119,10 @@ def _matrices(shape, routing):
 
 def report(results: list) -> None:
     rows = []
-    for shape in (*VECTORS, *MATRICES):
-        for routing in ("reference", "while", "unroll", "em"):
+    for shape in (*VECTORS, *MATRICES, *EACH):
+        found = [result["routing"] for result in results if result["shape"] == shape]
+        for routing in dict.fromkeys(found):
             task = {"shape": shape, "routing": routing}
-            if not any(task.items() <= result.items() for result in results):
-                continue
             reference = {"shape": shape, "routing": "reference"}
             row = [shape, routing]
             for name in ("forward_ms", "step_ms", "forward_mb", "step_mb"):
@@ -117,13 +141,17 @@ def report(results: list) -> None:
 def main() -> None:
     import keras
 
+    from keras_capsules import routing
+
     options = measure.arguments(__doc__.splitlines()[0], "routing")
-    tasks = []
+    tasks = [
+        {"shape": shape, "routing": name} for shape in EACH for name in routing.names()
+    ]
     for shape in (*VECTORS, *MATRICES):
         if keras.backend.backend() == "tensorflow" and shape not in TOO_LARGE:
             tasks.append({"shape": shape, "routing": "reference"})
         ours = ("while", "unroll") if shape in VECTORS else ("em",)
-        tasks += [{"shape": shape, "routing": routing} for routing in ours]
+        tasks += [{"shape": shape, "routing": each} for each in ours]
     report(measure.run(measure_routing, tasks, options))
 
 

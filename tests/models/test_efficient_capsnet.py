@@ -247,7 +247,9 @@ def test_precision_belongs_to_the_model(tmp_path):
         close(again(images)[name], value)
 
 
-@pytest.mark.parametrize("other", [None, routing.DynamicRouting(2)])
+@pytest.mark.parametrize(
+    "other", [None, routing.DynamicRouting(2)], ids=["self_attention", "dynamic"]
+)
 def test_saved_and_loaded(trained, tmp_path, other):
     model, images = trained_a_little(routing=other) if other else trained
     model.save(tmp_path / "model.keras")

@@ -92,7 +92,7 @@ def test_it_learns_to_tell_images_apart_and_to_draw_them():
     images *= 0.1
     for image, label in zip(images, labels, strict=True):
         image[2 * label : 2 * label + 2] += 0.9
-    history = model.fit(images, labels, epochs=30, batch_size=8, verbose=0).history
+    history = model.fit(images, labels, epochs=40, batch_size=24, verbose=0).history
     for name in ("loss", "scores_loss", "reconstruction_loss"):
         assert history[name][-1] < 0.5 * history[name][0], name
     assert history["accuracy"][-1] > 0.9

@@ -1,4 +1,5 @@
 import inspect
+import re
 from pathlib import Path
 
 import keras
@@ -8,7 +9,7 @@ from helpers import close, float32, gradients
 
 from keras_capsules import layers, routing
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 def test_get_by_name_instance_and_config():
@@ -112,9 +113,13 @@ def test_activations_are_those_of_the_poses(shape):
         routing.EMRouting()(*arrays)
 
 
-@pytest.mark.parametrize("name", routing.names())
-def test_the_readme_names_every_routing(name):
-    assert f"`{type(routing.get(name)).__name__}`" in README.read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/routings.md"])
+def test_a_table_has_a_row_for_each_routing(page):
+    rows = re.findall(r'^\| `(\w+)` \| `"(\w+)"` \|(.*)\|$', (ROOT / page).read_text(), re.M)
+    expected = {type(routing.get(name)).__name__: name for name in routing.names()}
+    assert {cls: name for cls, name, _ in rows} == expected
+    for cls, _, cells in rows:
+        assert all(cell.strip() for cell in cells.split(" | ")), cls
 
 
 def test_the_routing_chooses_the_width_of_the_default_kernel():
