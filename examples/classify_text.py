@@ -3,11 +3,11 @@
     python examples/classify_text.py
     python examples/classify_text.py --routing dynamic --output runs/text_dynamic
 
-The lines are those of Python's own sources: nothing is downloaded. All words share one
-kernel, so that a line may have any number of them, and a mask leaves the padding out.
-The output folder gets metrics.json, history.csv, the best model and pictures; in
-words.png each word is as dark as the share of it that the capsule of the class gets.
-Stop it whenever you like: --resume goes on after the last finished epoch.
+The lines are those of Python's own sources; nothing is downloaded. All words share one
+kernel, so that a line may have any number of them. Padding is masked and counts for
+nothing. The output folder gets metrics.json, history.csv, pictures and the best model.
+In words.png each word is as dark as the share of it that the longest capsule gets. Stop
+it whenever you like: --resume goes on after the last finished epoch.
 """
 
 import argparse
@@ -31,23 +31,23 @@ if __name__ == "__main__" and (
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import keras
-import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from keras_capsules import callbacks, files, layers, losses, plotting, routing
 
-SPLITS = ("train", "validation", "test")
 CLASSES = ("code", "comment", "documentation")
+SPLITS = {0: "test", 1: "validation"}  # of ten files; the others are for training
 WORD = re.compile(r"\w+|[^\w\s]")
 SHORTEST = 4  # words of a line
 IDS = 5000  # of words; 0 is padding
-ROUND = 16  # the length of a batch is a multiple
+ROUND = 16  # the length of a batch is a multiple of it
 SHOWN, WIDEST = 2, 60  # lines of each class in words.png, and letters of a line
 
 
-def labelled_lines(path):
-    """The lines of a source file, as pairs of a text and the number of its class."""
+def lines_of(path):
+    """The lines of a source file: pairs of a text and the number of its class."""
     with tokenize.open(path) as file:
         source = file.read()
     code, comments = set(), {}
@@ -59,40 +59,230 @@ def labelled_lines(path):
             code.add(row)
     lines = ["", *source.split("\n")]  # rows count from 1
     found = [(lines[row][: comments.get(row)], 0) for row in sorted(code)]
-    found += [(lines[row][at:].lstrip("#"), 1) for row, at in comments.items()]
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found += [(lines[row][start:].lstrip("#"), 1) for row, start in comments.items()]
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, documented):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             found += [(x, 2) for x in (ast.get_docstring(node) or "").splitlines()]
     return found
 
 
-def split_of(path):
-    """A tenth of the files are for validation, a tenth for tests."""
-    return {0: "test", 1: "validation"}.get(zlib.crc32(path.name.encode()) % 10, "train")
-
-
 def read(folder):
-    """The lines of all source files in a folder, as lists of words with their class.
+    """The lines of all source files in a folder.
 
     Returns:
-        For each split a list of pairs, as many of each class. All lines of a file are
-        in one split, and none is there twice.
+        For each split a list of pairs, the words of a line and the number of its class,
+        with as many lines of each class. All lines of a file are in one split, and no
+        line is there twice.
     """
-    found = {split: [[] for _ in CLASSES] for split in SPLITS}
+    splits = {name: [[] for _ in CLASSES] for name in ("train", *SPLITS.values())}
     seen = set()
     for path in sorted(Path(folder).glob("*.py")):
-        for text, label in labelled_lines(path):
+        split = splits[SPLITS.get(zlib.crc32(path.name.encode()) % 10, "train")]
+        for text, label in lines_of(path):
             words = tuple(WORD.findall(text))
             if len(words) >= SHORTEST and words not in seen:
                 seen.add(words)
-                found[split_of(path)][label].append((words, label))
+                split[label].append((words, label))
     rng = np.random.default_rng(0)
-    for classes in found.values():
-        for examples in classes:
-            rng.shuffle(examples)
+    for split in splits.values():
+        for lines in split:
+            rng.shuffle(lines)
+    # One line of each class after the other, as long as there is one.
     return {
-        split: [x for one_of_each in zip(*classes) for x in one_of_each]
-        for split, classes in found.items()
+        name: [line for one_of_each in zip(*split, strict=False) for line in one_of_each]
+        for name, split in splits.items()
     }
 
+
+class Batches(keras.utils.PyDataset):
+    """Lines in batches, each padded to the length of its longest line.
+
+    Args:
+        examples: pairs of the words of a line and the number of its class.
+        batch_size: lines of a batch.
+        seed: of the order of the lines, which is another in each epoch. Without one
+            they stay as they are.
+        epoch: the number of the first epoch.
+    """
+
+    def __init__(self, examples, batch_size, seed=None, epoch=0):
+        super().__init__()
+        self.ids = [
+            [1 + zlib.crc32(word.encode()) % IDS for word in words]
+            for words, _ in examples
+        ]
+        self.labels = np.array([label for _, label in examples])
+        self.batch_size, self.seed, self.epoch = batch_size, seed, epoch - 1
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self.ids) // self.batch_size)
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size :][: self.batch_size]
+        lines = [self.ids[number] for number in chosen]
+        # Each other length takes JAX a compilation.
+        length = -(-max(map(len, lines)) // ROUND) * ROUND
+        if index == 0:
+            # On TensorFlow, Keras expects of all batches what the first two have in
+            # common. That must not be their length.
+            length = max(map(len, self.ids)) + ROUND
+        ids = [line + [0] * (length - len(line)) for line in lines]
+        return np.array(ids, "int32"), self.labels[chosen]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self.order = np.arange(len(self.ids))
+        if self.seed is not None:
+            # The order of an epoch is the same in a run that goes on.
+            np.random.default_rng((self.seed, self.epoch)).shuffle(self.order)
+
+
+def draw_words(model, examples):
+    """Draws lines, each word as dark as what the longest capsule gets of it."""
+    embedding, capsules = model.get_layer("words"), model.get_layer("classes")
+    ids, _ = Batches(examples, len(examples))[0]
+    lengths = keras.ops.convert_to_numpy(model(ids))
+    trace = capsules.trace(embedding(ids), mask=embedding.compute_mask(ids))
+    shares = keras.ops.convert_to_numpy(trace["weights"][-1])  # (lines, classes, words)
+    longest = lengths.argmax(-1)
+    shares = shares[np.arange(len(ids)), longest]
+
+    size = (0.087 * (WIDEST + 38), 0.35 * len(ids) + 1.2)
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    axis = figure.subplots()
+    axis.set(xlim=(-38, WIDEST), ylim=(len(ids), -1.5))
+    axis.axis("off")
+    font = {"family": "monospace", "size": 10, "va": "center"}
+    axis.text(-38, -1, "class          longest capsule", weight="bold", **font)
+    colors = ScalarMappable(cmap="Blues")
+    colors.set_clim(0.0, shares[ids > 0].max())
+    for row, (words, label) in enumerate(examples):
+        names = f"{CLASSES[label]:15}{CLASSES[longest[row]]:15}"
+        axis.text(-38, row, f"{names}{lengths[row].max():.2f}", **font)
+        left = 0
+        for word, share in zip(words, shares[row], strict=False):
+            axis.barh(row, len(word), 0.8, left, color=colors.to_rgba(share))
+            color = "white" if colors.norm(share) > 0.6 else "black"
+            axis.text(left, row, word, color=color, **font)
+            left += len(word) + 1
+    label = "share of the word that the longest capsule gets"
+    bar = {"orientation": "horizontal", "aspect": 60, "label": label}
+    figure.colorbar(colors, ax=axis, **bar)
+    return figure
+
+
+def positive(text):
+    """A number from 1 on."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def main():
+    callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
+
+    # With the others the length of a capsule does not say how likely its class is.
+    routings = [x for x in routing.names() if not routing.get(x).computes_activations]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--limit", type=positive, help="use only so many lines of each split")
+    add("--routing", choices=routings, default="self_attention")
+    add("--epochs", type=positive, default=3)
+    add("--batch-size", type=positive, default=64)
+    add("--seed", type=int, default=0)
+    add("--output", type=Path, default=Path("runs/text"), help="folder")
+    add("--resume", action="store_true", help="go on with the run in --output")
+    args = parser.parse_args()
+
+    output = args.output
+    try:
+        finished = len(callbacks.Checkpoint.history_of(output))
+    except ValueError as error:
+        parser.error(str(error))
+    if finished and not args.resume:
+        parser.error(f"{output} holds a run: add --resume, or choose another --output")
+    keras.utils.set_random_seed(args.seed)
+
+    # Data.
+    folder = sysconfig.get_paths()["stdlib"]
+    splits = {name: lines[: args.limit] for name, lines in read(folder).items()}
+    if not all(splits.values()):
+        sys.exit(f"{folder} holds too few sources of Python.")
+    train = Batches(splits["train"], args.batch_size, args.seed, epoch=finished)
+    validation = Batches(splits["validation"], args.batch_size)
+    test = Batches(splits["test"], args.batch_size)
+
+    # Model.
+    words = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(1 + IDS, 16, mask_zero=True, name="words")(words)
+    x = layers.DigitCapsule(
+        len(CLASSES), 16, routing=args.routing, share_kernel=True, name="classes"
+    )(x)
+    model = keras.Model(words, layers.CapsuleLength()(x))
+    model.summary()
+
+    # Training. The learning rate falls to zero.
+    optimizer = keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(0.002, args.epochs * len(train))
+    )
+    model.compile(optimizer, loss=losses.MarginLoss(), metrics=["accuracy"])
+
+    checkpoint = callbacks.Checkpoint(output)
+    try:
+        checkpoint.restore(model)
+    except ValueError as error:
+        sys.exit(f"Can't resume: {error}")
+    if finished:
+        print(f"Going on after epoch {finished}.")
+    # Before the training: it says what the results of a shorter one were.
+    (output / "metrics.json").unlink(missing_ok=True)
+    try:
+        model.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=finished,
+            epochs=args.epochs,
+            shuffle=False,  # of batches; their lines are shuffled
+            callbacks=[checkpoint],
+        )
+    except ValueError as error:
+        sys.exit(str(error))
+
+    # Results of the best epoch.
+    print("Test lines:")
+    best = keras.saving.load_model(output / "best.keras")
+    right = best.predict(test).argmax(-1) == test.labels
+    shown = []
+    for label in range(len(CLASSES)):
+        lines = [line for line in splits["test"] if line[1] == label]
+        shown += [line for line in lines if len(" ".join(line[0])) <= WIDEST][:SHOWN]
+    plotting.curves(checkpoint.history).savefig(output / "curves.png")
+    draw_words(best, shown).savefig(output / "words.png")
+
+    accuracy = float(right.mean())
+    results = {
+        "train_lines": len(splits["train"]),
+        "test_lines": len(splits["test"]),
+        "test_accuracy": accuracy,
+        "test_error": 1.0 - accuracy,
+        "epochs": len(checkpoint.history),
+        "parameters": best.count_params(),
+        "seconds": sum(row["seconds"] for row in checkpoint.history),
+    }
+    for label, name in enumerate(CLASSES):
+        results[f"{name}_accuracy"] = float(right[test.labels == label].mean())
+    settings = {**vars(args), "output": str(output)}
+    with files.replaced(output / "metrics.json") as unfinished:
+        unfinished.write_text(json.dumps({**settings, **results}, indent=1))
+    print()
+    for name, value in results.items():
+        text = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"{name:>22}  {text}")
+    print(f"{'files':>22}  {output}: {', '.join(sorted(os.listdir(output)))}")
+
+
+if __name__ == "__main__":
+    main()

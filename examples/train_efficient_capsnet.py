@@ -47,7 +47,12 @@ add = parser.add_argument
 add("--dataset", choices=["digits", "mnist", "multi_mnist"], default="digits")
 add("--data-dir", help="folder of TensorFlow Datasets")
 add("--limit", type=int, default=-1, help="use only so many images of each split")
-add("--variant", choices=models.EfficientCapsNet.variants, default="paper", help="widths")
+add(
+    "--variant",
+    choices=models.EfficientCapsNet.variants,
+    default="paper",
+    help="widths",
+)
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
@@ -94,7 +99,7 @@ if args.on_device:
                 digits, args.batch_size, classes=10, seed=seed
             )
         else:
-            train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
+            train = datasets.DistortedImages(train, args.batch_size, seed=seed)
     except ValueError as error:
         sys.exit(str(error))
 else:

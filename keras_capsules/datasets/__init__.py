@@ -11,6 +11,7 @@ from keras_capsules.datasets.device import (
     ShiftedImages,
 )
 from keras_capsules.datasets.digits import digits
+from keras_capsules.datasets.distorted_images import DistortedImages
 from keras_capsules.datasets.distortion import random_distortion
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
@@ -23,6 +24,7 @@ from keras_capsules.datasets.viewpoints import ViewpointSplits, viewpoint_split
 
 __all__ = [
     "DeviceDataset",
+    "DistortedImages",
     "OverlaidImages",
     "ShiftedImages",
     "Splits",

@@ -50,11 +50,7 @@ def random_distortion(
     validation.check_at_least("max_rotation", max_rotation, 0)
     validation.check_momentum("max_squeeze", max_squeeze)
     height, width, _ = dataset.element_spec[0].shape
-    if not 0 <= erased <= min(height, width) // 3:
-        raise ValueError(
-            "Argument `erased` must be from 0 to a third of the image's "
-            f"{height}×{width} pixels. Received: erased={erased}"
-        )
+    check_erased(erased, (height, width))
 
     def distort(example, seed):
         image, label = example
@@ -79,15 +75,30 @@ def random_distortion(
     return with_random_seeds(dataset, seed).map(distort, tf.data.AUTOTUNE)
 
 
+def check_erased(erased: int, size: tuple) -> None:
+    """Raises an error if a square can't keep its distance from the border.
+
+    Args:
+        erased: height and width of the square.
+        size: height and width of the image.
+
+    Raises:
+        ValueError: it is too large, or negative.
+    """
+    if not 0 <= erased <= min(size) // 3:
+        raise ValueError(
+            "Argument `erased` must be from 0 to a third of the image's height and "
+            f"width, {tuple(size)}. Received: erased={erased}"
+        )
+
+
 def _shifted_inside(image, axis, amount):
     """Shifts an image by a part, from -1 to 1, of the black margin on that side."""
     others = tuple({0, 1, 2} - {axis})
-    used = tf.cast(tf.where(tf.reduce_any(image > 0.0, others))[:, 0], tf.float32)
-    last = image.shape[axis] - 1.0
-    # Of a black image the smallest is infinite and the largest minus that.
-    margins = tf.stack([tf.reduce_min(used), last - tf.reduce_max(used)])
-    margins = tf.where(margins > last, 0.0, margins)
-    margin = tf.where(amount < 0.0, margins[0], margins[1])
+    used = tf.cast(tf.reduce_any(image > 0.0, others), tf.int32)
+    # The first of the largest; of a black image the first one, which leaves no margin.
+    margins = tf.argmax(used), tf.argmax(tf.reverse(used, [0]))
+    margin = tf.cast(tf.where(amount < 0.0, *margins), tf.float32)
     return tf.roll(image, tf.cast(tf.round(amount * margin), tf.int32), axis)
 
 

@@ -105,8 +105,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
         grid = tuple((s - 2 * len(filters) - 5) // 2 + 1 for s in self.image_shape[:2])
         if min(grid) < 1:
             raise ValueError(
-                f"Argument `input_shape` must be at least {5 + 2 * len(filters)} pixels "
-                f"high and wide. Received: {self.image_shape}"
+                f"Argument `input_shape` must be at least {5 + 2 * len(filters)} "
+                f"pixels high and wide. Received: {self.image_shape}"
             )
 
         # The sublayers take this model's precision, also when it is loaded

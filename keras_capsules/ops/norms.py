@@ -126,7 +126,7 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
 
 
 def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
-    """Shrinks vectors to a length below 1, short ones hardly, and keeps their direction.
+    """Shrinks vectors to a length below 1, short ones hardly; directions stay.
 
     `squash(s) = (1 − e^(−|s|)) · s / |s|`: unlike `squash` it lets the whole gradient
     through to vectors near zero.

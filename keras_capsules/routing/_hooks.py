@@ -16,8 +16,8 @@ class Hooks:
     """The hooks of a routing, each a function of all tensors that it depends on.
 
     The context are these tensors beside votes: poses, activations and a mask if there
-    are any, and what the routing learns. Within a hook `self.beta_u` is the tensor of the
-    context, so that its gradient is known.
+    are any, and what the routing learns. Within a hook `self.beta_u` is the tensor of
+    the context, so that its gradient is known.
 
     Args:
         routing: the `MomentRouting`.

@@ -103,7 +103,9 @@ class GenerativeRouting(MomentRouting):
         children, parents, _, columns = kernel_shape
         shape = children or 1, parents
         self.vote_bias = self.add_weight(
-            name="vote_bias", shape=(*shape, poses_shape[2], columns), initializer="zeros"
+            name="vote_bias",
+            shape=(*shape, poses_shape[2], columns),
+            initializer="zeros",
         )
         self.beta_use = self.add_weight(
             name="beta_use", shape=shape, initializer="zeros"
@@ -172,7 +174,9 @@ class GenerativeRouting(MomentRouting):
         kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
         return (
             ops.concatenate([poses, ones], axis=-1),  # (batch, children, P, Q + P)
-            ops.concatenate([kernel, bias], axis=2),  # (children, parents, Q + P, R + 1)
+            ops.concatenate(
+                [kernel, bias], axis=2
+            ),  # (children, parents, Q + P, R + 1)
         )
 
     def _benefit(self, total):

@@ -175,7 +175,9 @@ class Routing(Nested, keras.layers.Layer):
         mask=None,
         training=None,
     ):
-        inputs, kernel = self._inputs(poses, kernel, activations, receptive_fields, mask)
+        inputs, kernel = self._inputs(
+            poses, kernel, activations, receptive_fields, mask
+        )
         found = self.finalize(self._last(kernel, inputs), training)
         parents = self._as_matrices(found["parents"], inputs, kernel)
         return (parents, found["activations"]) if self.computes_activations else parents
@@ -213,7 +215,9 @@ class Routing(Nested, keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(poses.shape), tuple(kernel.shape))
-        inputs, kernel = self._inputs(poses, kernel, activations, receptive_fields, mask)
+        inputs, kernel = self._inputs(
+            poses, kernel, activations, receptive_fields, mask
+        )
         all_votes = _flat_votes(inputs.poses, kernel)
         steps = []
         for found in self._steps(all_votes, kernel, inputs):

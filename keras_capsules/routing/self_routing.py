@@ -21,9 +21,9 @@ class SelfRouting(MomentRouting):
     - `a_j = Σ_i c_ij a_i / Σ_i a_i`
     - `p_j = Σ_i c_ij a_i V_ij / Σ_i c_ij a_i`
 
-    The classifiers `w` and `b` begin at zero. There are no iterations. The
-    activations of all parents sum to 1, or to less where children have less than a
-    thousandth of the activation that they could have. The poses are normalized over the batch, each
+    The classifiers `w` and `b` begin at zero. There are no iterations. The activations
+    of all parents sum to 1, or to less where children have less than a thousandth of
+    the activation that they could have. The poses are normalized over the batch, each
     parent type by itself.
 
     Args:

@@ -75,7 +75,9 @@ def test_gradient_matches_finite_differences(loop, problem):
         with keras.StatelessScope(list(zip(variables, learned, strict=True))):
             poses, activations = route(poses, kernel, activations)
         poses = keras.ops.reshape(poses, of_poses.shape)
-        return keras.ops.sum(poses * keras.ops.convert_to_tensor(of_poses, "float32")) + keras.ops.sum(
+        return keras.ops.sum(
+            poses * keras.ops.convert_to_tensor(of_poses, "float32")
+        ) + keras.ops.sum(
             activations * keras.ops.convert_to_tensor(of_activations, "float32")
         )
 

@@ -115,7 +115,9 @@ def test_activations_are_those_of_the_poses(shape):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/routings.md"])
 def test_a_table_has_a_row_for_each_routing(page):
-    rows = re.findall(r'^\| `(\w+)` \| `"(\w+)"` \|(.*)\|$', (ROOT / page).read_text(), re.M)
+    rows = re.findall(
+        r'^\| `(\w+)` \| `"(\w+)"` \|(.*)\|$', (ROOT / page).read_text(), re.M
+    )
     expected = {type(routing.get(name)).__name__: name for name in routing.names()}
     assert {cls: name for cls, name, _ in rows} == expected
     for cls, _, cells in rows:
@@ -189,8 +191,9 @@ def test_an_image_whose_children_are_all_masked_leaves_everything_finite(name):
 
 
 def test_a_mask_of_another_shape_is_refused():
-    route, (poses, kernel) = routing.DynamicRouting(), float32(
-        np.ones((2, 7, 1, 4)), np.ones((7, 3, 4, 5))
+    route, (poses, kernel) = (
+        routing.DynamicRouting(),
+        float32(np.ones((2, 7, 1, 4)), np.ones((7, 3, 4, 5))),
     )
     with pytest.raises(ValueError, match="`mask` must have the shape"):
         route(poses, kernel, mask=MASK[:2, :6])

@@ -67,7 +67,9 @@ def test_gradient_matches_finite_differences(problem):
             outputs = route(poses, kernel, activations)
         poses, activations = without_norm(route, outputs)
         poses = keras.ops.reshape(poses, of_poses.shape)
-        return keras.ops.sum(poses * keras.ops.convert_to_tensor(of_poses, "float32")) + keras.ops.sum(
+        return keras.ops.sum(
+            poses * keras.ops.convert_to_tensor(of_poses, "float32")
+        ) + keras.ops.sum(
             activations * keras.ops.convert_to_tensor(of_activations, "float32")
         )
 
