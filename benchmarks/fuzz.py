@@ -47,7 +47,13 @@ ROUNDING = {
 LARGEST = 3e4  # votes beyond are cut off in float16
 ROUNDED_AGAIN, ROUNDINGS, HOPELESS = 16.0, 32.0, 0.2
 # Keras rounds means and some constants to float32 on PyTorch.
-ROUNDED_ON_TORCH = ("em", "inverted_attention", "variational_bayes", "normalization")
+ROUNDED_ON_TORCH = (
+    "em",
+    "inverted_attention",
+    "variational_bayes",
+    "self",
+    "normalization",
+)
 
 
 class Case(NamedTuple):
@@ -154,9 +160,14 @@ def random_routing(
         "loop": str(rng.choice(["while", "unroll"])),
         "block": [None, 1, 2, 3][rng.integers(4)],
         "stop_gradient": bool(rng.integers(2)),
+        "iterations": int(rng.integers(1, 5)),
     }
-    if name != "self_attention":
-        arguments["iterations"] = int(rng.integers(1, 5))
+    known = routing.get(name).get_config()
+    arguments = {key: value for key, value in arguments.items() if key in known}
+    if name == "dynamic":
+        arguments["use_bias"] = bool(rng.integers(2))
+    if name == "generative":
+        arguments["min_variance"] = float(rng.choice([1.0, 0.1, 5e-4]))
     if name in ("em", "variational_bayes"):
         arguments["competition"] = str(rng.choice(["image", "patch"]))
     if name == "em":
@@ -206,7 +217,27 @@ def routed(
         size = poses.shape[2] * poses.shape[3], poses.shape[2] * kernel.shape[3]
         blocks = blocks.reshape(*kernel.shape[:2], *size)
         poses = poses.reshape(*poses.shape[:2], size[0])
-        return [reference.dynamic_routing(poses, blocks, iterations)[0]]
+        bias = learned.get("bias", 0.0)
+        return [reference.dynamic_routing(poses, blocks, iterations, bias)[0]]
+    if name == "uniform":
+        return [reference.uniform_routing(poses, kernel)]
+    if name == "self":
+        means, shares, _ = reference.self_routing(
+            poses, kernel, active, learned["weight"], learned["bias"]
+        )
+        return [normalized(means, learned, "pose_norm"), shares]
+    if name == "generative":
+        means, active, _ = reference.generative_routing(
+            poses,
+            kernel,
+            active,
+            learned["vote_bias"],
+            learned["beta_use"],
+            learned["beta_ignore"],
+            iterations,
+            settings["min_variance"],
+        )
+        return [means, active]
     if name == "self_attention":
         prior = learned["prior"].T
         return [reference.self_attention_routing(poses, kernel, prior)[0]]
@@ -319,8 +350,8 @@ def capsule_layer(rng: np.random.Generator) -> Case:
         arrays,
         policy,
         ((-np.inf, np.inf), (0.0, 1.0)),
-        {"em": settings.get("min_variance"), "variational_bayes": 1.0}.get(
-            settings["name"]
+        {"variational_bayes": 1.0}.get(
+            settings["name"], settings.get("min_variance")
         ),
     )
 

@@ -87,9 +87,9 @@ def read(folder):
     for split in splits.values():
         for lines in split:
             rng.shuffle(lines)
-    # One line of each class after the other, as long as there is one.
+    # A line of each class after the other, as long as all classes have one.
     return {
-        name: [line for one_of_each in zip(*split, strict=False) for line in one_of_each]
+        name: [line for group in zip(*split, strict=False) for line in group]
         for name, split in splits.items()
     }
 

@@ -176,12 +176,14 @@ def self_routing(poses, kernel, activations, weight, bias):
     Takes classifiers `weight` (children, parents, P·Q) and `bias` (children, parents).
     """
     votes = flat_votes(poses, kernel)
-    flat = poses.reshape(*poses.shape[:2], -1)
+    flat = poses.reshape(*poses.shape[:2], poses.shape[2] * poses.shape[3])
     couplings = softmax(np.einsum("nih,ijh->nij", flat, weight) + bias, axis=2)
     shares = couplings * activations[:, :, None]
-    mass = shares.sum(1)
-    parents = np.einsum("nij,nijh->njh", shares, votes) / mass[..., None]
-    return parents, mass / activations.sum(1, keepdims=True), couplings
+    mass, least = shares.sum(1), 1e-3 * votes.shape[1] / votes.shape[2]
+    parents = np.einsum("nij,nijh->njh", shares, votes)
+    parents = parents / np.maximum(mass, least)[..., None]
+    total = np.maximum(activations.sum(1, keepdims=True), least * votes.shape[2])
+    return parents, mass / total, couplings
 
 
 def generative_routing(
@@ -193,14 +195,15 @@ def generative_routing(
     (children, parents).
     """
     votes = np.einsum("nipq,ijqr->nijpr", poses, kernel) + vote_bias
-    votes = votes.reshape(*votes.shape[:3], -1)
+    votes = votes.reshape(*votes.shape[:3], votes.shape[3] * votes.shape[4])
     evidence = np.zeros(votes.shape[:3])
     for _ in range(iterations):
         share = softmax(evidence, axis=2)
         used = activations[:, :, None] * share
         ignored = activations[:, :, None] * (1 - share)
         logits = (use * used - ignore * ignored).sum(1)
-        part = (used / used.sum(1, keepdims=True))[..., None]
+        least = 1e-3 * votes.shape[1] / votes.shape[2]
+        part = (used / np.maximum(used.sum(1, keepdims=True), least))[..., None]
         mean = (part * votes).sum(1)
         variance = (part * (votes - mean[:, None]) ** 2).sum(1) + min_variance
         density = -0.5 * (votes - mean[:, None]) ** 2 / variance[:, None]

@@ -47,8 +47,17 @@ def expected_of(name, route, poses, kernel, activations):
             relative_mass=True,
         )
         return found
+    if name == "uniform":
+        return (reference.uniform_routing(poses, kernel),)
+    if name == "generative":
+        arguments = poses, kernel, activations, *learned, 3, 1.0
+        return reference.generative_routing(*arguments)[:2]
+    epsilon = 1e-3  # of Keras's batch normalization
+    if name == "self":
+        arguments = poses, kernel, activations, *learned[:2]
+        means, shares, _ = reference.self_routing(*arguments)
+        return means / np.sqrt(1.0 + epsilon), shares
     if name == "variational_bayes":
-        epsilon = 1e-3  # of Keras's batch normalization
         found = reference.variational_bayes_routing(poses, kernel, activations, 3)
         means, logits = (x / np.sqrt(1.0 + epsilon) for x in found[:2])
         return means, 1.0 / (1.0 + np.exp(-logits))
@@ -70,7 +79,7 @@ def test_routings_are_those_of_the_formulas(name):
     expected = expected_of(name, layer.routing, *given)
     # Keras's batch normalization rounds to float32 on PyTorch and JAX.
     tensorflow = keras.backend.backend() == "tensorflow"
-    rounded = name == "variational_bayes" and not tensorflow
+    rounded = name in ("variational_bayes", "self") and not tensorflow
     for x, y in zip(arrays(found), expected, strict=True):
         tolerance = 1e-6 if rounded else 1e-10
         np.testing.assert_allclose(x, y.reshape(x.shape), tolerance, 0.01 * tolerance)

@@ -20,7 +20,10 @@ def shapes(outputs):
 def test_routings(name):
     arguments = none(6, 4, 4), keras.ops.ones((6, 3, 4, 4)), none(6)
     expected = [(0, 3, 4, 4), (0, 3)]
+    known = routing.get(name).get_config()
     for settings in ({"loop": "while"}, {"block": 2}):
+        if not settings.keys() <= known.keys():
+            continue
         route = type(routing.get(name))(**settings)
         found = shapes(route(*arguments))
         assert found == expected[: 1 + route.computes_activations]

@@ -29,7 +29,8 @@ class GenerativeRouting(MomentRouting):
       `σ²_j = Σ_i used_ij (V_ij − μ_j)² / Σ_i used_ij + min_variance`
 
     The votes are `V_ij = u_i W_ij + B_ij`. `B` and both β begin at zero. What is
-    returned as activations is σ(a_j).
+    returned as activations is σ(a_j). A parent that uses less than a thousandth of what
+    it could expect is divided by that thousandth, which bounds gradients.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
