@@ -350,9 +350,7 @@ def capsule_layer(rng: np.random.Generator) -> Case:
         arrays,
         policy,
         ((-np.inf, np.inf), (0.0, 1.0)),
-        {"variational_bayes": 1.0}.get(
-            settings["name"], settings.get("min_variance")
-        ),
+        {"variational_bayes": 1.0}.get(settings["name"], settings.get("min_variance")),
     )
 
 

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import POLICIES, close, finite, gradients
+from helpers import POLICIES, close, finite, gradients, once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,6 +130,7 @@ GRIDS = {
 }
 
 
+@once
 @pytest.mark.parametrize("kind", GRIDS)
 @pytest.mark.parametrize("name", routing.names())
 def test_masked_children_on_a_grid_count_for_nothing(kind, name):
@@ -177,6 +178,7 @@ def test_keras_passes_masks_on_to_capsules_and_not_beyond():
     close(model.predict(longer, verbose=0), model.predict(sentence, verbose=0))
 
 
+@once
 @pytest.mark.parametrize("name", routing.names())
 def test_a_shared_kernel_is_the_same_for_all_children(name):
     poses = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
@@ -194,6 +196,7 @@ def test_a_shared_kernel_is_the_same_for_all_children(name):
     shared(poses[:, :4])
 
 
+@once
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_kernel_is_shared_on_a_grid(kind):
     layer = GRIDS[kind](share_kernel=True)

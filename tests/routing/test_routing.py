@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import close, float32, gradients
+from helpers import close, float32, gradients, once
 
 from keras_capsules import layers, routing
 
@@ -170,6 +170,7 @@ def test_a_padded_batch_gives_what_the_unpadded_one_gives(name):
         close(steep[index, there], expected[0], atol=1e-5)
 
 
+@once
 @pytest.mark.parametrize("name", routing.names())
 def test_a_trace_shows_no_weights_of_masked_children(name):
     layer = layers.DigitCapsule(3, 5, routing=name)
@@ -179,6 +180,7 @@ def test_a_trace_shows_no_weights_of_masked_children(name):
     assert (weights[masked] == 0.0).all() and (weights[~masked] != 0.0).all()
 
 
+@once
 @pytest.mark.parametrize("name", routing.names())
 def test_an_image_whose_children_are_all_masked_leaves_everything_finite(name):
     layer = layers.DigitCapsule(3, 5, routing=name)
