@@ -108,9 +108,8 @@ class DigitCapsule(CapsuleLayer):
         super().build(input_shape)
         if self.share_kernel:
             # It takes other numbers of children as well.
-            self._built_for = (None,) * (len(self._built_for) - 1) + self._built_for[
-                -1:
-            ]
+            *children, size = self._built_for
+            self._built_for = (*(None for _ in children), size)
 
     def kernel_axes(self, shape):
         return (None if None in shape[1:-1] else prod(shape[1:-1]),)

@@ -45,6 +45,13 @@ def test_exponential_squash_is_that_of_the_formula(scale):
     assert (np.linalg.norm(keras.ops.convert_to_numpy(found), axis=-1) <= 1.0).all()
 
 
+def test_exponential_squash_is_precise_for_short_vectors():
+    x = 1e-6 * np.random.default_rng(0).normal(size=(3, 5, 4))
+    expected = reference_exponential_squash(x, epsilon=1e-20)
+    found = exponential_squash(x.astype("float32"), epsilon=1e-20)
+    close(found, expected, atol=0.0)
+
+
 def test_exponential_squash_along_other_axes():
     x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
     expected = reference_exponential_squash(np.swapaxes(x, 1, 2))
