@@ -85,10 +85,11 @@ def check_erased(erased: int, size: tuple) -> None:
     Raises:
         ValueError: it is too large, or negative.
     """
-    if not 0 <= erased <= min(size) // 3:
+    integer = isinstance(erased, int) and not isinstance(erased, bool)
+    if not integer or not 0 <= erased <= min(size) // 3:
         raise ValueError(
-            "Argument `erased` must be from 0 to a third of the image's height and "
-            f"width, {tuple(size)}. Received: erased={erased}"
+            "Argument `erased` must be an integer from 0 to a third of the image's "
+            f"height and width, {tuple(size)}. Received: erased={erased!r}"
         )
 
 

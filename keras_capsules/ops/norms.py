@@ -63,7 +63,9 @@ def at_least(x: Any, least: Any) -> Any:
     >>> [float(y) for y in at_least(keras.ops.arange(3.0), 1.5)]
     [1.5, 1.5, 2.0]
     """
-    return ops.where(x > least, x, least)
+    x = ops.convert_to_tensor(x)
+    least = ops.convert_to_tensor(least, dtype=x.dtype)
+    return ops.where(x < least, least, x)  # NaN stays
 
 
 def safe_norm(

@@ -153,11 +153,6 @@ def test_at_least_keeps_float64():
         assert found.dtype == "float64" and found[0] == 1.0 + 1e-12
 
 
-@pytest.mark.xfail(
-    keras.backend.backend() == "torch",
-    reason="`ops.where` rounds a number to float32 there",
-    strict=True,
-)
 def test_at_least_keeps_the_digits_of_a_number():
     with float64():
         x = keras.ops.convert_to_tensor([0.0], "float64")
