@@ -35,12 +35,13 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from keras_capsules import callbacks, files, layers, losses, plotting, routing
+from keras_capsules import callbacks, files, layers, losses, plotting
 
 CLASSES = ("code", "comment", "documentation")
 SPLITS = {0: "test", 1: "validation"}  # of ten files; the others are for training
 WORD = re.compile(r"\w+|[^\w\s]")
 SHORTEST = 4  # words of a line
+FEWEST = 30  # lines of each split, so that there are some of each class
 IDS = 5000  # of words; 0 is padding
 ROUND = 16  # the length of a batch is a multiple of it
 SHOWN, WIDEST = 2, 60  # lines of each class in words.png, and letters of a line
@@ -182,13 +183,13 @@ def positive(text):
 def main():
     callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
-    # With the others the length of a capsule does not say how likely its class is.
-    routings = [x for x in routing.names() if not routing.get(x).computes_activations]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--limit", type=positive, help="use only so many lines of each split")
+    # With others the length of a capsule does not say how likely its class is.
+    routings = ["self_attention", "dynamic", "uniform"]
     add("--routing", choices=routings, default="self_attention")
     add("--epochs", type=positive, default=3)
     add("--batch-size", type=positive, default=64)
@@ -197,6 +198,8 @@ def main():
     add("--resume", action="store_true", help="go on with the run in --output")
     args = parser.parse_args()
 
+    if args.limit is not None and args.limit < FEWEST:
+        parser.error(f"--limit must be at least {FEWEST}")
     output = args.output
     try:
         finished = len(callbacks.Checkpoint.history_of(output))

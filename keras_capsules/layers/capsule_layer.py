@@ -38,9 +38,9 @@ class CapsuleLayer(keras.layers.Layer):
     Call arguments:
         inputs: `(poses, activations)` of the children. Vector poses may come
             alone: they are as active as they are long.
-        mask: which children there are, `(batch, …)` or fewer of these axes, as Keras
-            passes it on from an `Embedding` or a `Masking` layer. The others count for
-            nothing.
+        mask: True for each child, False for padding, which counts for nothing:
+            `(batch, …)` or fewer of these axes, as Keras passes it on from an
+            `Embedding` or a `Masking` layer.
 
     Input shape:
         Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`;
@@ -189,14 +189,16 @@ class CapsuleLayer(keras.layers.Layer):
     def routing_inputs(self, poses: Any, activations: Any, kernel: Any) -> dict:
         """Brings children into the form that a routing takes.
 
+        With a mask it is called once more, with the mask as activations.
+
         Args:
             poses: poses of the children, `(…, P, Q)`.
             activations: activations of the children, `(…)`; `None` for a routing that
-                does not need them. A mask goes the same way.
+                does not need them.
             kernel: the kernel, with all its `kernel_axes`.
 
         Returns:
-            The arguments of the routing.
+            The arguments of the routing, `activations` among them.
         """
         raise NotImplementedError
 

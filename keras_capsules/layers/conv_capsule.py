@@ -41,7 +41,7 @@ class ConvCapsule(CapsuleLayer):
     Call arguments:
         inputs: `(poses, activations)` of the children. Vector poses may come
             alone: they are as active as they are long.
-        mask: which children there are, see `CapsuleLayer`.
+        mask: True for each child, False for padding, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or

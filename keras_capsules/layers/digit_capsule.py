@@ -32,7 +32,7 @@ class DigitCapsule(CapsuleLayer):
     Call arguments:
         inputs: poses of the children, which are as active as they are long, or
             `(poses, activations)`.
-        mask: which children there are, see `CapsuleLayer`.
+        mask: True for each child, False for padding, see `CapsuleLayer`.
 
     Input shape:
         `(batch, …, D)` with every size known but the batch: all axes between

@@ -9,8 +9,8 @@ def mask_of(mask: Any, x: Any, axes: int) -> Any:
     """A mask as numbers, with axes of size 1 at its end.
 
     Args:
-        mask: booleans `(batch, …)`; of a pair of masks, those of poses and activations,
-            the first one counts. `None` for none.
+        mask: booleans `(batch, …)`, True where there is something; of a pair of masks,
+            those of poses and activations, the first that there is. `None` for none.
         x: tensor whose first axes the mask has.
         axes: how many axes the result has.
 
@@ -29,7 +29,7 @@ def mask_of(mask: Any, x: Any, axes: int) -> Any:
     (1, 3, 1, 1)
     """
     if isinstance(mask, (tuple, list)):
-        mask = mask[0]
+        mask = next((x for x in mask if x is not None), None)
     if mask is None:
         return None
     mask = ops.cast(mask, x.dtype)

@@ -15,7 +15,7 @@ class EfficientCapsNet(VectorCapsuleNetwork):
     features. A depthwise convolution as large as the grid makes one primary capsule of
     every `primary_pose_shape` channels, and self-attention routes these few to the
     classes, without iterations. With 28×28×1 images and ten classes 161,824 weights are
-    trained, the decoder not counted: a fiftieth of `CapsNet`.
+    trained, the decoder not counted: a fortieth of `CapsNet`.
 
     Compile it with `MarginLoss` and fit it on images and labels; nothing else is
     needed. The decoder and the loss are those of `CapsNet`.

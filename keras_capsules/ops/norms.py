@@ -65,7 +65,7 @@ def at_least(x: Any, least: Any) -> Any:
     """
     x = ops.convert_to_tensor(x)
     least = ops.convert_to_tensor(least, dtype=x.dtype)
-    return ops.where(x < least, least, x)  # NaN stays
+    return ops.where(x > least, x, least)
 
 
 def safe_norm(

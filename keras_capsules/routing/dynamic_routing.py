@@ -46,6 +46,7 @@ class DynamicRouting(MomentRouting):
             pose already says how present a child is.
         receptive_fields: the `ops.ReceptiveFields` of the layer: they say which rows
             of the batch are one image. Each field routes on its own.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`

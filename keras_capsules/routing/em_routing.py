@@ -84,6 +84,7 @@ class EMRouting(MomentRouting):
             counts as the nearest of the two.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`

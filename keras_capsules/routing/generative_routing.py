@@ -19,18 +19,18 @@ class GenerativeRouting(MomentRouting):
     Like EM routing it fits a Gaussian to the votes that each parent gets. A parent is
     active if the children that it uses are worth more to it than those that it
     ignores cost, with a benefit and a cost for each pair that are learned; so are
-    biases of the votes. With activations `a_i` of the children:
+    biases of the votes. With activations `a` and their logits `l`, `a = σ(l)`:
 
-    - E-step: `R_ij = softmax_j(ln σ(a_j) + ln N(V_ij; μ_j, σ²_j))`, at first the same
+    - E-step: `R_ij = softmax_j(ln a_j + ln N(V_ij; μ_j, σ²_j))`, at first the same
       for all parents
     - D-step: `used_ij = a_i R_ij`, `ignored_ij = a_i (1 − R_ij)`
-    - M-step: `a_j = Σ_i (β^use_ij used_ij − β^ign_ij ignored_ij)`,
+    - M-step: `l_j = Σ_i (β^use_ij used_ij − β^ign_ij ignored_ij)`,
       `μ_j = Σ_i used_ij V_ij / Σ_i used_ij`,
       `σ²_j = Σ_i used_ij (V_ij − μ_j)² / Σ_i used_ij + min_variance`
 
-    The votes are `V_ij = u_i W_ij + B_ij`. `B` and both β begin at zero. What is
-    returned as activations is σ(a_j). A parent that uses less than a thousandth of what
-    it could expect is divided by that thousandth, which bounds gradients.
+    The votes are `V_ij = u_i W_ij + B_ij`. `B` and both β begin at zero. A parent that
+    uses less than a thousandth of what it could expect is divided by that thousandth,
+    which bounds gradients.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
@@ -53,7 +53,7 @@ class GenerativeRouting(MomentRouting):
             counts as the nearest of the two.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
             its own; all of them share what is learned.
-        mask: which children there are.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
@@ -126,10 +126,7 @@ class GenerativeRouting(MomentRouting):
 
     # The M-step.
     def update_parents(self, moments, iteration, inputs):
-        # A thousandth of what a parent gets if every child is active and prefers none:
-        # where there is less, this bounds the gradient.
-        least = ops.sum(inputs.ones, axis=-1, keepdims=True) * 1e-3 / inputs.parents
-        mass = at_least(moments.mass, at_least(least, 1e-6))  # (batch, parents, 1)
+        mass = at_least(moments.mass, inputs.least_mass)  # (batch, parents, 1)
         means = moments.sum / mass  # (batch, parents, D)
         variances = moments.squares(about=means) / mass + self.min_variance
         logits = self._benefit(moments.sum) - self._cost(inputs)  # (batch, parents)
@@ -140,12 +137,11 @@ class GenerativeRouting(MomentRouting):
             "variances": variances,
         }
 
-    # ln σ(a_j) + ln N(V_ij; μ_j, σ²_j)
+    # ln a_j + ln N(V_ij; μ_j, σ²_j)
     def score_coefficients(self, parents):
-        # The last column of a vote is no part of it, see `_extended`.
-        matrix = self.vote_bias.shape[2], self.vote_bias.shape[3] + 1
-        of_votes = np.ones(matrix)
-        of_votes[:, -1] = 0.0
+        # The last two columns of a vote are no part of it, see `_extended`.
+        of_votes = np.ones((self.vote_bias.shape[2], self.vote_bias.shape[3] + 2))
+        of_votes[:, -2:] = 0.0
         of_votes = ops.convert_to_tensor(of_votes.ravel(), parents["variances"].dtype)
         variances = parents["variances"]
         logs = ops.sum(of_votes * ops.log(variances), axis=-1)
@@ -158,30 +154,35 @@ class GenerativeRouting(MomentRouting):
     def get_config(self):
         return {**super().get_config(), "min_variance": self.min_variance}
 
-    # The sums over the children know votes alone. A column more of each vote, whose
-    # first element is what it is worth, makes them know that as well:
+    # The sums over the children know votes alone. Two columns more of each vote, whose
+    # first elements are what it is worth, make them know that as well:
     # Σ_i (β^use_ij used_ij − β^ign_ij ignored_ij)
     #   = Σ_i (β^use_ij + β^ign_ij) used_ij − Σ_i β^ign_ij a_i.
+    # The two sums nearly cancel where most is used: the second column has what the
+    # first is rounded by in half precision.
 
     def _extended(self, poses, kernel):
         children, rows, _ = ops.shape(poses)[1:]
         # [u_i | 1] · [W_ij; B_ij], with the identity for the one: B_ij has P rows.
         ones = ops.zeros_like(poses[..., :1]) + ops.eye(rows, dtype=poses.dtype)
-        worth = ops.expand_dims(self.beta_use + self.beta_ignore, -1)
-        worth = ops.pad(worth, ((0, 0), (0, 0), (0, rows - 1)))[..., None]
+        worth = self.beta_use + self.beta_ignore
+        rounded = ops.cast(ops.cast(worth, kernel.dtype), worth.dtype)
+        worth = ops.stack([rounded, worth - rounded], axis=-1)[:, :, None]
+        worth = ops.pad(worth, ((0, 0), (0, 0), (0, rows - 1), (0, 0)))
         bias = ops.concatenate([self.vote_bias, worth], axis=-1)
         bias = ops.cast(bias, kernel.dtype)
         bias = ops.broadcast_to(bias, (children, *bias.shape[1:]))
-        kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, 1)))
+        kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, 2)))
         return (
             ops.concatenate([poses, ones], axis=-1),  # (batch, children, P, Q + P)
             ops.concatenate(
                 [kernel, bias], axis=2
-            ),  # (children, parents, Q + P, R + 1)
+            ),  # (children, parents, Q + P, R + 2)
         )
 
     def _benefit(self, total):
-        return total[..., self.vote_bias.shape[3]]
+        columns = self.vote_bias.shape[3]
+        return total[..., columns] + total[..., columns + 1]
 
     def _cost(self, inputs):
         activations = ops.clip(inputs.activations, 0.0, 1.0)
@@ -190,4 +191,4 @@ class GenerativeRouting(MomentRouting):
         return matmul(activations, ops.convert_to_tensor(self.beta_ignore))
 
     def _as_matrices(self, x, inputs, kernel):
-        return super()._as_matrices(x, inputs, kernel)[..., :-1]
+        return super()._as_matrices(x, inputs, kernel)[..., :-2]

@@ -42,6 +42,7 @@ class InvertedAttentionRouting(MomentRouting):
         activations: activations of the children. Not used.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
             its own.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`

@@ -116,7 +116,7 @@ class MomentRouting(Routing):
         By default they are what `update_weights` makes of scores of zero.
 
         Args:
-            inputs: poses, activations and receptive fields of the children.
+            inputs: poses, activations, receptive fields and mask of the children.
 
         Returns:
             `(batch, parents, children)`; or `(batch, 1, children)` if they are the
@@ -134,7 +134,7 @@ class MomentRouting(Routing):
         Args:
             scores: how well each vote agrees with each parent,
                 `(batch, parents, children)`.
-            inputs: poses, activations and receptive fields of the children.
+            inputs: poses, activations, receptive fields and mask of the children.
 
         Returns:
             Weights `(batch, parents, children)`.
@@ -149,7 +149,7 @@ class MomentRouting(Routing):
         Args:
             moments: weighted sums over the votes.
             iteration: the number of the iteration from 0, a scalar tensor.
-            inputs: poses, activations and receptive fields of the children.
+            inputs: poses, activations, receptive fields and mask of the children.
 
         Returns:
             A dict of tensors: `parents`, the poses `(batch, parents, D)`, flattened

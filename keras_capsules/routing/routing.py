@@ -8,7 +8,7 @@ from keras_capsules import validation
 from keras_capsules._backend import not_compiled
 from keras_capsules.nested import Nested
 from keras_capsules.ops import ReceptiveFields, at_least_float32
-from keras_capsules.ops.norms import dtype_at_least_float32
+from keras_capsules.ops.norms import at_least, dtype_at_least_float32
 from keras_capsules.ops.votes import check_poses_and_kernel, votes
 
 
@@ -40,6 +40,16 @@ class RoutingInputs(NamedTuple):
             return self.mask[:, None]
         return ops.ones_like(self.poses[:, None, :, 0, 0])
 
+    @property
+    def least_mass(self) -> Any:
+        """What to divide sums of votes by at least, `(batch, 1, 1)`.
+
+        It is a thousandth of what a parent gets if every child is active and prefers
+        none. Where a parent gets less, this bounds the gradient.
+        """
+        least = ops.sum(self.ones, axis=-1, keepdims=True) * 1e-3 / self.parents
+        return at_least(least, 1e-6)  # where all children are masked
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Routing(Nested, keras.layers.Layer):
@@ -67,7 +77,7 @@ class Routing(Nested, keras.layers.Layer):
         activations: activations of the children.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
-        mask: which children there are; the others count for nothing.
+        mask: True for each child, False for padding, which counts for nothing.
         training: whether the routing is trained, for `finalize`.
 
     Input shape:
@@ -136,7 +146,7 @@ class Routing(Nested, keras.layers.Layer):
             votes: `(batch, parents, children, D)`, at least float32. A pose is
                 flattened row by row into D = P · R elements. Those of a masked child
                 are 0; where that is not enough, `inputs.ones` says which these are.
-            inputs: activations and receptive fields of the children.
+            inputs: activations, receptive fields and mask of the children.
 
         Yields:
             A dict of tensors: `weights`, what each parent gets of each child,

@@ -35,6 +35,7 @@ class SelfAttentionRouting(MomentRouting):
             pose already says how present a child is.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
             its own; all of them share the prior.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`

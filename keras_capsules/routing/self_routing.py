@@ -22,9 +22,9 @@ class SelfRouting(MomentRouting):
     - `p_j = Σ_i c_ij a_i V_ij / Σ_i c_ij a_i`
 
     The classifiers `w` and `b` begin at zero. There are no iterations. The activations
-    of all parents sum to 1, or to less where children have less than a thousandth of
-    the activation that they could have. The poses are normalized over the batch, each
-    parent type by itself.
+    of the parents sum to 1. Where the children are together less active than a
+    thousandth of their number, they sum to less. The poses are normalized over the
+    batch, each parent type by itself.
 
     Args:
         momentum: of the moving averages of batch normalization.
@@ -39,7 +39,7 @@ class SelfRouting(MomentRouting):
             counts as the nearest of the two.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
             its own; all of them share the classifiers.
-        mask: which children there are.
+        mask: True for each child, False for padding.
         training: whether batch normalization uses the batch, or its moving averages.
 
     Input shape:
@@ -107,11 +107,7 @@ class SelfRouting(MomentRouting):
 
     # a_j and p_j
     def update_parents(self, moments, iteration, inputs):
-        # A thousandth of what a parent gets if every child is active and prefers none:
-        # where there is less, this bounds the gradient.
-        least = ops.sum(inputs.ones, axis=-1, keepdims=True) * 1e-3 / inputs.parents
-        least = at_least(least, 1e-6)  # where all children are masked
-        mass = moments.mass  # (batch, parents, 1)
+        mass, least = moments.mass, inputs.least_mass  # (batch, parents, 1)
         total = ops.sum(mass, axis=1, keepdims=True)
         shares = mass / at_least(total, inputs.parents * least)
         poses = moments.sum / at_least(mass, least)  # (batch, parents, D)

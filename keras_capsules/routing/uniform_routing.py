@@ -32,7 +32,7 @@ class UniformRouting(MomentRouting):
         activations: activations of the children. Not used.
         receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
             its own.
-        mask: which children there are.
+        mask: True for each child, False for padding.
 
     Input shape:
         `poses` `(batch, children, P, Q)` and `kernel`

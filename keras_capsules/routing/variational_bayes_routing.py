@@ -69,6 +69,7 @@ class VariationalBayesRouting(MomentRouting):
             counts as the nearest of the two.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
+        mask: True for each child, False for padding.
         training: whether batch normalization uses the batch, or its moving averages.
 
     Input shape:

@@ -22,9 +22,11 @@ def test_numbers_with_axes_at_the_end():
     )
 
 
-def test_the_first_of_a_pair_counts():
+def test_the_first_mask_of_a_pair_counts():
     ones = np.ones((2, 3), bool)
     found = mask_of((ones, ~ones), X, 2)
+    assert float(keras.ops.min(found)) == 1.0
+    found = mask_of((None, ones), X, 2)
     assert float(keras.ops.min(found)) == 1.0
 
 

@@ -4,7 +4,7 @@ import pytest
 import reference
 from helpers import check_gradients, close, finite, float32, gradients
 
-from keras_capsules import routing
+from keras_capsules import layers, routing
 from keras_capsules.ops import ReceptiveFields
 
 LOOPS = ("while", "unroll")
@@ -153,3 +153,18 @@ def test_bad_arguments(argument, value):
 def test_activations_are_needed(problem):
     with pytest.raises(ValueError, match="`activations` is missing"):
         built(problem)(*float32(*problem[:2]))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_benefits_and_costs_cancel_in_half_precision_too(policy):
+    """One parent ignores nothing, so that nothing costs it."""
+    layer = layers.DigitCapsule(
+        1, 4, routing="generative", share_kernel=True, dtype=policy
+    )
+    poses, active = np.ones((1, 1000, 4), "float32"), np.ones((1, 1000), "float32")
+    layer.build(((None, None, 4), (None, None)))
+    layer.routing.beta_ignore.assign([[1.003]])
+    _, activations = layer((poses, active))
+    assert float(
+        keras.ops.convert_to_numpy(keras.ops.cast(activations, "float32"))[0, 0]
+    ) == pytest.approx(0.5, abs=0.01)
