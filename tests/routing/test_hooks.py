@@ -18,8 +18,8 @@ class LearnsEverywhere(routing.MomentRouting):
     def build(self, poses_shape, kernel_shape):
         children, parents, _, _ = kernel_shape
         shapes = {
-            "prior": (parents, children),
-            "bias": (parents, children),
+            "prior": (parents, children or 1),
+            "bias": (parents, children or 1),
             "gain": (poses_shape[2] * kernel_shape[3],),
             "slope": (parents, 1),
         }
@@ -39,7 +39,8 @@ class LearnsEverywhere(routing.MomentRouting):
         means = moments.sum / (moments.mass + 1.0)
         variances = moments.squares(about=means) / (moments.mass + 1.0)
         poses = means * self.gain * (1.0 + 0.1 * iteration)
-        poses = poses + ops.mean(inputs.activations, axis=1)[:, None, None]
+        active = ops.sum(inputs.activations, axis=1) / ops.sum(inputs.ones, axis=(1, 2))
+        poses = poses + active[:, None, None]
         return {"parents": poses, "variances": variances}
 
     def score_coefficients(self, parents):
