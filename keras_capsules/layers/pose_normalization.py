@@ -31,8 +31,8 @@ class PoseNormalization(keras.layers.Layer):
 
     Call arguments:
         inputs: poses, or `(poses, activations)`.
-        mask: which of the capsules there are, `(batch, …)`, as Keras passes it on.
-            The others don't count for the mean square.
+        mask: True for each capsule, False for padding, `(batch, …)`, as Keras passes
+            it on. Padding does not count for the mean square; its poses become 0.
 
     Input shape:
         Poses `(batch, …)`, activations of any shape.
