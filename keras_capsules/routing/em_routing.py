@@ -170,7 +170,7 @@ class EMRouting(MomentRouting):
 
     # Procedure 1, line 2: R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
-        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        activations = inputs.probabilities
         return inputs.receptive_fields.share_evenly(
             activations, inputs.parents, self.competition
         )
@@ -178,7 +178,7 @@ class EMRouting(MomentRouting):
     # The E-step, lines 2 to 4, and line 2 of the M-step: R_ij · a_i.
     def update_weights(self, scores, inputs):
         fields = inputs.receptive_fields if self.competition == "image" else None
-        return compete(scores, fields, ops.clip(inputs.activations, 0.0, 1.0))
+        return compete(scores, fields, inputs.probabilities)
 
     # The M-step, lines 3 to 6: μ, σ² and a of each parent.
     def update_parents(self, moments, iteration, inputs):

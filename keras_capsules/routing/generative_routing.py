@@ -117,12 +117,12 @@ class GenerativeRouting(MomentRouting):
 
     # R_ij is the same for all parents.
     def initial_weights(self, inputs):
-        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        activations = inputs.probabilities
         return ops.expand_dims(activations, 1) / inputs.parents  # (batch, 1, children)
 
     # The E-step and the D-step: a_i R_ij.
     def update_weights(self, scores, inputs):
-        return compete(scores, amounts=ops.clip(inputs.activations, 0.0, 1.0))
+        return compete(scores, amounts=inputs.probabilities)
 
     # The M-step.
     def update_parents(self, moments, iteration, inputs):
@@ -185,7 +185,7 @@ class GenerativeRouting(MomentRouting):
         return total[..., columns] + total[..., columns + 1]
 
     def _cost(self, inputs):
-        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        activations = inputs.probabilities
         if self.beta_ignore.shape[0] == 1:
             activations = ops.sum(activations, axis=-1, keepdims=True)
         return matmul(activations, ops.convert_to_tensor(self.beta_ignore))

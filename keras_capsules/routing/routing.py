@@ -41,6 +41,11 @@ class RoutingInputs(NamedTuple):
         return ops.ones_like(self.poses[:, None, :, 0, 0])
 
     @property
+    def probabilities(self) -> Any:
+        """The activations, cut off to lie from 0 to 1, `(batch, children)`."""
+        return ops.clip(self.activations, 0.0, 1.0)
+
+    @property
     def least_mass(self) -> Any:
         """What to divide sums of votes by at least, `(batch, 1, 1)`.
 

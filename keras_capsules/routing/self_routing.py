@@ -103,7 +103,7 @@ class SelfRouting(MomentRouting):
         else:
             logits = ops.einsum("nih,ijh->nji", poses, self.weight)
         logits = logits + ops.transpose(self.bias)  # (batch, parents, children)
-        return compete(logits, amounts=ops.clip(inputs.activations, 0.0, 1.0))
+        return compete(logits, amounts=inputs.probabilities)
 
     # a_j and p_j
     def update_parents(self, moments, iteration, inputs):

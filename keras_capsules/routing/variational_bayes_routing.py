@@ -142,7 +142,7 @@ class VariationalBayesRouting(MomentRouting):
 
     # R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
-        activations = ops.clip(inputs.activations, 0.0, 1.0)
+        activations = inputs.probabilities
         return inputs.receptive_fields.share_evenly(
             activations, inputs.parents, self.competition
         )  # (batch, 1, children)
@@ -150,7 +150,7 @@ class VariationalBayesRouting(MomentRouting):
     # The end of the E-step: R_ij a_i.
     def update_weights(self, scores, inputs):
         fields = inputs.receptive_fields if self.competition == "image" else None
-        return compete(scores, fields, ops.clip(inputs.activations, 0.0, 1.0))
+        return compete(scores, fields, inputs.probabilities)
 
     # The M-step: the posterior of each parent, and what the E-step expects of it.
     def update_parents(self, moments, iteration, inputs):
