@@ -87,11 +87,13 @@ class CapsuleNetwork(Classifier):
         """The layers of capsules, in their order; the last has the classes."""
         raise NotImplementedError
 
-    def lowest_capsules(self, images: Any) -> Any:
+    def lowest_capsules(self, images: Any, training: bool | None = None) -> Any:
         """The capsules of the lowest layer, which have no children.
 
         Args:
             images: the images.
+            training: as for calling the network. Hand it to each layer, since Keras
+                on JAX doesn't.
 
         Returns:
             Poses, or `(poses, activations)`.
@@ -116,7 +118,7 @@ class CapsuleNetwork(Classifier):
     # What users call.
 
     def call(self, images, training=None):
-        capsules = self.lowest_capsules(self.as_images(images))
+        capsules = self.lowest_capsules(self.as_images(images), training)
         for layer in self.capsule_layers:
             capsules = layer(self.between_layers(capsules), training=training)
         return self.outputs(capsules)

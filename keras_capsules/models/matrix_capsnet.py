@@ -174,7 +174,7 @@ class MatrixCapsNet(CapsuleNetwork):
         if self.decoder is not None:
             self.decoder.build(shape[0])
 
-    def lowest_capsules(self, images):
+    def lowest_capsules(self, images, training=None):
         return self.primary(self.conv(images))
 
     def between_layers(self, capsules):

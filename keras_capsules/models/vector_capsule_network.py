@@ -98,9 +98,9 @@ class VectorCapsuleNetwork(CapsuleNetwork):
     def capsule_layers(self):
         return (self.class_capsules,)
 
-    def lowest_capsules(self, images):
+    def lowest_capsules(self, images, training=None):
         for layer in self.lower_layers:
-            images = layer(images)
+            images = layer(images, training=training)
         return images
 
     def outputs(self, capsules):
