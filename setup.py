@@ -12,6 +12,7 @@ setup(
         "keras_capsules": ["py.typed"],
         "keras_capsules.presets": [
             "capsnet_mnist_small/model.keras",
+            "efficient_capsnet_mnist_paper/model.keras",
             "matrix_capsnet_mnist_small/model.keras",
         ],
     },

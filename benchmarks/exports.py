@@ -45,7 +45,7 @@ def measure_export(network: str, form: str, limit: int | None = None) -> dict:
     """
     from keras_capsules import datasets, models
 
-    if network in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    if network in models.Classifier.preset_names():
         model = models.Classifier.from_preset(network)
     else:
         import keras

@@ -48,7 +48,7 @@ args = parser.parse_args()
 
 output = args.output or Path(f"runs/cnn_{args.dataset.replace('/', '_')}")
 exported = Path("saved_models") / output.name
-if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+if output.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
 try:
     finished = len(callbacks.Checkpoint.history_of(output))

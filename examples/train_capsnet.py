@@ -62,7 +62,7 @@ args = parser.parse_args()
 
 output = args.output or Path(f"runs/capsnet_{args.dataset}")
 exported = Path("saved_models") / output.name
-if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+if output.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
 try:
     finished = len(callbacks.Checkpoint.history_of(output))

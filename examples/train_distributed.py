@@ -101,7 +101,7 @@ def main():
 
     output = args.output or Path(f"runs/distributed_{args.network}")
     exported = Path("saved_models") / output.name
-    if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+    if output.name in models.Classifier.preset_names():
         parser.error(f"--output {output}: {exported} is a network of the package")
     try:
         finished = len(callbacks.Checkpoint.history_of(output))

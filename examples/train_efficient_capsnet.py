@@ -64,8 +64,7 @@ args = parser.parse_args()
 
 output = args.output or Path(f"runs/efficient_capsnet_{args.dataset}")
 exported = Path("saved_models") / output.name
-presets = models.CapsNet.presets | models.EfficientCapsNet.presets
-if output.name in presets | models.MatrixCapsNet.presets:
+if output.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
 try:
     finished = len(callbacks.Checkpoint.history_of(output))

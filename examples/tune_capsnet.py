@@ -72,7 +72,7 @@ args = parser.parse_args()
 worker = "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "chief")
 output = args.output or Path(f"runs/tune_capsnet_{args.dataset}")
 exported = Path("saved_models") / output.name
-if output.name in models.CapsNet.presets | models.MatrixCapsNet.presets:
+if output.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
 begun = (output / "search" / "oracle.json").exists() and not worker
 if begun and not args.resume:

@@ -33,6 +33,7 @@ for name, model in networks.items():
     np.save(f"{name}_scores.npy", model.predict(images)["scores"])
 np.save("images.npy", images)
 for preset, of in (("capsnet_mnist_small", models.CapsNet),
+                   ("efficient_capsnet_mnist_paper", models.EfficientCapsNet),
                    ("matrix_capsnet_mnist_small", models.MatrixCapsNet)):
     images = np.zeros((2, 28, 28, 1), "float32")
     assert of.from_preset(preset).predict(images)["scores"].shape == (2, 10)

@@ -190,7 +190,6 @@ def test_the_wheel_holds_the_package_its_presets_and_nothing_else(tmp_path):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = ROOT / "keras_capsules"
     files = [*package.rglob("*.py"), package / "py.typed"]
-    models = keras_capsules.models
-    networks = models.CapsNet.presets | models.MatrixCapsNet.presets
-    presets = {f"keras_capsules/presets/{name}/model.keras" for name in networks}
+    trained = keras_capsules.models.Classifier.preset_names()
+    presets = {f"keras_capsules/presets/{name}/model.keras" for name in trained}
     assert names == {str(path.relative_to(ROOT)) for path in files} | presets

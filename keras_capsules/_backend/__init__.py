@@ -1,7 +1,7 @@
 """The only code that asks which backend runs."""
 
 from keras_capsules._backend.assertions import assert_in_graph
-from keras_capsules._backend.convolutions import strided_convolution
+from keras_capsules._backend.convolutions import Conv2D, strided_convolution
 from keras_capsules._backend.devices import (
     accelerator_memory,
     keep_gpus_from_tensorflow,
@@ -29,6 +29,7 @@ from keras_capsules._backend.shapes import with_static_shape
 from keras_capsules._backend.special import digamma
 
 __all__ = [
+    "Conv2D",
     "accelerator_memory",
     "amax",
     "amin",

@@ -7,6 +7,37 @@ import keras
 from keras import ops
 
 
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` for images whose last axis are channels.
+
+    Without padding, strides are computed as by `strided_convolution`.
+
+    Args:
+        *args: as of `keras.layers.Conv2D`.
+        **kwargs: as of `keras.layers.Conv2D`, but `data_format`.
+
+    Example:
+
+    >>> import keras
+    >>> tuple(Conv2D(4, 3, 2)(keras.ops.ones((2, 9, 9, 3))).shape)
+    (2, 4, 4, 4)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "data_format": "channels_last"})
+
+    def convolution_op(self, inputs, kernel):
+        if self.padding == "valid" and max(self.strides) > 1:
+            outputs = strided_convolution(inputs, kernel, self.strides)
+        else:
+            outputs = super().convolution_op(inputs, kernel)
+        _, *shape = self.compute_output_shape(inputs.shape)
+        if keras.backend.backend() != "tensorflow" or None in shape:
+            return outputs
+        # On some processors TensorFlow returns what holds no images as it is.
+        return ops.reshape(outputs, (-1, *shape))
+
+
 def strided_convolution(images: Any, kernel: Any, strides: tuple[int, int]) -> Any:
     """A convolution without padding, in the form that the device computes quickly.
 

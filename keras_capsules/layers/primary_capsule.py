@@ -5,7 +5,7 @@ import keras
 from keras import initializers, ops, regularizers
 
 from keras_capsules import validation
-from keras_capsules._backend import strided_convolution
+from keras_capsules._backend import Conv2D
 from keras_capsules.nested import Nested
 from keras_capsules.ops import squash
 
@@ -104,12 +104,11 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         self.bias_initializer = initializers.get(bias_initializer) or default
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.conv = _Conv2D(
+        self.conv = Conv2D(
             capsules * self._channels,
             self.kernel_size,
             self.strides,
             padding,
-            data_format="channels_last",
             kernel_initializer=self.kernel_initializer,
             bias_initializer=self.bias_initializer,
             kernel_regularizer=self.kernel_regularizer,
@@ -167,10 +166,3 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
             validation.check_receptive_field(
                 "kernel_size", self.kernel_size, shape[1:3]
             )
-
-
-class _Conv2D(keras.layers.Conv2D):
-    def convolution_op(self, inputs, kernel):
-        if self.padding == "valid" and max(self.strides) > 1:
-            return strided_convolution(inputs, kernel, self.strides)
-        return super().convolution_op(inputs, kernel)

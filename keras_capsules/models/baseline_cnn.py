@@ -3,6 +3,7 @@ from typing import Any
 import keras
 
 from keras_capsules import validation
+from keras_capsules._backend import Conv2D
 from keras_capsules.models.classifier import Classifier
 
 
@@ -91,12 +92,11 @@ class BaselineCNN(Classifier):
             layer
             for count in self.filters
             for layer in (
-                keras.layers.Conv2D(
+                Conv2D(
                     count,
                     self.kernel_size,
                     padding="same",
                     activation="relu",
-                    data_format="channels_last",
                     dtype=dtype,
                 ),
                 keras.layers.MaxPooling2D(data_format="channels_last", dtype=dtype),

@@ -3,6 +3,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_capsules import validation
+from keras_capsules._backend import Conv2D
 from keras_capsules.layers import PrimaryCapsule
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 
@@ -121,11 +122,10 @@ class CapsNet(VectorCapsuleNetwork):
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
-        self.conv = keras.layers.Conv2D(
+        self.conv = Conv2D(
             filters,
             self.kernel_size,
             activation="relu",
-            data_format="channels_last",
             dtype=dtype,
             name="conv",
         )

@@ -84,9 +84,9 @@ class Classifier(Nested, keras.Model):
         """A trained network that comes with the package; nothing is downloaded.
 
         Args:
-            preset: a name in `presets` of this class, or of a class that is derived
-                from it: `"capsnet_mnist_small"`, a `CapsNet`, or
-                `"matrix_capsnet_mnist_small"`, a `MatrixCapsNet`, both trained on
+            preset: one of `preset_names()`: `"capsnet_mnist_small"`, a `CapsNet`,
+                `"efficient_capsnet_mnist_paper"`, an `EfficientCapsNet`, or
+                `"matrix_capsnet_mnist_small"`, a `MatrixCapsNet`, all trained on
                 MNIST. `saved_models/` has a card of each.
 
         Returns:
@@ -102,8 +102,26 @@ class Classifier(Nested, keras.Model):
         >>> models.CapsNet.from_preset("capsnet_mnist_small").count_params()
         1280720
         """
-        validation.check_one_of("preset", preset, _presets_of(cls))
+        validation.check_one_of("preset", preset, cls.preset_names())
         return keras.saving.load_model(preset_file(preset), compile=False)
+
+    @classmethod
+    def preset_names(cls) -> tuple[str, ...]:
+        """The names that `from_preset` takes.
+
+        Returns:
+            The presets of this class, and of those that are derived from it.
+
+        Example:
+
+        >>> from keras_capsules import models
+        >>> models.MatrixCapsNet.preset_names()
+        ('matrix_capsnet_mnist_small',)
+        """
+        names = [*vars(cls).get("presets", {})]
+        for derived in cls.__subclasses__():
+            names += derived.preset_names()
+        return tuple(names)
 
     def build_from_config(self, config):
         # Keras Tuner asks for it of networks that were built when they were made.
@@ -289,11 +307,3 @@ def in_float32(model: Classifier) -> Classifier:
     copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
     copy.set_weights(model.get_weights())
     return copy
-
-
-def _presets_of(network):
-    """The names of the presets of a class and of those derived from it."""
-    names = [*vars(network).get("presets", {})]
-    for derived in network.__subclasses__():
-        names += _presets_of(derived)
-    return tuple(names)

@@ -3,6 +3,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_capsules import validation
+from keras_capsules._backend import Conv2D
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 from keras_capsules.ops import exponential_squash
 
@@ -115,13 +116,12 @@ class EfficientCapsNet(VectorCapsuleNetwork):
         self.convolutions = []
         channels = *self.filters, primary_capsules * primary_pose_shape
         for index, count in enumerate(channels):
-            conv = keras.layers.Conv2D(
+            conv = Conv2D(
                 count,
                 kernel_size=3 if index else 5,
                 strides=1 if index < len(filters) else 2,
                 activation="relu",
                 kernel_initializer="he_normal",
-                data_format="channels_last",
                 dtype=dtype,
                 name=f"conv_{index}",
             )

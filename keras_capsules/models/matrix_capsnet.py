@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_capsules import routing as routings
 from keras_capsules import validation
+from keras_capsules._backend import Conv2D
 from keras_capsules.layers import (
     ConvCapsule,
     EMRoutingCapsule,
@@ -126,14 +127,13 @@ class MatrixCapsNet(CapsuleNetwork):
         # The sublayers take this model's precision, also when it is loaded
         # under another global policy.
         dtype = self.dtype_policy
-        self.conv = keras.layers.Conv2D(
+        self.conv = Conv2D(
             a,
             5,
             2,
             # Half precision must not overflow on images of any scale.
             activation=keras.layers.ReLU(max_value=1e3, dtype=dtype),
             kernel_initializer="he_normal",
-            data_format="channels_last",
             dtype=dtype,
             name="conv",
         )

@@ -4,7 +4,7 @@ import pytest
 from helpers import close, gradients, hessian_product
 from keras import ops
 
-from keras_capsules._backend import convolutions, strided_convolution
+from keras_capsules._backend import Conv2D, convolutions, strided_convolution
 from keras_capsules._backend.convolutions import convolution_over_blocks
 
 
@@ -80,6 +80,23 @@ def test_second_derivatives(size):
     )
     for a, b in zip(ours, theirs, strict=True):
         close(a, b, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("images", [0, 2])
+def test_a_layer_is_that_of_keras(padding, images):
+    arguments = 5, (3, 2), (2, 1), padding
+    ours, theirs = Conv2D(*arguments), keras.layers.Conv2D(*arguments)
+    for layer in (ours, theirs):
+        layer.build((None, 8, 7, 3))
+    theirs.set_weights(ours.get_weights())
+    shape = theirs.compute_output_shape((images, 8, 7, 3))
+    x = keras.random.normal((images, 8, 7, 3))
+    assert tuple(ours(x).shape) == shape == ours.compute_output_shape(x.shape)
+    if images:
+        close(ours(x), theirs(x), atol=1e-5)
+    again = Conv2D.from_config(ours.get_config())
+    assert again.get_config() == ours.get_config()
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="measured with JAX")

@@ -3,13 +3,12 @@ import json
 import keras
 import pytest
 import scripts
+from helpers import not_on_jax
 
 from keras_capsules import models
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="XLA compiles its epoch for a minute"
-)
+@not_on_jax
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ["--epochs", "1", "--iterations", "2", "--output", "run"]

@@ -151,9 +151,7 @@ SUFFIX = {"onnx": "onnx", "litert": "tflite"}
 
 @on_tensorflow
 @pytest.mark.parametrize("format", RUN)
-@pytest.mark.parametrize(
-    "preset", models.CapsNet.presets | models.MatrixCapsNet.presets
-)
+@pytest.mark.parametrize("preset", models.Classifier.preset_names())
 def test_other_runtimes_give_the_same(tmp_path, preset, format):
     model = models.Classifier.from_preset(preset)
     images, _ = next(datasets.digits().test.batch(7).as_numpy_iterator())

@@ -9,6 +9,7 @@ from helpers import (
     close,
     finite,
     gradients,
+    not_on_jax,
     random_images,
     small_matrix_capsnet,
 )
@@ -156,6 +157,7 @@ def test_a_grid_of_one_and_one_class():
     assert tuple(outputs["scores"].shape) == (2, 1) and finite(*outputs.values())
 
 
+@not_on_jax
 def test_any_image_size_and_channels():
     image_shape = (20, 31, 3)
     model = small_matrix_capsnet(image_shape)

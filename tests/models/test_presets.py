@@ -7,7 +7,7 @@ from keras_capsules.models import presets
 
 CLASSES = {
     preset: network
-    for network in (models.CapsNet, models.MatrixCapsNet)
+    for network in (models.CapsNet, models.EfficientCapsNet, models.MatrixCapsNet)
     for preset in network.presets
 }
 MARGIN = ((0, 0), (4, 4), (4, 4), (0, 0))
@@ -53,9 +53,10 @@ def test_the_savedmodel_is_the_same_network(preset):
 def test_unknown_presets():
     for network, known in (
         (models.CapsNet, r"\('capsnet_mnist_small',\)"),
+        (models.EfficientCapsNet, r"\('efficient_capsnet_mnist_paper',\)"),
         (models.MatrixCapsNet, r"\('matrix_capsnet_mnist_small',\)"),
         (models.BaselineCNN, r"\(\)"),
-        (models.Classifier, r"\(.*'capsnet_mnist_small', 'matrix_capsnet_mnist_small'"),
+        (models.Classifier, r"\(.*'capsnet_mnist_small', .*'efficient_caps"),
     ):
         with pytest.raises(
             ValueError, match=f"`preset` must be one of {known}.*'mnist'"
