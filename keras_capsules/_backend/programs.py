@@ -44,17 +44,17 @@ def jit(function: Callable) -> Callable:
 def compiled(
     function: Callable, owner: Any, name: str, constants: Callable
 ) -> Callable:
-    """A function whose operations PyTorch compiles into few kernels on a GPU.
+    """A function that is compiled where its operations would run one by one.
 
-    It does where fused kernels are on; elsewhere this is the function itself. As with
-    `jax.jit` the function runs once for inputs of each shape and dtype, and what it
-    does to tensors is compiled; all else is a constant from then on. PyTorch's own
-    tracing reads Python code, and would give up at hooks of users that it doesn't
-    know.
+    JAX compiles it where it is called outside of `jit`, PyTorch where fused kernels are
+    on; elsewhere this is the function itself. As with `jax.jit` the function runs once
+    for inputs of each shape and dtype, and what it does to tensors is compiled; all
+    else is a constant from then on. PyTorch's own tracing reads Python code, and would
+    give up at hooks of users that it doesn't know.
 
     Args:
-        function: function of tensors, or tuples of them, that returns the same. No
-            gradient flows through it, and it must not look at values of tensors.
+        function: function of tensors, or tuples of them, that returns the same. On
+            PyTorch no gradient flows through it. It must not look at values of tensors.
         owner: what the function belongs to; its programs are dropped with it.
         name: what tells the function from others of the owner.
         constants: function that returns all else that it depends on, a hashable tuple,
@@ -70,28 +70,26 @@ def compiled(
     >>> float(double(keras.ops.ones(())))
     2.0
     """
-    if not fused.compiles():
+    on_jax = keras.backend.backend() == "jax"
+    if not on_jax and not fused.compiles():
         return function
-    import torch
-    from torch._subclasses import FakeTensor
+    compile_, kind = (
+        (_compile_jax, _kind_of_jax) if on_jax else (_compile_torch, _kind_of_torch)
+    )
 
     def call(*inputs):
-        inputs = keras.tree.map_structure(torch.Tensor.detach, inputs)
         tensors, known = keras.tree.flatten(inputs), constants()
-        exported = any(isinstance(x, FakeTensor) for x in tensors)
-        if known is None or exported or torch.compiler.is_compiling():
+        if known is None or _traced(tensors):
             return function(*inputs)
-        kinds = ((x.shape, x.stride(), x.dtype, x.device) for x in tensors)
-        key = name, *known, *kinds
+        key = name, fused.fused_kernels(), *known, *map(kind, tensors)
         # PyTorch traces one function at a time, and runs none meanwhile.
         with _lock:
             programs = _programs.setdefault(owner, {})
             if key not in programs:
                 if len(programs) == PROGRAMS:
                     programs.pop(next(iter(programs)))
-                programs[key] = _compile(function, inputs)
-            program, outputs = programs[key]
-            return keras.tree.pack_sequence_as(outputs, program(*tensors))
+                programs[key] = compile_(function, inputs)
+            return programs[key](*inputs)
 
     return call
 
@@ -119,8 +117,35 @@ def not_compiled(function: Callable) -> Callable:
     return torch.compiler.disable(function)
 
 
-def _compile(function, inputs):
-    """A function of the tensors of the inputs, and the structure of its outputs."""
+def _traced(tensors):
+    """Whether a program is being written, of which the function is to be a part."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return any(isinstance(x, jax.core.Tracer) for x in tensors)
+    import torch
+    from torch._subclasses import FakeTensor
+
+    exported = any(isinstance(x, FakeTensor) for x in tensors)
+    return exported or torch.compiler.is_compiling()
+
+
+def _kind_of_jax(x):
+    return x.shape, x.dtype
+
+
+def _kind_of_torch(x):
+    return x.shape, x.stride(), x.dtype, x.device
+
+
+def _compile_jax(function, inputs):
+    import jax
+
+    return jax.jit(function)
+
+
+def _compile_torch(function, inputs):
+    """The function, compiled by PyTorch for tensors as the inputs are."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -132,9 +157,17 @@ def _compile(function, inputs):
         structure = keras.tree.map_structure(lambda x: None, outputs)
         return keras.tree.flatten(outputs)
 
-    program = make_fx(of_tensors)(*keras.tree.flatten(inputs))
-    _fold_constants(program)
-    return torch.compile(program, backend=COMPILER, dynamic=False), structure
+    def detached(inputs):
+        return [x.detach() for x in keras.tree.flatten(inputs)]
+
+    traced = make_fx(of_tensors)(*detached(inputs))
+    _fold_constants(traced)
+    program = torch.compile(traced, backend=COMPILER, dynamic=False)
+
+    def call(*inputs):
+        return keras.tree.pack_sequence_as(structure, program(*detached(inputs)))
+
+    return call
 
 
 def _fold_constants(program):

@@ -1,4 +1,4 @@
-"""Routing as PyTorch compiles it for a GPU, traced on a processor."""
+"""Routing as JAX compiles it, and as PyTorch does for a GPU, traced on a processor."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,29 +7,35 @@ import numpy as np
 import pytest
 from helpers import close, gradients
 
-if keras.backend.backend() != "torch":
-    pytest.skip("only PyTorch runs operation by operation", allow_module_level=True)
+if keras.backend.backend() == "tensorflow":
+    pytest.skip("TensorFlow has graphs for that", allow_module_level=True)
 
 from keras_capsules import layers, routing
 from keras_capsules._backend import fused, programs
 from keras_capsules.routing import _engine
 
+BACKEND = keras.backend.backend()
+
 
 @pytest.fixture
 def traced(monkeypatch):
     """Functions are traced; what was traced is counted, and runs as it is."""
-    found = []
-    compile_ = programs._compile
+    found, name = [], f"_compile_{BACKEND}"
+    compile_ = getattr(programs, name)
 
     def counting(*arguments):
         found.append(compile_(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(fused, "compiles", lambda: True)
-    monkeypatch.setattr(_engine, "fused_sums", lambda dtype: None)
-    monkeypatch.setattr(programs, "COMPILER", "eager")
-    monkeypatch.setattr(programs, "_compile", counting)
+    monkeypatch.setattr(programs, name, counting)
+    if BACKEND == "torch":
+        monkeypatch.setattr(fused, "compiles", lambda: True)
+        monkeypatch.setattr(_engine, "fused_sums", lambda dtype: None)
+        monkeypatch.setattr(programs, "COMPILER", "eager")
     return found
+
+
+only_torch = pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch alone")
 
 
 @pytest.mark.parametrize("name", ["dynamic", "em"])
@@ -47,7 +53,7 @@ def test_outputs_and_gradients(name, monkeypatch, traced):
         values = keras.ops.convert_to_numpy(outputs(keras.ops.convert_to_tensor(poses)))
         (found,) = gradients(outputs, poses, weights=np.ones(values.shape))
     assert len(traced) == 2  # a forward pass and a backward pass
-    monkeypatch.setattr(fused, "compiles", lambda: False)
+    monkeypatch.setattr(_engine, "compiled", lambda function, *_: function)
     close(outputs(keras.ops.convert_to_tensor(poses)), values)
     (expected,) = gradients(outputs, poses, weights=np.ones(values.shape))
     close(found, expected)
@@ -64,6 +70,7 @@ def test_a_setting_that_changes_is_seen(traced):
     assert np.abs(after - before).max() > 1e-4
 
 
+@only_torch
 def test_other_strides_are_another_program(traced):
     layer, x = layers.DigitCapsule(3, 5), keras.random.normal((2, 4, 6))
     x = keras.ops.transpose(x, (0, 2, 1))
@@ -101,6 +108,21 @@ def test_a_weight_of_integers_keeps_a_routing_from_being_compiled(traced):
     assert not traced
 
 
+def test_an_attribute_that_may_change_keeps_a_routing_from_being_compiled(traced):
+    class Scaled(routing.DynamicRouting):
+        scale = None
+
+        def update_parents(self, moments, iteration, inputs):
+            return {"parents": moments.sum * self.scale[0]}
+
+    layer, x = layers.DigitCapsule(3, 5, routing=Scaled()), keras.ops.ones((2, 6, 4))
+    layer.routing.scale = np.ones(1, "float32")
+    before = keras.ops.convert_to_numpy(layer(x))
+    layer.routing.scale[0] = 2.0
+    assert not np.allclose(before, keras.ops.convert_to_numpy(layer(x)))
+    assert not traced
+
+
 def test_the_latest_programs_are_kept(monkeypatch, traced):
     monkeypatch.setattr(programs, "PROGRAMS", 2)
     layer = layers.DigitCapsule(3, 5)
@@ -116,6 +138,7 @@ def test_a_batch_of_another_size_is_another_program(traced):
     assert len(traced) == 2
 
 
+@only_torch
 def test_constants_are_computed_once(monkeypatch):
     kept = []
 
@@ -136,6 +159,7 @@ def test_constants_are_computed_once(monkeypatch):
     assert not any("exp" in target for target in targets)
 
 
+@only_torch
 def test_what_changes_in_place_is_no_constant(monkeypatch):
     monkeypatch.setattr(fused, "compiles", lambda: True)
     monkeypatch.setattr(programs, "COMPILER", "eager")
@@ -150,6 +174,7 @@ def test_what_changes_in_place_is_no_constant(monkeypatch):
         close(found, np.eye(4)[i])
 
 
+@only_torch
 def test_a_program_of_the_user_leaves_a_routing_out():
     import torch
 
