@@ -77,7 +77,9 @@ class EfficientCapsNet(VectorCapsuleNetwork):
         "paper": {},
         "small": {"filters": (16, 32), "decoder_units": (256, 512)},
     }
-    presets: ClassVar[dict[str, str]] = {}
+    presets: ClassVar[dict[str, str]] = {
+        "efficient_capsnet_mnist_paper": "161,824 parameters, 99.70 % of MNIST",
+    }
 
     def __init__(
         self,
