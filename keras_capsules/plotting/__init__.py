@@ -8,6 +8,7 @@ from keras_capsules.plotting.errors import errors
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
 from keras_capsules.plotting.reconstructions import reconstructions
+from keras_capsules.plotting.routing_history import routing_history
 from keras_capsules.plotting.trials import trials
 from keras_capsules.plotting.viewpoints import viewpoint_errors
 from keras_capsules.plotting.vote_distances import vote_distances
@@ -21,6 +22,7 @@ __all__ = [
     "objects_apart",
     "pose_tweaks",
     "reconstructions",
+    "routing_history",
     "trials",
     "viewpoint_errors",
     "vote_distances",

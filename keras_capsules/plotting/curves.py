@@ -1,9 +1,9 @@
 from typing import Any
 
-import keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_capsules.plotting.histories import rows_of
 from keras_capsules.plotting.panels import charts
 
 
@@ -32,7 +32,7 @@ def curves(history: Any) -> Figure:
     >>> len(plotting.curves(epochs).axes)
     1
     """
-    rows = _rows(history)
+    rows = rows_of(history)
     quantities = dict.fromkeys(name for row in rows for name in row)
     names = [name for name in quantities if f"val_{name}" in quantities]
     if not names:
@@ -51,24 +51,3 @@ def curves(history: Any) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend()
     return figure
-
-
-def _rows(history):
-    """A dict for each epoch, whichever form a history has."""
-    first = 0
-    if isinstance(history, keras.callbacks.History):
-        first, history = min(history.epoch, default=0), history.history
-    if not isinstance(history, dict):
-        return list(history)
-    epochs = max(map(len, history.values()), default=0)
-    for name, values in history.items():
-        if len(values) != epochs:
-            raise ValueError(
-                "Argument `history` must hold as many values of each quantity as "
-                f"there were epochs. Received: {len(values)} of {name} for {epochs} "
-                "epochs. `callbacks.Checkpoint` keeps which epoch a value belongs to."
-            )
-    return [
-        {"epoch": first + index + 1} | {name: x[index] for name, x in history.items()}
-        for index in range(epochs)
-    ]

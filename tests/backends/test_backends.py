@@ -91,9 +91,11 @@ def test_another_backend_goes_on_with_a_network(ours, other):
             np.testing.assert_allclose(gradient, old - new, rtol=1e-4, atol=1e-4)
 
         trained = keras.saving.load_model(folder / f"{name}_{other}.keras")
-        path = export.export_saved_model(trained, folder / other / name)
-        served = tf.saved_model.load(path).signatures["serving_default"]
-        outputs = served(images=tf.constant(images))
+        outputs = trained(images)
+        if name == "capsnet":  # an export takes long, and of each is tested elsewhere
+            path = export.export_saved_model(trained, folder / other / name)
+            served = tf.saved_model.load(path).signatures["serving_default"]
+            outputs = served(images=tf.constant(images))
         for key in ("scores", "poses"):
             np.testing.assert_allclose(outputs[key], theirs[f"after_{key}"], atol=1e-4)
 

@@ -1,0 +1,135 @@
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_capsules.layers import CapsuleLayer
+
+# Below it activations are the same for all images and capsules.
+_DEVIATION = 0.01
+_DEAD, _SATURATED = 0.01, 0.99
+
+
+class RoutingMonitor(keras.callbacks.Callback):
+    """Measures after each epoch what the routing of each capsule layer does.
+
+    What it finds on one batch of images joins the logs of the epoch, as
+    `LAYER_activation_std`, and through them the history, CSV files and TensorBoard.
+    Name it before the callbacks that shall see it. A warning says when the activations
+    of a layer carry nothing. `plotting.routing_history` draws it all.
+
+    For each layer:
+
+    - `activation_mean`, `activation_std`: of the activations of all parents; where a
+      routing computes none, of the lengths of their poses;
+    - `dead`, `saturated`: the share of activations below 0.01 and above 0.99;
+    - `effective_parents`: among how many parents a child is divided, in effect, as a
+      share of all: with shares `r_j` of its weight it is `1 / Σ_j r_j²`. It is 1 where
+      all have the same, and one of so many parents where a child has chosen one. Each
+      receptive field counts on its own;
+    - `last_change`: how much of the way that weights go from iteration to iteration
+      they go in the last one. It is 0 with one iteration.
+
+    Args:
+        images: a batch, as the model is called with. The trace of a batch holds all of
+            its votes.
+
+    Raises:
+        ValueError: in `measure` and in `fit`, the model has no capsule layers, or is
+            neither a network of this package nor made of layers, as `Sequential` and
+            functional models are.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import callbacks, losses, models
+    >>> model = models.CapsNet((20, 20, 1), 3, filters=4, kernel_size=5)
+    >>> model.compile("adam", loss=losses.MarginLoss())
+    >>> images, labels = np.random.rand(6, 20, 20, 1), np.arange(6) % 3
+    >>> history = model.fit(images, labels, epochs=2, verbose=0,
+    ...                     callbacks=[callbacks.RoutingMonitor(images)]).history
+    >>> len(history["class_capsules_effective_parents"])
+    2
+    """
+
+    def __init__(self, images: Any) -> None:
+        super().__init__()
+        self.images = images
+        self._warned = set()
+
+    def measure(self, model: keras.Model) -> dict[str, dict[str, float]]:
+        """What the routing of each capsule layer of a model does.
+
+        Args:
+            model: a network of this package, or a `Sequential` or functional model with
+                capsule layers.
+
+        Returns:
+            A dict for each layer, by its name, of the quantities above.
+        """
+        traces = _traces(model, self.images)
+        return {name: _statistics(trace) for name, trace in traces.items()}
+
+    def on_train_begin(self, logs=None):
+        _check(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for layer, found in self.measure(self.model).items():
+            logs |= {f"{layer}_{name}": value for name, value in found.items()}
+            if found["activation_std"] < _DEVIATION and layer not in self._warned:
+                self._warned.add(layer)
+                warnings.warn(
+                    f"The activations of {layer} carry nothing: after epoch "
+                    f"{epoch + 1} they are {found['activation_mean']:.3f} ± "
+                    f"{found['activation_std']:.3f} for all images and capsules.",
+                    stacklevel=2,
+                )
+
+
+def _capsule_layers(model):
+    return [layer for layer in model.layers if isinstance(layer, CapsuleLayer)]
+
+
+def _check(model):
+    traced = hasattr(model, "trace")
+    if not traced and not (_capsule_layers(model) and hasattr(model, "inputs")):
+        raise ValueError(
+            "RoutingMonitor needs a network of this package, or a Sequential or "
+            f"functional model with capsule layers. Received: {type(model).__name__}"
+        )
+
+
+def _traces(model, images):
+    """The trace of each capsule layer, by its name."""
+    _check(model)
+    if hasattr(model, "trace"):
+        return model.trace(images)
+    layers = _capsule_layers(model)
+    inputs = keras.Model(model.inputs, [layer.input for layer in layers])(images)
+    return {layer.name: layer.trace(x) for layer, x in zip(layers, inputs, strict=True)}
+
+
+def _statistics(trace):
+    """The quantities of one layer."""
+    arrays = {name: keras.ops.convert_to_numpy(x) for name, x in trace.items()}
+    weights = arrays["weights"]  # (iterations, batch, parents, children)
+    activations = arrays.get("activations")
+    if activations is None:
+        activations = np.linalg.norm(arrays["parents"], axis=(-2, -1))
+    last = activations[-1]  # (batch, parents)
+
+    total = weights[-1].sum(1)  # (batch, children)
+    taken = total > 0.0  # a masked child, or one that is not active, has no parents
+    shares = weights[-1].swapaxes(1, 2)[taken] / total[taken][:, None]
+    effective = 1.0 / np.square(shares).sum(-1)
+    steps = np.abs(np.diff(weights, axis=0)).sum((1, 2, 3))  # (iterations - 1,)
+    found = {
+        "activation_mean": last.mean(),
+        "activation_std": last.std(),
+        "dead": (last < _DEAD).mean(),
+        "saturated": (last > _SATURATED).mean(),
+        "effective_parents": effective.mean() / weights.shape[2] if taken.any() else 1,
+        "last_change": steps[-1] / steps.sum() if steps.sum() > 0.0 else 0.0,
+    }
+    return {name: float(value) for name, value in found.items()}

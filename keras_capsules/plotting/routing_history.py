@@ -1,0 +1,64 @@
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_capsules.plotting.histories import rows_of
+from keras_capsules.plotting.panels import charts
+
+# What `callbacks.RoutingMonitor` measures, and what a panel of it is called.
+_TITLES = {
+    "activation_mean": "mean of the activations",
+    "activation_std": "deviation of the activations",
+    "dead": "dead capsules",
+    "saturated": "saturated capsules",
+    "effective_parents": "effective parents of a child, of all",
+    "last_change": "change in the last iteration, of all",
+}
+
+
+def routing_history(history: Any) -> Figure:
+    """Draws what `callbacks.RoutingMonitor` found, a panel for each quantity.
+
+    Each layer has a curve.
+
+    Args:
+        history: as for `curves`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the history holds nothing of a `RoutingMonitor`, or a list in it
+            lacks epochs.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> epochs = [{"epoch": 1, "class_capsules_dead": 0.5},
+    ...           {"epoch": 2, "class_capsules_dead": 0.0}]
+    >>> len(plotting.routing_history(epochs).axes)
+    1
+    """
+    rows = rows_of(history)
+    quantities = dict.fromkeys(name for row in rows for name in row)
+    panels = {
+        end: [name for name in quantities if name.endswith(f"_{end}")]
+        for end in _TITLES
+    }
+    panels = {end: names for end, names in panels.items() if names}
+    if not panels:
+        raise ValueError(
+            "Argument `history` must hold what `callbacks.RoutingMonitor` measures. "
+            f"Received: {rows[:1]}"
+        )
+    figure, axes = charts(len(panels))
+    for axis, (end, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in rows if name in row]
+            label = name.removesuffix(f"_{end}").replace("_", " ")
+            axis.plot(*zip(*points, strict=True), "o-", ms=3, label=label)
+        axis.set(xlabel="epoch", title=_TITLES[end], ylim=(-0.05, 1.05))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend()
+    return figure

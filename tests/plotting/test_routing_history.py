@@ -1,0 +1,23 @@
+import pytest
+
+from keras_capsules import plotting
+
+ROWS = [
+    {"epoch": 1, "loss": 2.0, "conv_1_dead": 0.5, "top_dead": 0.1, "top_saturated": 0},
+    {"epoch": 2, "loss": 1.0, "conv_1_dead": 0.4, "top_dead": 0.0, "top_saturated": 1},
+]
+
+
+def test_a_panel_for_each_quantity_and_a_curve_for_each_layer():
+    dead, saturated = plotting.routing_history(ROWS).axes
+    assert dead.get_title() == "dead capsules"
+    assert saturated.get_title() == "saturated capsules"
+    assert [line.get_label() for line in dead.lines] == ["conv 1", "top"]
+    assert [list(line.get_ydata()) for line in dead.lines] == [[0.5, 0.4], [0.1, 0.0]]
+    assert list(saturated.lines[0].get_xdata()) == [1, 2]
+
+
+@pytest.mark.parametrize("history", [[], [{"epoch": 1, "loss": 0.5}], {"loss": [0.5]}])
+def test_nothing_to_draw(history):
+    with pytest.raises(ValueError, match=r"`callbacks\.RoutingMonitor` measures"):
+        plotting.routing_history(history)
