@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="keras_capsules")
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` for images whose last axis are channels.
 

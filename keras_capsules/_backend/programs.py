@@ -46,11 +46,12 @@ def compiled(
 ) -> Callable:
     """A function that is compiled where its operations would run one by one.
 
-    JAX compiles it where it is called outside of `jit`, PyTorch where fused kernels are
-    on; elsewhere this is the function itself. As with `jax.jit` the function runs once
-    for inputs of each shape and dtype, and what it does to tensors is compiled; all
-    else is a constant from then on. PyTorch's own tracing reads Python code, and would
-    give up at hooks of users that it doesn't know.
+    PyTorch compiles it into few kernels where fused kernels are on. JAX compiles it
+    where it is called outside of `jit`, if the owner is of this package: code of users
+    runs there as it stands. Elsewhere this is the function itself. As with `jax.jit`
+    the function runs once for inputs of each shape and dtype, and what it does to
+    tensors is compiled; all else is a constant from then on. PyTorch's own tracing
+    reads Python code, and would give up at hooks of users that it doesn't know.
 
     Args:
         function: function of tensors, or tuples of them, that returns the same. On
@@ -70,26 +71,61 @@ def compiled(
     >>> float(double(keras.ops.ones(())))
     2.0
     """
-    on_jax = keras.backend.backend() == "jax"
-    if not on_jax and not fused.compiles():
+    if keras.backend.backend() == "jax" and _is_ours(owner):
+        return _compiled_by_jax(function, owner, name, constants)
+    if not fused.compiles():
         return function
-    compile_, kind = (
-        (_compile_jax, _kind_of_jax) if on_jax else (_compile_torch, _kind_of_torch)
-    )
+    import torch
+    from torch._subclasses import FakeTensor
 
     def call(*inputs):
+        inputs = keras.tree.map_structure(torch.Tensor.detach, inputs)
         tensors, known = keras.tree.flatten(inputs), constants()
-        if known is None or _traced(tensors):
+        exported = any(isinstance(x, FakeTensor) for x in tensors)
+        if known is None or exported or torch.compiler.is_compiling():
             return function(*inputs)
-        key = name, fused.fused_kernels(), *known, *map(kind, tensors)
+        kinds = ((x.shape, x.stride(), x.dtype, x.device) for x in tensors)
+        key = name, *known, *kinds
         # PyTorch traces one function at a time, and runs none meanwhile.
         with _lock:
             programs = _programs.setdefault(owner, {})
             if key not in programs:
-                if len(programs) == PROGRAMS:
-                    programs.pop(next(iter(programs)))
-                programs[key] = compile_(function, inputs)
-            return programs[key](*inputs)
+                _keep(programs, key, _compile(function, inputs))
+            program, outputs = programs[key]
+            return keras.tree.pack_sequence_as(outputs, program(*tensors))
+
+    return call
+
+
+def _is_ours(owner):
+    return type(owner).__module__.startswith("keras_capsules.")
+
+
+def _keep(programs, key, program):
+    if len(programs) >= PROGRAMS:
+        programs.pop(next(iter(programs)))
+    programs[key] = program
+
+
+def _compiled_by_jax(function, owner, name, constants):
+    import jax
+
+    def call(*inputs):
+        tensors, known = keras.tree.flatten(inputs), constants()
+        if known is None or any(isinstance(x, jax.core.Tracer) for x in tensors):
+            return function(*inputs)
+        config = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+        kinds = ((x.aval, x.sharding) for x in tensors)
+        key = name, fused.fused_kernels(), *config, *known, *kinds
+        with _lock:
+            programs = _programs.setdefault(owner, {})
+        program = programs.get(key)
+        if program is None:
+            # Unlike what `jit` returns, it does not keep the owner.
+            program = jax.jit(function).lower(*inputs).compile()
+            with _lock:
+                _keep(programs, key, program)
+        return program(*inputs)
 
     return call
 
@@ -117,35 +153,8 @@ def not_compiled(function: Callable) -> Callable:
     return torch.compiler.disable(function)
 
 
-def _traced(tensors):
-    """Whether a program is being written, of which the function is to be a part."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return any(isinstance(x, jax.core.Tracer) for x in tensors)
-    import torch
-    from torch._subclasses import FakeTensor
-
-    exported = any(isinstance(x, FakeTensor) for x in tensors)
-    return exported or torch.compiler.is_compiling()
-
-
-def _kind_of_jax(x):
-    return x.shape, x.dtype
-
-
-def _kind_of_torch(x):
-    return x.shape, x.stride(), x.dtype, x.device
-
-
-def _compile_jax(function, inputs):
-    import jax
-
-    return jax.jit(function)
-
-
-def _compile_torch(function, inputs):
-    """The function, compiled by PyTorch for tensors as the inputs are."""
+def _compile(function, inputs):
+    """A function of the tensors of the inputs, and the structure of its outputs."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -157,17 +166,9 @@ def _compile_torch(function, inputs):
         structure = keras.tree.map_structure(lambda x: None, outputs)
         return keras.tree.flatten(outputs)
 
-    def detached(inputs):
-        return [x.detach() for x in keras.tree.flatten(inputs)]
-
-    traced = make_fx(of_tensors)(*detached(inputs))
-    _fold_constants(traced)
-    program = torch.compile(traced, backend=COMPILER, dynamic=False)
-
-    def call(*inputs):
-        return keras.tree.pack_sequence_as(structure, program(*detached(inputs)))
-
-    return call
+    program = make_fx(of_tensors)(*keras.tree.flatten(inputs))
+    _fold_constants(program)
+    return torch.compile(program, backend=COMPILER, dynamic=False), structure
 
 
 def _fold_constants(program):

@@ -92,8 +92,8 @@ class CapsuleNetwork(Classifier):
 
         Args:
             images: the images.
-            training: as for calling the network. Hand it to each layer, since Keras
-                on JAX doesn't.
+            training: as for calling the network. Hand it to layers that do something
+                else in training, since Keras on JAX doesn't.
 
         Returns:
             Poses, or `(poses, activations)`.

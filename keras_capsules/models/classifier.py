@@ -121,7 +121,7 @@ class Classifier(Nested, keras.Model):
         names = [*vars(cls).get("presets", {})]
         for derived in cls.__subclasses__():
             names += derived.preset_names()
-        return tuple(names)
+        return tuple(dict.fromkeys(names))
 
     def build_from_config(self, config):
         # Keras Tuner asks for it of networks that were built when they were made.

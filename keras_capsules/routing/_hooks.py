@@ -1,8 +1,6 @@
 """The hooks of a `MomentRouting` as functions of tensors."""
 
-import functools
 from numbers import Number
-from types import FunctionType
 from typing import Any
 
 import keras
@@ -12,16 +10,6 @@ from keras import ops
 from keras_capsules.ops.norms import at_least_float32, dtype_at_least_float32
 from keras_capsules.routing.moments import Moments, Polynomial
 from keras_capsules.routing.routing import RoutingInputs, check_result
-
-# Of layers a hook sees what the context has of them.
-_KNOWN = keras.Variable, keras.Layer, keras.Initializer, keras.Regularizer
-_UNCHANGING = bool, Number, np.generic, str, type(None), FunctionType
-
-
-@functools.cache
-def _of_any_layer():
-    """The attributes that every layer has."""
-    return frozenset(vars(keras.Layer()))
 
 
 class Hooks:
@@ -87,19 +75,17 @@ class Hooks:
     def constants(self) -> tuple | None:
         """What the hooks depend on beside tensors, to tell compiled hooks apart.
 
-        `None` where a weight is no float, since only floats are inputs of what is
-        compiled, and where an attribute may change without being another object.
+        `None` where a weight is no float: only floats are inputs of what is compiled.
         """
         if self._constants:
             return None
-        settings = []
-        for name, value in vars(self._routing).items():
+        settings = (
+            (name, type(value), value)
+            for name, value in vars(self._routing).items()
             # PyTorch and Keras note here what a layer has gone through.
-            if name in _of_any_layer() or isinstance(value, _KNOWN):
-                continue
-            if not isinstance(value, _UNCHANGING):
-                return None
-            settings.append((name, type(value), value))
+            if isinstance(value, bool | Number | np.generic | str)
+            and name not in ("training", "built", "_called")
+        )
         return *settings, self._receptive_fields.key
 
     # The hooks.

@@ -18,7 +18,7 @@ from keras_capsules import callbacks, losses, models, routing
 
 SHAPE = (20, 19, 1)
 # XLA compiles each operation for each shape, and every iteration into a step, of which
-# TensorFlow makes a graph: minutes for all of these.
+# TensorFlow makes a graph: minutes for all of these. PyTorch shows the others.
 JAX = keras.backend.backend() == "jax"
 COUNTS = [1, 2, 3, 5] if keras.backend.backend() == "torch" else [3]
 SIZES = [("small", 28), ("small", 48), ("small", 96), ("paper", 28), ("paper", 40)]
