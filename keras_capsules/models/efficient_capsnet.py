@@ -131,9 +131,13 @@ class EfficientCapsNet(VectorCapsuleNetwork):
                 dtype=dtype, name=f"normalization_{index}"
             )
             self.convolutions += [conv, normalization]
-        # As large as the grid, the depthwise convolution has one place to go.
+        # As large as the grid, the depthwise convolution has one place to go: it is a
+        # weighted sum over positions.
+        self.positions = keras.layers.Reshape(
+            (grid[0] * grid[1], channels[-1]), dtype=dtype, name="positions"
+        )
         self.primary = keras.layers.EinsumDense(
-            "bhwc,hwc->bc",
+            "bpc,pc->bc",
             output_shape=(channels[-1],),
             bias_axes="c",
             kernel_initializer=keras.initializers.RandomNormal(
@@ -150,7 +154,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
 
     @property
     def lower_layers(self):
-        return *self.convolutions, self.primary, self.poses, self.squash
+        grid = self.positions, self.primary
+        return *self.convolutions, *grid, self.poses, self.squash
 
     def get_config(self):
         return {

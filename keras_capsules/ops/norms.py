@@ -155,7 +155,9 @@ def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) ->
     x = ops.convert_to_tensor(x)
     s = _square_fits(x)
     length = safe_norm(s, axis, keepdims=True, epsilon=epsilon)
-    return ops.cast(-ops.expm1(-length) * s / length, x.dtype)
+    # 1 − e^(−|s|) without a difference of numbers near 1, of what runtimes have.
+    half = ops.tanh(0.5 * length)
+    return ops.cast(2.0 * half / (1.0 + half) * s / length, x.dtype)
 
 
 def _square_fits(x):
