@@ -119,9 +119,11 @@ def _statistics(trace):
         activations = np.linalg.norm(arrays["parents"], axis=(-2, -1))
     last = activations[-1]  # (batch, parents)
 
-    total = weights[-1].sum(1)  # (batch, children)
+    # With a bias, as in self-attention, weights can be negative.
+    amounts = np.abs(weights[-1]).swapaxes(1, 2)  # (batch, children, parents)
+    total = amounts.sum(-1)
     taken = total > 0.0  # a masked child, or one that is not active, has no parents
-    shares = weights[-1].swapaxes(1, 2)[taken] / total[taken][:, None]
+    shares = amounts[taken] / total[taken][:, None]
     effective = 1.0 / np.square(shares).sum(-1)
     steps = np.abs(np.diff(weights, axis=0)).sum((1, 2, 3))  # (iterations - 1,)
     found = {

@@ -32,6 +32,12 @@ def test_children_that_chose_and_children_that_did_not():
     assert found["effective_parents"] == 0.25 and found["last_change"] == 1.0
 
 
+def test_negative_weights_count_by_their_size():
+    weights = [[[[3.0], [-3.0], [0.0], [0.0]]]]
+    found = _statistics(trace(weights, np.zeros((1, 1, 4))))
+    assert found["effective_parents"] == 0.5
+
+
 def test_the_last_of_three_iterations():
     weights = np.array([0.0, 3.0, 4.0])[:, None, None, None] * np.ones((1, 1, 2, 5))
     found = _statistics(trace(weights, np.zeros((3, 1, 2))))
