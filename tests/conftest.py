@@ -1,18 +1,10 @@
 import os
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 # JAX compiles every operation of every shape anew, and a test uses it once: what
 # the optimization of the code costs is never earned back. What one worker has
 # compiled the others find in the cache.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    # JAX 0.11 refuses the second, which it doesn't know.
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    if find_spec("jaxlib") and version("jaxlib").startswith(("0.9.", "0.10."))
-    else "--xla_backend_optimization_level=0",
-)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/jax")
 )

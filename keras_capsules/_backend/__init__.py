@@ -26,7 +26,7 @@ from keras_capsules._backend.precision import float64, matmul, mean
 from keras_capsules._backend.processes import is_first_process, replicas
 from keras_capsules._backend.programs import compiled, jit, not_compiled
 from keras_capsules._backend.shapes import with_static_shape
-from keras_capsules._backend.special import digamma
+from keras_capsules._backend.special import digamma, expm1
 
 __all__ = [
     "Conv2D",
@@ -40,6 +40,7 @@ __all__ = [
     "complete_onnx",
     "custom_gradient",
     "digamma",
+    "expm1",
     "fixed_loop",
     "float64",
     "fused_kernels",

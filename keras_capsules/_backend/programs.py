@@ -114,8 +114,10 @@ def _compiled_by_jax(function, owner, name, constants):
         tensors, known = keras.tree.flatten(inputs), constants()
         if known is None or any(isinstance(x, jax.core.Tracer) for x in tensors):
             return function(*inputs)
+        # Within `grad` JAX gives constants as they are.
+        inputs = keras.tree.map_structure(jax.numpy.asarray, inputs)
         config = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
-        kinds = ((x.aval, x.sharding) for x in tensors)
+        kinds = ((x.aval, x.sharding) for x in keras.tree.flatten(inputs))
         key = name, fused.fused_kernels(), *config, *known, *kinds
         with _lock:
             programs = _programs.setdefault(owner, {})

@@ -1,8 +1,9 @@
-"""Special functions that `keras.ops` lacks."""
+"""Special functions that `keras.ops` lacks, or that exports don't know."""
 
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def digamma(x: Any) -> Any:
@@ -21,6 +22,28 @@ def digamma(x: Any) -> Any:
     -0.5772
     """
     return _BACKENDS[keras.backend.backend()](x)
+
+
+def expm1(x: Any) -> Any:
+    """`e^x − 1`, element by element, also where it is near 0.
+
+    Args:
+        x: tensor of floats, at most 1: of larger ones fewer digits are right.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+
+    Example:
+
+    >>> import keras
+    >>> round(float(expm1(keras.ops.convert_to_tensor(1.0))), 4)
+    1.7183
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.expm1(x)
+    # ONNX and LiteRT have no such operation. Elsewhere `ops.tanh` rounds float64.
+    half = ops.tanh(0.5 * x)
+    return 2.0 * half / (1.0 - half)
 
 
 def _tensorflow(x):

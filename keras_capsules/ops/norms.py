@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules._backend import expm1
+
 
 def at_least_float32(x: Any) -> Any:
     """Casts a float16 or bfloat16 tensor to float32, leaves wider ones alone.
@@ -155,9 +157,7 @@ def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) ->
     x = ops.convert_to_tensor(x)
     s = _square_fits(x)
     length = safe_norm(s, axis, keepdims=True, epsilon=epsilon)
-    # 1 − e^(−|s|) without a difference of numbers near 1, of what runtimes have.
-    half = ops.tanh(0.5 * length)
-    return ops.cast(2.0 * half / (1.0 + half) * s / length, x.dtype)
+    return ops.cast(-expm1(-length) * s / length, x.dtype)
 
 
 def _square_fits(x):

@@ -60,6 +60,23 @@ def test_outputs_and_gradients(name, monkeypatch, traced):
     close(found, expected)
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="of JAX alone")
+def test_what_is_differentiated_of_arrays_of_numpy(traced):
+    import jax
+
+    route, rng = routing.EMRouting(2), np.random.default_rng(0)
+    poses, kernel = rng.normal(size=(2, 4, 4, 4)), rng.normal(size=(4, 3, 4, 4))
+    poses, kernel = poses.astype("float32"), kernel.astype("float32")
+    activations = np.full((2, 4), 0.5, "float32")
+
+    def total(poses):
+        return route(poses, kernel, activations)[1].sum()
+
+    found = jax.grad(total)(poses)
+    assert traced
+    close(found, np.asarray(jax.jit(jax.grad(total))(poses)), atol=1e-5)
+
+
 def test_a_setting_that_changes_is_seen(traced):
     layer = layers.DigitCapsule(3, 5, routing=routing.EMRouting())
     inputs = keras.random.normal((2, 6, 4)), keras.ops.ones((2, 6))

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from helpers import close, gradients
 
-from keras_capsules._backend import digamma
+from keras_capsules._backend import digamma, expm1
 
 
 def test_digamma_and_its_gradient():
@@ -16,3 +16,10 @@ def test_digamma_and_its_gradient():
     close(digamma(keras.ops.convert_to_tensor(x)), expected, rtol=1e-5)
     (found,) = gradients(digamma, x)
     close(found, slope, rtol=1e-4)
+
+
+def test_expm1_and_its_gradient():
+    x = np.array([-80.0, -1.0, -1e-5, 1e-6, 1e-3, 1.0], "float32")
+    close(expm1(keras.ops.convert_to_tensor(x)), np.expm1(x), rtol=1e-5, atol=0.0)
+    (found,) = gradients(expm1, x)
+    close(found, np.exp(x), rtol=1e-4)
