@@ -92,7 +92,7 @@ def stop_if_asked(epochs: int) -> None:
         epochs: how many are finished.
     """
     if _received is not None:
-        _stop(_received, f" after {epochs} finished epochs")
+        _stop(_received, f" after {epochs} finished epoch{'s' * (epochs != 1)}")
 
 
 def _handled(signals):

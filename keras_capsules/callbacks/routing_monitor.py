@@ -24,19 +24,22 @@ class RoutingMonitor(keras.callbacks.Callback):
     - `activation_mean`, `activation_std`: of the activations of all parents; where a
       routing computes none, of the lengths of their poses;
     - `dead`, `saturated`: the share of activations below 0.01 and above 0.99;
-    - `effective_parents`: among how many parents a child is divided, in effect, as a
-      share of all: with shares `r_j` of its weight it is `1 / Σ_j r_j²`. It is 1 where
-      all have the same, and one of so many parents where a child has chosen one. Each
-      receptive field counts on its own;
-    - `last_change`: how much of the way that weights go from iteration to iteration
-      they go in the last one. It is 0 with one iteration.
+    - `effective_parents`: among how many parents a child is divided, in effect, divided
+      by their number: `1 / (parents · Σ_j r_j²)`, where parent j has the share `r_j` of
+      the child's weight. It is 1 where all parents have the same share, as without
+      routing, and `1 / parents` where each child has chosen one. Each receptive field
+      counts on its own;
+    - `last_change`: the share of the last iteration in all changes of the weights,
+      `Σ |w_T − w_(T−1)| / Σ_t Σ |w_t − w_(t−1)|`. Near 0 more iterations would change
+      nothing. It is 0 with one iteration.
 
     Args:
-        images: a batch, as the model is called with. The trace of a batch holds all of
-            its votes.
+        images: one batch, as the model is called with. The trace of a batch holds all
+            of its votes.
 
     Raises:
-        ValueError: in `measure` and in `fit`, the model has no capsule layers, or is
+        ValueError: the images are no array or tensor, but a data set; in `measure` and
+            in `fit`, the model has no capsule layers, or is
             neither a network of this package nor made of layers, as `Sequential` and
             functional models are.
 
@@ -55,6 +58,11 @@ class RoutingMonitor(keras.callbacks.Callback):
 
     def __init__(self, images: Any) -> None:
         super().__init__()
+        if not all(hasattr(x, "shape") for x in keras.tree.flatten(images)):
+            raise ValueError(
+                "Argument `images` must be one batch, an array or a tensor. "
+                f"Received: {type(images).__name__}"
+            )
         self.images = images
         self._warned = set()
 

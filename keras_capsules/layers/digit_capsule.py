@@ -95,9 +95,9 @@ class DigitCapsule(CapsuleLayer):
         known = shape[-1:] if self.share_kernel else shape[1:]
         if len(shape) < 3 or None in known:
             raise ValueError(
-                "`inputs` must have shape (batch, …, children, pose size) with every "
-                "size known but the batch, and with share_kernel=True but the number "
-                f"of children. Received: {shape}"
+                "`inputs` must have shape (batch, …, children, pose size). The number "
+                "of children may be unknown with share_kernel=True alone, the pose "
+                f"size never. Received: {shape}"
             )
         return shape
 

@@ -12,8 +12,8 @@ _TITLES = {
     "activation_std": "deviation of the activations",
     "dead": "dead capsules",
     "saturated": "saturated capsules",
-    "effective_parents": "effective parents of a child, of all",
-    "last_change": "change in the last iteration, of all",
+    "effective_parents": "effective parents of a child / parents",
+    "last_change": "share of the last iteration in all changes",
 }
 
 

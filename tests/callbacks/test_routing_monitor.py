@@ -130,3 +130,12 @@ def test_models_without_capsule_layers():
         model.fit(images, labels, verbose=0, callbacks=[RoutingMonitor(images)])
     with pytest.raises(ValueError, match="Received: Sequential"):
         RoutingMonitor(images).measure(keras.Sequential([keras.layers.Flatten()]))
+
+
+def test_a_data_set_is_no_batch():
+    with pytest.raises(ValueError, match=r"`images` must be one batch.*Received: list"):
+        RoutingMonitor([["a"]])
+    from keras_capsules import datasets
+
+    with pytest.raises(ValueError, match=r"Received: .*Dataset"):
+        RoutingMonitor(datasets.digits().test.batch(4))
