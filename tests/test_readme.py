@@ -4,6 +4,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers import not_on_jax
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -13,6 +14,7 @@ only_tensorflow = pytest.mark.skipif(
 )
 
 
+@not_on_jax
 def test_the_ten_lines_run():
     code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     scope = {}
@@ -20,6 +22,7 @@ def test_the_ten_lines_run():
     assert scope["model"].output_shape == (None, 10)
 
 
+@not_on_jax
 def test_the_lines_of_the_matrix_capsules_run():
     (code,) = re.findall(r"```python\n([^`]*MatrixCapsNet\(.*?)```", README, re.DOTALL)
     scope = {}

@@ -68,7 +68,10 @@ def test_lengths_where_no_activations_are_computed():
     assert found["activation_mean"] == found["dead"] == found["saturated"] == 0.5
 
 
-@pytest.mark.parametrize("network", [small_capsnet, small_matrix_capsnet])
+@pytest.mark.parametrize(
+    "network",
+    [small_capsnet, pytest.param(small_matrix_capsnet, marks=not_on_jax)],
+)
 def test_a_network_shows_each_of_its_layers(network, tmp_path):
     model = network()
     images, labels = random_images(6, model.image_shape)
@@ -109,17 +112,19 @@ def test_layers_of_sequential_and_functional_models():
         assert again[name] == pytest.approx(quantities)
 
 
+@not_on_jax
 def test_a_layer_that_carries_nothing_is_named_once():
     model = small_matrix_capsnet()
-    images, labels = random_images(4, model.image_shape)
-    model.conv_capsules_1.routing.beta_a.assign(
-        1e4 + 0.0 * model.conv_capsules_1.routing.beta_a
-    )
+    images, _ = random_images(4, model.image_shape)
+    cost = model.conv_capsules_1.routing.beta_a
+    cost.assign(1e4 + 0.0 * cost)
     monitor = RoutingMonitor(images)
+    monitor.set_model(model)
     with pytest.warns(UserWarning, match="of conv_capsules_1 carry nothing") as said:
-        model.fit(images, labels, epochs=2, verbose=0, callbacks=[monitor])
+        for epoch in range(2):
+            monitor.on_epoch_end(epoch, {})
     named = [w for w in said if "conv_capsules_1 carry" in str(w.message)]
-    assert len(named) == 1 and "after epoch 1 they are" in str(named[0].message)
+    assert len(named) == 1 and "after epoch 1 they are 1.000" in str(named[0].message)
 
 
 def test_models_without_capsule_layers():
