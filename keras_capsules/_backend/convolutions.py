@@ -9,7 +9,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` for images whose last axis are channels.
+    """`keras.layers.Conv2D` for images whose channels are the last axis.
 
     Without padding, strides are computed as by `strided_convolution`.
 
