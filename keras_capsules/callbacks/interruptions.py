@@ -14,6 +14,7 @@ _GRACE = 5.0  # seconds
 _hint = ""
 _training = False
 _received = None  # the signal that waits for the next batch
+_stopping = None  # the SystemExit that ends the script
 
 
 def exit_cleanly(hint: str = "") -> None:
@@ -42,8 +43,7 @@ def exit_cleanly(hint: str = "") -> None:
     sys.excepthook = _print_error
     for number in _handled(_SIGNALS):
         signal.signal(number, _on_signal)
-    # The end of the interpreter is no place for exceptions.
-    atexit.register(_end_at_once)
+    atexit.register(_at_exit)
 
 
 @contextmanager
@@ -111,6 +111,7 @@ def _on_signal(number, frame):
 
 
 def _stop(number, when=""):
+    global _stopping
     _end_at_once()
     line = f"\nStopped{when}{': ' if _hint else '.'}{_hint}\n"
     os.write(2, line.encode())  # print can't interrupt another print
@@ -121,7 +122,16 @@ def _stop(number, when=""):
     timer = threading.Timer(_GRACE, _exit, (code,))
     timer.daemon = True
     timer.start()
-    raise SystemExit(code)
+    _stopping = SystemExit(code)
+    raise _stopping
+
+
+def _at_exit():
+    # The end of the interpreter is no place for exceptions.
+    _end_at_once()
+    # Where a library catches every exception the script goes on, perhaps to its end.
+    if _stopping is not None and _stopping.__traceback__.tb_frame.f_back is not None:
+        _exit(_stopping.code)
 
 
 def _exit(code):

@@ -49,6 +49,13 @@ def run(body, before="default_int_handler"):
             130,
             "Stopped: go on with",
         ),
+        # A library that catches everything; the script is soon over.
+        (
+            "def library():\n  try: come()\n  except: pass\nlibrary()",
+            130,
+            "Stopped: go on",
+        ),
+        ("def cleans_up():\n  try: come()\n  finally: pass\ncleans_up()", 130, "Stop"),
         # A library that catches everything, and goes on for long.
         ("try:\n  come()\nexcept:\n  pass\ntime.sleep(60)", 130, "Stopped: go on"),
         (
