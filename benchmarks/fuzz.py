@@ -171,9 +171,11 @@ def random_routing(
     if name in ("em", "variational_bayes"):
         arguments["competition"] = str(rng.choice(["image", "patch"]))
     if name == "em":
+        arguments["cost"] = str(rng.choice(["normalized", "paper"]))
         arguments["agreement"] = str(rng.choice(["mean", "product"]))
         arguments["min_variance"] = float(rng.choice([1.0, 0.1, 5e-4]))
-        arguments["inverse_temperature"] = [None, 0.01, 1.0][rng.integers(3)]
+        if arguments["cost"] == "paper":
+            arguments["inverse_temperature"] = [None, 0.01, 1.0][rng.integers(3)]
     if name == "inverted_attention":
         arguments["epsilon"] = float(rng.choice([1e-5, 1e-2]))
     if name == "variational_bayes":
@@ -248,7 +250,18 @@ def routed(
         )
         return [found[0]]
     if name == "em":
-        gentle = min(7.0, 1.0 / (1.0 - 0.95**iterations))
+        normalization = 0.0, 1.0
+        temperature, last = settings.get("inverse_temperature"), 1.0 - 0.95**iterations
+        if settings["cost"] == "normalized":
+            gamma, mean, variance = (
+                learned[f"cost_norm/{name}"]
+                for name in ("gamma", "moving_mean", "moving_variance")
+            )
+            # What is normalized are costs below zero.
+            normalization = -mean, gamma / np.sqrt(variance + 1e-4)
+            gentle = 1.0 / last
+        else:
+            gentle = min(7.0, 1.0 / last)
         means, active, _ = reference.em_routing(
             poses,
             kernel,
@@ -256,12 +269,13 @@ def routed(
             learned["beta_u"],
             learned["beta_a"],
             iterations,
-            settings["inverse_temperature"] or gentle,
+            temperature or gentle,
             settings["min_variance"],
             settings["agreement"],
             child,
-            relative_mass=settings["inverse_temperature"] is None,
+            relative_mass=temperature is None,
             padded=padded,
+            normalization=normalization,
         )
         size = means.shape[2] * means.shape[3]
         return [means.reshape(*means.shape[:2], size), active]

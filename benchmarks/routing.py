@@ -108,11 +108,11 @@ def _matrices(shape, routing):
     poses = rng.standard_normal((rows, children, 4, q), "float32")
     kernel = 0.5 * rng.standard_normal((children, parents, q, 4), "float32")
     activations = rng.random((rows, children), "float32")
-    route = EMRouting()
+    route = EMRouting(cost="paper")
     if routing == "reference":
         from benchmarks.references import TextbookEMRouting
 
-        route = TextbookEMRouting()
+        route = TextbookEMRouting(cost="paper")
     route.build(poses.shape, kernel.shape)
     return lambda *x: route(*x, receptive_fields=fields), (poses, kernel, activations)
 

@@ -144,6 +144,7 @@ try:
         epochs=args.epochs,
         callbacks=[
             callbacks.SpreadMarginSchedule(steps=max(1, steps // 16)),
+            callbacks.RoutingMonitor(next(iter(validation))[0][:32]),
             keras.callbacks.SwapEMAWeights(),
             checkpoint,
         ],
@@ -157,6 +158,7 @@ best = keras.saving.load_model(output / "best.keras")
 accuracy = best.evaluate(test, return_dict=True)["accuracy"]
 images, labels = (np.asarray(part) for part in next(iter(test)))
 plotting.curves(checkpoint.history).savefig(output / "curves.png")
+plotting.routing_history(checkpoint.history).savefig(output / "routing.png")
 plotting.vote_distances(best, images, labels).savefig(output / "vote_distances.png")
 plotting.assignments(best, images[0]).savefig(output / "assignments.png")
 

@@ -18,7 +18,8 @@ from experiments.runs import TOYS, folder_of, parser_of, write_json
 from experiments.tables import MISTAKEN
 from keras_capsules import callbacks, plotting
 from keras_capsules.datasets.download import download
-from keras_capsules.datasets.pairs import for_testing, load
+from keras_capsules.datasets.pairs import load
+from keras_capsules.datasets.photographs import for_testing
 from keras_capsules.datasets.toys import CATEGORIES
 from keras_capsules.robustness.gradient import scores
 

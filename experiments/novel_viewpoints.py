@@ -2,9 +2,10 @@
 
     python -m experiments.novel_viewpoints --dataset toys --epochs 30
     python -m experiments.novel_viewpoints --dataset smallnorb --variant paper
+    python -m experiments.novel_viewpoints --dataset eth80 --data-dir FOLDER
 
-Both networks are trained on a third of the viewpoints and tested on the rest, with
-toys that neither has seen. As in the paper they are compared where they are equally
+Both networks are trained on a part of the viewpoints and tested on the rest, with
+objects that neither has seen. As in the paper they are compared where they are equally
 good on familiar viewpoints; matching.py says how.
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
@@ -17,8 +18,9 @@ import keras
 from experiments.matching import compare, epochs, report
 from experiments.networks import baseline_cnn, matrix_capsnet
 from experiments.runs import (
-    TOYS,
+    VIEWPOINTS,
     add_flags,
+    contents,
     folder_of,
     parser_of,
     positive,
@@ -30,7 +32,7 @@ from keras_capsules import callbacks, datasets, models, plotting
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 parser = parser_of(__doc__)
-add_flags(parser, "novel_viewpoints", [*TOYS])
+add_flags(parser, "novel_viewpoints", [*VIEWPOINTS])
 parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default="both")
 parser.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
@@ -41,6 +43,7 @@ output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
 (output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
+classes = contents(args.dataset)["classes"]
 metrics = {}
 for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
     metrics[novel] = compare(
@@ -48,11 +51,11 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
         settings,
         args.resume,
         lambda seed, novel=novel: datasets.viewpoint_split(
-            TOYS[args.dataset], novel, args.data_dir, seed=seed
+            VIEWPOINTS[args.dataset], novel, args.data_dir, seed=seed
         ),
-        lambda shape, steps: baseline_cnn(shape, 5, steps),
+        lambda shape, steps: baseline_cnn(shape, classes, steps),
         lambda shape, steps: matrix_capsnet(
-            shape, 5, args.variant, args.iterations, steps
+            shape, classes, args.variant, args.iterations, steps
         ),
     )
 

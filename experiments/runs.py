@@ -25,6 +25,9 @@ from keras_capsules import callbacks, datasets, files, plotting
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
 # Standardised, cropped at random; the names that they have for TFDS.
 TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
+# What has known viewpoints; the names that they have for `datasets.viewpoint_split`.
+VIEWPOINTS = {**TOYS, "eth80": "eth80"}
+CLASSES = {**dict.fromkeys(TOYS, 5), "eth80": 8}  # the others have 10
 
 
 def at_least(minimum):
@@ -62,6 +65,7 @@ def load(dataset, data_dir, seed=0):
         "toys": lambda: datasets.toys("small", data_dir, seed=seed),
         "toys/full": lambda: datasets.toys("full", data_dir, seed=seed),
         "smallnorb": lambda: datasets.smallnorb(data_dir, seed=seed),
+        "eth80": lambda: datasets.eth80(data_dir, seed=seed),
     }
     return loaders[dataset]()
 
@@ -69,7 +73,7 @@ def load(dataset, data_dir, seed=0):
 def contents(dataset):
     """How many classes a data set has and how many objects an image of it."""
     return {
-        "classes": 5 if dataset in TOYS else 10,
+        "classes": CLASSES.get(dataset, 10),
         "objects": 2 if dataset == "multi_mnist" else 1,
     }
 
@@ -102,7 +106,7 @@ def add_flags(parser, folder, names):
         default=names[0],
         help=f"digits and toys need no download (default: {names[0]})",
     )
-    add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
     add("--epochs", type=positive, default=10)
     add("--batch-size", type=positive, default=64)
     add("--limit", type=positive, help="use only so many images of each split")

@@ -3,6 +3,7 @@
     python -m experiments.train capsnet --dataset mnist --variant small --epochs 60
     python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
     python -m experiments.train cnn --dataset toys/full
+    python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
 
 The output folder gets metrics.json, history.csv, pictures and the best model. Stop it
 whenever you like: --resume goes on after the last finished epoch.
@@ -14,7 +15,7 @@ import numpy as np
 from experiments import networks
 from experiments.runs import (
     DIGITS,
-    TOYS,
+    VIEWPOINTS,
     Run,
     above_zero,
     add_flags,
@@ -45,7 +46,7 @@ capsnet.add_argument(
 capsnet.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 
 matrix = commands.add_parser("matrix_capsnet", help="EM routing")
-add_flags(matrix, "matrix_capsnet", [*DIGITS, *TOYS])
+add_flags(matrix, "matrix_capsnet", [*DIGITS, *VIEWPOINTS])
 matrix.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 matrix.add_argument("--iterations", type=positive, default=3)
 matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
@@ -54,7 +55,7 @@ matrix.add_argument(
 )
 
 cnn = commands.add_parser("cnn", help="what capsules are compared with")
-add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *TOYS])
+add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
 args = parser.parse_args()
 
 fixed = {"capsnet": ["variant", "learning_rate"], "matrix_capsnet": ["variant", "loss"]}
@@ -101,21 +102,25 @@ elif args.network == "matrix_capsnet":
     best = {"monitor": "val_accuracy", "mode": "max"}
 else:
     model = networks.baseline_cnn(image_shape, steps=steps, **contents(args.dataset))
+if args.network != "cnn":
+    others.append(callbacks.RoutingMonitor(next(iter(validation))[0][:32]))
 run.fit(model, train, validation, args.epochs, others, **best)
 
 # Results of the best epoch.
 model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test)))
 pictures = {}
+if args.network != "cnn":
+    pictures["routing"] = plotting.routing_history(run.history)
 if args.network == "matrix_capsnet":
-    pictures = {
+    pictures |= {
         "vote_distances": plotting.vote_distances(model, examples, labels),
         "assignments": plotting.assignments(model, examples[0]),
     }
 elif args.network == "capsnet" and model.decoder is not None:
     several = model.objects > 1
     draw = plotting.objects_apart if several else plotting.reconstructions
-    pictures = {
+    pictures |= {
         "reconstructions": draw(model, examples[:10], labels[:10]),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
     }

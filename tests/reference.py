@@ -64,12 +64,14 @@ def em_routing(
     child=None,
     relative_mass=False,
     padded=False,
+    normalization=(0.0, 1.0),
 ):
     """Parent poses (rows, J, P, R), activations (rows, J), assignments (rows, I, J).
 
     `child` (rows, I) says which child of which image stands at each place; every
     parent that sees a child competes for it. By default each place has its own.
     `padded` (rows, I) says where there is none, which nobody expects to be active.
+    `normalization` is what is taken from a cost and what multiplies the rest.
     """
     rows, children, p, _ = poses.shape
     _, parents, _, r = kernel.shape
@@ -94,7 +96,8 @@ def em_routing(
         variance += min_variance + ((mass - given) / mass)[..., None]
         cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass / unit
         temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
-        logits = temperature * (beta_a - cost)
+        center, scale = normalization
+        logits = temperature * (beta_a - scale * (cost - center))
         density = -0.5 * (squares / variance[:, None] + np.log(variance)[:, None])
         density = density.sum(-1) if agreement == "product" else density.mean(-1)
         scores = density - np.logaddexp(0.0, -logits)[:, None]

@@ -18,7 +18,7 @@ def test_all_routings_pass(name):
         routing.DynamicRouting(stop_gradient=True),
         routing.EMRouting(competition="patch", stop_gradient=True),
         routing.EMRouting(cost="standardized", agreement="product"),
-        routing.EMRouting(3, 0.01, min_variance=5e-4, agreement="product"),
+        routing.EMRouting(3, 0.01, 5e-4, cost="paper", agreement="product"),
     ],
     ids=["dynamic stopped", "em patch stopped", "em standardized", "em of the paper"],
 )

@@ -13,9 +13,10 @@ from keras_capsules.datasets.device import (
 from keras_capsules.datasets.digits import digits
 from keras_capsules.datasets.distorted_images import DistortedImages
 from keras_capsules.datasets.distortion import random_distortion
+from keras_capsules.datasets.eth80 import eth80
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
-from keras_capsules.datasets.pairs import central_crop
+from keras_capsules.datasets.photographs import central_crop
 from keras_capsules.datasets.placement import random_shift
 from keras_capsules.datasets.smallnorb import smallnorb
 from keras_capsules.datasets.splits import Splits
@@ -32,6 +33,7 @@ __all__ = [
     "aff_mnist",
     "central_crop",
     "digits",
+    "eth80",
     "mnist",
     "multi_mnist",
     "random_distortion",

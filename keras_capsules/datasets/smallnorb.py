@@ -1,7 +1,8 @@
 import os
 
 from keras_capsules.datasets.download import download
-from keras_capsules.datasets.pairs import check_crops, splits
+from keras_capsules.datasets.pairs import load_both
+from keras_capsules.datasets.photographs import check_crops, splits
 from keras_capsules.datasets.splits import Splits
 
 
@@ -59,4 +60,5 @@ def smallnorb(
         recognition with invariance to pose and lighting (2004).
     """
     check_crops(crops)
-    return splits(download("smallnorb", data_dir), stereo, crops, seed)
+    pairs = load_both(download("smallnorb", data_dir), stereo)
+    return splits(*pairs, crops, seed)

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_capsules import files
-from keras_capsules.datasets.pairs import check_crops, splits
+from keras_capsules.datasets.pairs import load_both
+from keras_capsules.datasets.photographs import check_crops, splits
 from keras_capsules.datasets.splits import Splits
 from keras_capsules.datasets.toy_shapes import CATEGORIES, toy
 
@@ -59,7 +60,8 @@ def toys(
         with invariance to pose and lighting (2004).
     """
     check_crops(crops)
-    return splits(render(config, data_dir), stereo, crops, seed)
+    pairs = load_both(render(config, data_dir), stereo)
+    return splits(*pairs, crops, seed)
 
 
 def render(config: str, data_dir: str | os.PathLike | None) -> "Toys":

@@ -14,6 +14,9 @@ from keras_capsules.routing.moments import Polynomial
 # Of votes of size 1, whose last digit is 1e-7: what divides by it stays finite.
 LEAST_VARIANCE = 1e-8
 
+# Of normalized costs: before training those of two classes differ by a hundredth.
+_EPSILON = 1e-4
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class EMRouting(MomentRouting):
@@ -26,18 +29,26 @@ class EMRouting(MomentRouting):
     - `μ_jh = Σ_i R'_ij V_ijh / mass_j`
     - `σ²_jh = Σ_i R'_ij (V_ijh − μ_jh)² / mass_j + min_variance`
     - `cost_j = Σ_h (β_u + ln σ_jh) · mass_j`
-    - `a_j = sigmoid(λ_t (β_a − cost_j))`, `λ_t = λ (1 − 0.95^(t+1))`
+    - `a_j = sigmoid(λ_t (β_a − BatchNorm(cost_j)))`, `λ_t = λ (1 − 0.95^(t+1))`
     - `R_ij ∝ a_j Π_h N(V_ijh; μ_jh, σ²_jh)`
 
-    The paper leaves open what the network needs in order to learn. Three things
-    decide it, and the defaults are chosen for children whose poses have elements
+    The paper has no batch normalization, and leaves open what the network needs in
+    order to learn. Four things decide whether it learns and
+    whether children choose; the defaults are for children whose poses have elements
     of size 1, as `PoseNormalization` makes them:
 
-    - *How hard children are assigned.* With the product of 16 densities and a
-      minimum variance of 5e-4 the third M-step has a tenth of the children that
-      the first has, before anything is learned; variances collapse and training
-      stalls. With the geometric mean, `agreement="mean"`, and a minimum variance
-      near that of the votes, assignments begin soft.
+    - *How hard children are assigned.* With a minimum variance of 5e-4 and votes of
+      variance 1 the third M-step has a tenth of the children that the first has,
+      before anything is learned; variances collapse and training stalls. With the
+      geometric mean of the densities, `agreement="mean"`, and a minimum variance of 1
+      it trains, but a child never chooses: it stays divided among nearly all parents.
+      Here votes begin small beside the minimum variance, with a fifth of its
+      deviation, so that children begin undecided; how far votes spread, and so how
+      hard children choose, is learned.
+    - *How activations stay apart.* Costs grow with training until all parents of
+      a layer are active for every image. Batch normalization keeps the activations
+      of each type of parent around β_a. Iterations before the last, which are
+      routed before the whole batch is known, take its moving averages.
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
@@ -45,30 +56,32 @@ class EMRouting(MomentRouting):
       of it is added to every mass, and is the least mass with a λ of one's own or
       the standardized cost: without active children a parent still has a mean, 0,
       and a gradient that half precision can hold.
-    - *Where costs begin.* Routing leaves votes of variance 1 a variance of about
-      0.85 around their parents. β_u starts where such a parent costs nothing, so
-      that every layer begins half active.
+    - *Where costs begin.* Routing leaves votes about 0.85 of their variance around
+      their parents. β_u starts where such a parent costs nothing, so that every
+      layer begins half active.
 
-    The paper's formulas to the letter are
-    `EMRouting(inverse_temperature=0.01, min_variance=5e-4, agreement="product")`.
+    The paper's formulas to the letter are `EMRouting(inverse_temperature=0.01,
+    min_variance=5e-4, cost="paper", agreement="product")`.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        inverse_temperature: λ. `None` measures mass as described above, and λ is
-            7 for up to three iterations, so that λ_t reaches 1 in the third; with
-            more it is less, and λ_t reaches 1 in the last.
+        inverse_temperature: λ, of `cost="paper"`. `None` measures mass as described
+            above, and λ_t is 1 in the last iteration; with fewer than three
+            iterations and `cost="paper"` λ is 7, as with three.
         min_variance: added to every variance, in squared units of a vote; at least
             1e-8, where float32 still divides by it.
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents
             at one position do.
-        cost: `"paper"`, or `"standardized"`: costs are compared with those of
-            the other parents at the position, `λ_t (β_a + (average − cost_j) /
-            deviation)` with λ_t from 1 to `min(iterations, 3)`, and the minimum
-            variance is 1e-8. Costs that differ by less than 3 % are divided by 3 %
-            of them instead. It takes no `inverse_temperature`.
+        cost: how costs make activations. `"normalized"`, by batch normalization, as
+            above; `"paper"`, without; or `"standardized"`: costs are compared with
+            those of the other parents at the position, `λ_t (β_a + (average −
+            cost_j) / deviation)` with λ_t from 1 to `min(iterations, 3)`, and the
+            minimum variance is 1e-8. Costs that differ by less than 3 % are divided
+            by 3 % of them instead.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
+        momentum: of the moving averages of batch normalization.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes assignments as constants. Faster; by
@@ -85,6 +98,7 @@ class EMRouting(MomentRouting):
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
         mask: True for each child, False for padding.
+        training: whether batch normalization uses the batch, or its moving averages.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
@@ -114,6 +128,8 @@ class EMRouting(MomentRouting):
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
         procedure 1. The geometric mean is deterministic annealing of the
         E-step: Ueda and Nakano, Deterministic annealing EM algorithm (1998).
+        Normalized costs: Ribeiro, Leontidis and Kollias, Capsule routing via
+        variational Bayes (2020), section 4.
     """
 
     computes_activations = True
@@ -127,8 +143,9 @@ class EMRouting(MomentRouting):
         inverse_temperature: float | None = None,
         min_variance: float = 1.0,
         competition: str = "image",
-        cost: str = "paper",
-        agreement: str = "mean",
+        cost: str = "normalized",
+        agreement: str = "product",
+        momentum: float = 0.9,
         loop: str = "unroll",
         stop_gradient: bool = False,
         block: int | None = None,
@@ -138,35 +155,59 @@ class EMRouting(MomentRouting):
         if inverse_temperature is not None:
             validation.check_positive("inverse_temperature", inverse_temperature)
         self.inverse_temperature = inverse_temperature
-        self._relative_mass = cost == "paper" and inverse_temperature is None
         self.min_variance = validation.check_at_least(
             "min_variance", min_variance, LEAST_VARIANCE
         )
-        self._variance_floor = min_variance if cost == "paper" else LEAST_VARIANCE
         self.competition = validation.check_one_of(
             "competition", competition, ("image", "patch")
         )
-        self.cost = validation.check_one_of("cost", cost, ("paper", "standardized"))
+        self.cost = validation.check_one_of(
+            "cost", cost, ("normalized", "paper", "standardized")
+        )
         self.agreement = validation.check_one_of(
             "agreement", agreement, ("product", "mean")
         )
-        if cost == "standardized" and inverse_temperature is not None:
+        self.momentum = validation.check_momentum("momentum", momentum)
+        if cost != "paper" and inverse_temperature is not None:
             raise ValueError(
                 "Argument `inverse_temperature` must be None with "
-                f'cost="standardized". Received: {inverse_temperature}'
+                f'cost="{cost}". Received: {inverse_temperature}'
             )
+        self._relative_mass = cost != "standardized" and inverse_temperature is None
+        standardized = cost == "standardized"
+        self._variance_floor = LEAST_VARIANCE if standardized else min_variance
+        # Where poses have elements of size 1, before anything is learned.
+        self._votes_stddev = 0.2 * min_variance**0.5 if cost == "normalized" else 1.0
+        if cost == "normalized":
+            # β_a is what batch normalization would add.
+            self.cost_norm = keras.layers.BatchNormalization(
+                axis=1,
+                momentum=momentum,
+                epsilon=_EPSILON,
+                center=False,
+                name="cost_norm",
+            )
+        self.freeze_sublayers()
+
+    def kernel_stddev(self, kernel_shape):
+        return self._votes_stddev * super().kernel_stddev(kernel_shape)
 
     def build(self, poses_shape, kernel_shape):
         parents = kernel_shape[1]
         unit = 0.0
-        if self.cost == "paper":
-            unit = -0.5 * math.log(0.85 + self.min_variance)
+        if self.cost != "standardized":
+            variance = 0.85 * self._votes_stddev**2 + self.min_variance
+            unit = -0.5 * math.log(variance)
         self.beta_u = self.add_weight(
             name="beta_u", shape=(parents,), initializer=initializers.Constant(unit)
         )
         self.beta_a = self.add_weight(
             name="beta_a", shape=(parents,), initializer="zeros"
         )
+        if self.cost == "normalized":
+            # Normalization is no product of votes: it stays in float32.
+            self.cost_norm.dtype_policy = self.variable_dtype
+            self.cost_norm.build((None, parents))
 
     # Procedure 1, line 2: R_ij is the same for all parents that see the child.
     def initial_weights(self, inputs):
@@ -198,10 +239,14 @@ class EMRouting(MomentRouting):
         # What was missing of the least counts as votes of variance 1, else the fewer
         # votes a parent gets the smaller its variance would be.
         variances = variances + (mass - given) * unit
-        logits = self._logits(variances, mass, expected, iteration)  # (batch, parents)
+        if self._relative_mass:
+            mass = mass / expected
+        costs = self._costs(variances, mass)  # (batch, parents)
+        logits = self._logits(costs, mass, expected, iteration)
         return {
             "parents": means,
-            "activations": ops.sigmoid(logits),
+            # The costs of the last iteration are normalized when all images are known.
+            "activations": -costs if self.cost == "normalized" else ops.sigmoid(logits),
             "logits": logits,
             "means": means,
             "variances": variances,
@@ -219,6 +264,13 @@ class EMRouting(MomentRouting):
             about=parents["means"],
         )
 
+    # What the M-step leaves open: the costs of all images, normalized together.
+    def finalize(self, parents, training=None):
+        if self.cost != "normalized":
+            return parents
+        costs = self.cost_norm(parents["activations"], training=training)
+        return {**parents, "activations": ops.sigmoid(self.beta_a + costs)}
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -227,32 +279,38 @@ class EMRouting(MomentRouting):
             "competition": self.competition,
             "cost": self.cost,
             "agreement": self.agreement,
+            "momentum": self.momentum,
         }
 
-    def _logits(self, variances, mass, expected, iteration):
-        """What the sigmoid makes activations of, (batch, parents)."""
-        beta_u, beta_a = self.beta_u, self.beta_a
-        if self._relative_mass:
-            mass = mass / expected
-        # Σ_h (β_u + ln σ_jh) · mass_j
+    def _costs(self, variances, mass):
+        """Σ_h (β_u + ln σ_jh) · mass_j, (batch, parents)."""
         logs = 0.5 * ops.sum(ops.log(variances), axis=-1)
-        costs = (beta_u * variances.shape[-1] + logs) * mass[..., 0]
-        if self.cost == "standardized":
-            last = max(self.iterations - 1, 1)
-            steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
-            excess = costs - mean(costs, axis=1)
-            variance = mean(ops.square(excess), axis=1)
-            # Costs that are nearly equal differ by rounding: divided by their deviation
-            # they would tell parents apart, with endless gradients.
-            sizes = ops.abs(costs) + mass[..., 0] + 0.1 * expected[..., 0]
-            least = 0.03 * mean(sizes, axis=1)
-            deviation = ops.sqrt(at_least(variance, ops.square(least)))
-            return steepness * (beta_a - excess / deviation)
-        return self._inverse_temperature(iteration) * (beta_a - costs)
+        return (self.beta_u * variances.shape[-1] + logs) * mass[..., 0]
+
+    def _logits(self, costs, mass, expected, iteration):
+        """What the sigmoid makes activations of, (batch, parents)."""
+        if self.cost == "paper":
+            return self._inverse_temperature(iteration) * (self.beta_a - costs)
+        if self.cost == "normalized":
+            norm = self.cost_norm
+            scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.epsilon)
+            logits = self.beta_a - scale * (costs + norm.moving_mean)
+            return self._inverse_temperature(iteration) * logits
+        last = max(self.iterations - 1, 1)
+        steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
+        excess = costs - mean(costs, axis=1)
+        variance = mean(ops.square(excess), axis=1)
+        # Costs that are nearly equal differ by rounding: divided by their deviation
+        # they would tell parents apart, with endless gradients.
+        sizes = ops.abs(costs) + mass[..., 0] + 0.1 * expected[..., 0]
+        least = 0.03 * mean(sizes, axis=1)
+        deviation = ops.sqrt(at_least(variance, ops.square(least)))
+        return steepness * (self.beta_a - excess / deviation)
 
     def _inverse_temperature(self, iteration):
         """λ_t"""
+        last = 1.0 / (1.0 - 0.95**self.iterations)
         # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it
         # (docs/results.md, five iterations).
-        gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
+        gentle = last if self.cost == "normalized" else min(7.0, last)
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))

@@ -25,8 +25,8 @@ def test_textbook_em_routing_is_em_routing_in_a_patch(iterations):
     poses = rng.normal(size=(3, 7, 4, 4)).astype("float32")
     kernel = 0.5 * rng.normal(size=(7, 5, 4, 4)).astype("float32")
     activations = rng.uniform(0.2, 0.9, size=(3, 7)).astype("float32")
-    ours = routing.EMRouting(iterations, competition="patch")
-    routings = TextbookEMRouting(iterations), ours
+    ours = routing.EMRouting(iterations, competition="patch", cost="paper")
+    routings = TextbookEMRouting(iterations, cost="paper"), ours
     outputs = [route(poses, kernel, activations) for route in routings]
     # The textbook has no floor under the mass, a thousandth of a random share.
     for a, b in zip(*outputs, strict=True):

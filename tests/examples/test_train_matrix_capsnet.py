@@ -19,7 +19,7 @@ def test_a_whole_run(tmp_path):
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {
         *("best.keras", "last.keras", "metrics.json", "history.csv"),
-        *("curves.png", "vote_distances.png", "assignments.png"),
+        *("curves.png", "routing.png", "vote_distances.png", "assignments.png"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["variant"] == "small" and metrics["epochs"] == 1

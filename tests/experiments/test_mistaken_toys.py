@@ -6,7 +6,7 @@ from helpers import once
 
 PHOTOGRAPHS = """
 import numpy as np
-from keras_capsules.datasets import download, pairs
+from keras_capsules.datasets import download, pairs, photographs
 
 def load(builder, split, stereo):
     assert builder == "toys/small" and split == "test" and not stereo
@@ -14,7 +14,7 @@ def load(builder, split, stereo):
     images = np.zeros((40, 48, 48, 1), "uint8")
     images[:, :, 24:] = 25 * (1 + labels.reshape(-1, 1, 1, 1))
     zero = np.zeros(40, "int32")
-    return pairs.Pairs(images, labels, zero, zero, instances // 4)
+    return photographs.Photographs(images, labels, zero, zero, instances // 4)
 
 download.download = lambda name, data_dir: name
 pairs.load = load

@@ -6,7 +6,7 @@ from helpers import once
 
 from keras_capsules.callbacks import Checkpoint
 
-TOYS = """
+SPLITS = """
 import numpy as np, tensorflow as tf
 from experiments import matching
 from keras_capsules import datasets
@@ -14,11 +14,17 @@ from keras_capsules import datasets
 matching.SAMPLE = 8
 
 def viewpoint_split(name, novel, data_dir, seed):
-    assert name == "toys/small" and novel == "elevation"
+    assert novel == "elevation"
+    expected = {"toys/small": (None, 1, 5), "eth80": ("photographs", 3, 8)}
+    folder, channels, classes = expected[name]
+    assert data_dir == folder
     rng = np.random.default_rng(0)
     return datasets.viewpoints.ViewpointSplits(*(
         tf.data.Dataset.from_tensor_slices(
-            (rng.random((count, 20, 20, 1), "float32"), rng.integers(0, 5, count))
+            (
+                rng.random((count, 20, 20, channels), "float32"),
+                np.arange(count) % classes,
+            )
         )
         for count in (8, 8, 10, 11)
     ))
@@ -32,7 +38,7 @@ pytestmark = once
 def run(folder, *options):
     small = ("--novel", "elevation", "--batch-size", "8", "--output", "run")
     return scripts.run(
-        folder, "experiments.novel_viewpoints", *small, *options, before=TOYS
+        folder, "experiments.novel_viewpoints", *small, *options, before=SPLITS
     )
 
 
@@ -71,3 +77,10 @@ def test_a_whole_run(tmp_path):
     again = run(tmp_path, "--epochs", "2", "--resume")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "metrics.json").read_text())["elevation"] == metrics
+
+
+def test_eight_categories_in_colour(tmp_path):
+    options = ("--dataset", "eth80", "--data-dir", "photographs", "--epochs", "1")
+    result = run(tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    assert "eth80, and smallNORB in the paper" in result.stdout

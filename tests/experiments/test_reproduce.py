@@ -259,6 +259,8 @@ def test_smallnorb_on_made_up_photographs(folder, monkeypatch):
         reproduce.train(name, 0, Path("runs"), ["--data-dir", str(folder)])
         assert json.loads(Path("results", f"{name}.json").read_text())["epochs"] == 1
     pictures = {path.name for path in Path("runs/smallnorb_small").glob("*.png")}
-    assert pictures == {"assignments.png", "curves.png", "vote_distances.png"}
+    assert pictures == {
+        *("assignments.png", "curves.png", "routing.png", "vote_distances.png")
+    }
     reproduce.write_page()
     assert "not run here" not in section("smallnorb")

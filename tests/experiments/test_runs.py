@@ -26,6 +26,7 @@ def test_numbers_that_are_not_above_zero(text):
 def test_contents_of_data_sets():
     assert runs.contents("multi_mnist") == {"classes": 10, "objects": 2}
     assert runs.contents("toys/full") == {"classes": 5, "objects": 1}
+    assert runs.contents("eth80") == {"classes": 8, "objects": 1}
     assert runs.contents("mnist") == {"classes": 10, "objects": 1}
 
 

@@ -40,7 +40,7 @@ def test_a_whole_run_that_is_killed_and_resumed(tmp_path):
 
     assert {path.name for path in folder.iterdir()} == {
         *("best.keras", "last.keras", "settings.json", "metrics.json", "history.csv"),
-        *("curves.png", "reconstructions.png", "pose_tweaks.png"),
+        *("curves.png", "routing.png", "reconstructions.png", "pose_tweaks.png"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["dataset"] == "digits" and metrics["seed"] == 5

@@ -26,14 +26,22 @@ def test_trace_is_that_of_the_routing():
     np.testing.assert_allclose(last, expected, rtol=1e-5)
 
 
-def test_the_default_kernel_makes_votes_of_variance_1():
+@pytest.mark.parametrize(
+    ("settings", "variance"),
+    [
+        ({"cost": "paper"}, 1.0),
+        ({}, 0.04),  # small beside the minimum variance
+        ({"min_variance": 0.25}, 0.01),
+    ],
+)
+def test_the_default_kernel_makes_votes_of_a_variance(settings, variance):
     for pose in ((4, 4), (2, 9)):
-        layer = layers.ConvCapsule(32)
+        layer = layers.ConvCapsule(32, routing=routing.EMRouting(**settings))
         layer.build(((None, 6, 6, 8, *pose), (None, 6, 6, 8)))
         poses = np.random.default_rng(0).normal(size=(8, 1, 1, 1, *pose))
         kernel = keras.ops.convert_to_numpy(layer.kernel)
         votes = np.einsum("nxyzpq,xycjqr->nxycjpr", poses, kernel[:1, :1])
-        assert votes.var() == pytest.approx(1.0, rel=0.2)
+        assert votes.var() == pytest.approx(variance, rel=0.2)
 
 
 def test_layers_take_tuples_through_sequential():

@@ -24,7 +24,8 @@ def golden_layer(case, competition):
         float(case["inverse_temperature"]),
         float(case["min_variance"]),
         competition,
-        agreement="product",
+        "paper",
+        "product",
     )
     kernel = case["kernel"]
     strides = tuple(int(stride) for stride in case["strides"])
@@ -93,7 +94,7 @@ def test_padded_children_are_inactive():
         np.pad(activations, border),
     )
     # The measure of mass and the competition of a border differ, no more.
-    paper = {"inverse_temperature": 0.01, "competition": "patch"}
+    paper = {"inverse_temperature": 0.01, "cost": "paper", "competition": "patch"}
     same = layers.ConvCapsule(4, padding="same", routing=routing.EMRouting(**paper))
     valid = layers.ConvCapsule(4, routing=routing.EMRouting(**paper))
     outputs = same((poses, activations))
@@ -143,7 +144,7 @@ def test_a_kernel_for_every_place_and_type():
     layer = layers.ConvCapsule(5, kernel_size=(3, 2), kernel_regularizer="l2")
     layer.build(((None, 6, 7, 3, 4, 4), (None, 6, 7, 3)))
     assert tuple(layer.kernel.shape) == (3, 2, 3, 5, 4, 4)
-    assert layer.count_params() == 3 * 2 * 3 * 5 * 16 + 2 * 5
+    assert layer.count_params() == 3 * 2 * 3 * 5 * 16 + 5 * 5
     assert len(layer.losses) == 1
 
 

@@ -19,6 +19,7 @@ def test_golden(coordinates):
         int(case["iterations"]),
         float(case["inverse_temperature"]),
         float(case["min_variance"]),
+        cost="paper",
         agreement="product",
     )
     layer = layers.EMRoutingCapsule(case["kernel"].shape[1], None, coordinates, route)

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from keras_capsules import routing
 from keras_capsules.ops import ReceptiveFields
 
-PAPER = {"inverse_temperature": 0.01, "min_variance": 5e-4, "agreement": "product"}
+PAPER = {
+    "inverse_temperature": 0.01,
+    "min_variance": 5e-4,
+    "cost": "paper",
+    "agreement": "product",
+}
+SOFT = {"min_variance": 1.0, "cost": "paper", "agreement": "mean"}
 VARIANTS = {
     "default": {},
+    "soft": SOFT,
     "paper": PAPER,
     "patch": {**PAPER, "competition": "patch"},
     "standardized": {"cost": "standardized", "agreement": "product"},
@@ -52,7 +59,8 @@ def problem():
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5])
 def test_golden(iterations):
     case = golden(f"em_routing_{iterations}")
-    route = built(routing.EMRouting(iterations, **from_golden(case)), case)
+    route = routing.EMRouting(iterations, cost="paper", **from_golden(case))
+    route = built(route, case)
     poses, activations = route(*arguments_of(case))
     close(poses, case["parent_poses"], atol=1e-5)
     close(activations, case["parent_activations"])
@@ -89,7 +97,8 @@ def test_votes_far_from_zero_are_as_exact_as_float32_has_them(far):
     route = routing.EMRouting(3, **PAPER)
     built(route, {"poses": poses, "kernel": kernel, **betas})
     exact = [x.astype("float64") for x in (poses, kernel, activations)]
-    *expected, _ = reference.em_routing(*exact, *betas.values(), 3, **PAPER)
+    paper = {name: value for name, value in PAPER.items() if name != "cost"}
+    *expected, _ = reference.em_routing(*exact, *betas.values(), 3, **paper)
     means, active = route(poses, kernel, activations)
     close(active, expected[1])
     # A vote of 100 is known to 4e-6.
@@ -114,7 +123,7 @@ def test_gradient_matches_finite_differences(
     settings_ = {"min_variance": 0.1, "agreement": agreement}
     temperature = None if relative_mass else 0.5
     weights = [rng.normal(size=(4, 3, 4, 4)), rng.normal(size=(4, 3))]
-    route = routing.EMRouting(3, temperature, **settings_)
+    route = routing.EMRouting(3, temperature, cost="paper", **settings_)
     route.build(poses.shape, kernel.shape)
 
     def weighed(poses, kernel, activations, beta_u, beta_a):
@@ -146,9 +155,9 @@ def test_gradient_matches_finite_differences(
 
 
 @pytest.mark.parametrize("iterations", [2, 3, 4, 6])
-def test_temperature_of_the_default(iterations, problem):
+def test_temperature_without_one(iterations, problem):
     temperature = 7.0 if iterations < 4 else 1.0 / (1.0 - 0.95**iterations)
-    route = routing.EMRouting(iterations)
+    route = routing.EMRouting(iterations, **SOFT)
     route.build(problem[0].shape, problem[1].shape)
     betas = route.beta_u, route.beta_a
     *expected, _ = reference.em_routing(
@@ -165,13 +174,131 @@ def test_temperature_of_the_default(iterations, problem):
     close(poses, expected[0])
 
 
+def with_averages(iterations, problem):
+    """A routing with normalized costs that has learned something."""
+    rng = np.random.default_rng(2)
+    route = routing.EMRouting(iterations)
+    route.build(problem[0].shape, problem[1].shape)
+    norm = route.cost_norm
+    route.beta_u.assign(0.1 * rng.normal(size=3))
+    route.beta_a.assign(rng.normal(size=3))
+    norm.gamma.assign(rng.uniform(0.5, 2.0, size=3))
+    norm.moving_mean.assign(rng.normal(size=3))
+    norm.moving_variance.assign(rng.uniform(0.5, 4.0, size=3))
+    return route
+
+
+def normalized(route, problem, iterations):
+    """What the formulas make of the children, with moving averages."""
+    weights = route.beta_u, route.beta_a, route.cost_norm.gamma
+    beta_u, beta_a, gamma = map(keras.ops.convert_to_numpy, weights)
+    norm = route.cost_norm
+    mean, variance = map(
+        keras.ops.convert_to_numpy, (norm.moving_mean, norm.moving_variance)
+    )
+    return reference.em_routing(
+        *problem,
+        beta_u,
+        beta_a,
+        iterations,
+        1.0 / (1.0 - 0.95**iterations),
+        min_variance=1.0,
+        agreement="product",
+        relative_mass=True,
+        # What is normalized is −cost.
+        normalization=(-mean, gamma / np.sqrt(variance + 1e-4)),
+    )
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_normalized_costs(iterations, problem):
+    route = with_averages(iterations, problem)
+    *expected, assignments = normalized(route, problem, iterations)
+    poses, activations = route(*float32(*problem), training=False)
+    close(poses, expected[0])
+    close(activations, expected[1])
+    weights = route.trace(*float32(*problem))["weights"][-1]
+    close(weights, np.swapaxes(assignments * problem[2][:, :, None], 1, 2))
+
+
+def test_training_normalizes_by_the_batch(problem):
+    """Poses are as in use; the last costs have the mean and deviation of the batch."""
+    route = with_averages(3, problem)
+    *expected, _ = normalized(route, problem, 3)
+    norm = route.cost_norm
+    before = keras.ops.convert_to_numpy(norm.moving_mean)
+    variance, gamma, beta_a = (
+        keras.ops.convert_to_numpy(x)
+        for x in (norm.moving_variance, norm.gamma, route.beta_a)
+    )
+    logits = np.log(expected[1] / (1.0 - expected[1])) - beta_a
+    costs = logits * np.sqrt(variance + 1e-4) / gamma + before  # below zero
+    deviations = np.sqrt(costs.var(0) + 1e-4)
+    active = reference.sigmoid(gamma * (costs - costs.mean(0)) / deviations + beta_a)
+    poses, activations = route(*float32(*problem), training=True)
+    close(poses, expected[0])
+    close(activations, active, rtol=1e-3, atol=1e-4)
+    close(norm.moving_mean, 0.9 * before + 0.1 * costs.mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_use_moves_no_averages(problem):
+    route = with_averages(3, problem)
+    before = keras.ops.convert_to_numpy(route.cost_norm.moving_mean)
+    route(*float32(*problem))
+    close(route.cost_norm.moving_mean, before)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradient_of_normalized_costs(training, problem):
+    """Along a direction, of what is learned too, against differences of the routing."""
+    rng = np.random.default_rng(1)
+    route = with_averages(3, problem)
+    route.cost_norm.momentum = 1.0  # so that the averages stay
+    weights = [rng.normal(size=(4, 3, 4, 4)), rng.normal(size=(4, 3))]
+    learned = [route.beta_u, route.beta_a, route.cost_norm.gamma]
+    arrays = [*problem, *(keras.ops.convert_to_numpy(x) for x in learned)]
+    directions = [rng.normal(size=array.shape) for array in arrays]
+
+    def weighed(poses, kernel, activations, *values):
+        with keras.StatelessScope(list(zip(learned, values, strict=True))):
+            parts = route(poses, kernel, activations, training=training)
+        return sum(
+            keras.ops.sum(keras.ops.multiply(x, w.astype("float32")))
+            for x, w in zip(parts, weights, strict=True)
+        )
+
+    def moved(step):
+        return float(
+            weighed(
+                *float32(
+                    *(a + step * d for a, d in zip(arrays, directions, strict=True))
+                )
+            )
+        )
+
+    found = gradients(weighed, *float32(*arrays))
+    actual = sum(np.sum(g * d) for g, d in zip(found, directions, strict=True))
+    assert actual == pytest.approx((moved(2e-3) - moved(-2e-3)) / 4e-3, rel=2e-2)
+
+
+def test_children_choose_more_the_farther_votes_spread(problem):
+    poses, *others = float32(*problem)
+    shares = []
+    for spread in (0.2, 1.0, 5.0):
+        weights = routing.EMRouting().trace(spread * poses, *others)["weights"][-1]
+        weights = keras.ops.convert_to_numpy(weights)
+        weights = weights / weights.sum(1, keepdims=True)
+        shares.append(np.square(weights).sum(1).mean())
+    assert shares[0] < 0.4 and shares[0] < shares[1] < shares[2]
+
+
 def test_stop_gradient_takes_assignments_as_constants(problem):
     poses, kernel, activations = problem
     rng = np.random.default_rng(1)
     weights, direction = rng.normal(size=(4, 3, 4, 4)), rng.normal(size=poses.shape)
     slopes = {}
     for stop in (False, True):
-        route = routing.EMRouting(3, 0.5, stop_gradient=stop)
+        route = routing.EMRouting(3, 0.5, cost="paper", stop_gradient=stop)
         (found,) = gradients(
             lambda x, route=route: route(x, *float32(kernel, activations))[0],
             *float32(poses),
@@ -376,7 +503,7 @@ def test_trace_ends_with_the_output(problem):
 
 def test_config_round_trip():
     config = routing.EMRouting(
-        2, 0.1, 0.5, "patch", "paper", "product", "while", True, 3
+        2, 0.1, 0.5, "patch", "paper", "product", 0.8, "while", True, 3
     ).get_config()
     assert routing.EMRouting.from_config(config).get_config() == config
 
@@ -392,6 +519,7 @@ def test_config_round_trip():
         ("competition", "none"),
         ("cost", "articles"),
         ("agreement", "sum"),
+        ("momentum", 1.0),
         ("stop_gradient", "no"),
     ],
 )
@@ -400,9 +528,10 @@ def test_bad_arguments(argument, value):
         routing.EMRouting(**{argument: value})
 
 
-def test_the_standardized_cost_takes_no_temperature():
+@pytest.mark.parametrize("cost", ["normalized", "standardized"])
+def test_only_the_cost_of_the_paper_takes_a_temperature(cost):
     with pytest.raises(ValueError, match="inverse_temperature"):
-        routing.EMRouting(inverse_temperature=0.1, cost="standardized")
+        routing.EMRouting(inverse_temperature=0.1, cost=cost)
 
 
 def test_activations_are_needed(problem):
