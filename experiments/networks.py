@@ -4,6 +4,12 @@ import keras
 
 from keras_capsules import callbacks, losses, metrics, models, routing
 
+# Routings of the second paper's network, which compute activations.
+ROUTINGS = {
+    "em": routing.EMRouting,
+    "variational_bayes": routing.VariationalBayesRouting,
+}
+
 # Losses of the second paper's network. Keras makes the activations sum to 1 for the
 # cross-entropy.
 LOSSES = {
@@ -63,6 +69,7 @@ def matrix_capsnet(
     steps,
     loss="spread",
     coordinate_addition=True,
+    routed_by="em",
 ):
     """The network of the second paper, and the callbacks of its loss.
 
@@ -77,13 +84,14 @@ def matrix_capsnet(
         steps: batches in the whole training.
         loss: a name in `LOSSES`.
         coordinate_addition: as for `models.MatrixCapsNet`.
+        routed_by: a name in `ROUTINGS`.
     """
     model = models.MatrixCapsNet(
         image_shape,
         classes,
         variant,
         coordinate_addition=coordinate_addition,
-        routing=routing.EMRouting(iterations),
+        routing=ROUTINGS[routed_by](iterations),
     )
     learning_rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)

@@ -16,7 +16,7 @@ model that is compared, best.keras. Stop it whenever you like: --resume, with th
 import keras
 
 from experiments.matching import compare, epochs, report
-from experiments.networks import baseline_cnn, matrix_capsnet
+from experiments.networks import ROUTINGS, baseline_cnn, matrix_capsnet
 from experiments.runs import (
     VIEWPOINTS,
     add_flags,
@@ -35,10 +35,11 @@ parser = parser_of(__doc__)
 add_flags(parser, "novel_viewpoints", [*VIEWPOINTS])
 parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default="both")
 parser.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
+parser.add_argument("--routing", choices=ROUTINGS, default="em")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
 args = parser.parse_args()
 
-settings = settings_of(args, "variant", "iterations", "epochs")
+settings = settings_of(args, "variant", "routing", "iterations", "epochs")
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
@@ -55,7 +56,12 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
         ),
         lambda shape, steps: baseline_cnn(shape, classes, steps),
         lambda shape, steps: matrix_capsnet(
-            shape, classes, args.variant, args.iterations, steps
+            shape,
+            classes,
+            args.variant,
+            args.iterations,
+            steps,
+            routed_by=args.routing,
         ),
     )
 

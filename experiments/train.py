@@ -49,6 +49,7 @@ matrix = commands.add_parser("matrix_capsnet", help="EM routing")
 add_flags(matrix, "matrix_capsnet", [*DIGITS, *VIEWPOINTS])
 matrix.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 matrix.add_argument("--iterations", type=positive, default=3)
+matrix.add_argument("--routing", choices=networks.ROUTINGS, default="em")
 matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
 matrix.add_argument(
     "--no-coordinate-addition", action="store_true", help="votes without places"
@@ -58,7 +59,10 @@ cnn = commands.add_parser("cnn", help="what capsules are compared with")
 add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
 args = parser.parse_args()
 
-fixed = {"capsnet": ["variant", "learning_rate"], "matrix_capsnet": ["variant", "loss"]}
+fixed = {
+    "capsnet": ["variant", "learning_rate"],
+    "matrix_capsnet": ["variant", "routing", "loss"],
+}
 run = Run(
     folder_of(args, args.network),
     settings_of(args, *fixed.get(args.network, [])),
@@ -96,6 +100,7 @@ elif args.network == "matrix_capsnet":
         args.variant,
         steps=steps,
         loss=args.loss,
+        routed_by=args.routing,
         **settings,
     )
     # A loss grows with its margin: the best epoch is that of the highest accuracy.

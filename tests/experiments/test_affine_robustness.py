@@ -38,7 +38,7 @@ def test_a_whole_run(tmp_path):
             assert mistakes == pytest.approx(round(mistakes), abs=1e-4)
     ours = [100 * metrics[name]["novel_error"] for name in ("cnn", "capsules")]
     row = f"{ours[0]:10.1f}{34.0:8.1f}{ours[1]:12.1f}{21.0:8.1f}"
-    assert "affine, changed".ljust(22) + row in result.stdout
+    assert "affine, changed".ljust(38) + row in result.stdout
 
     result = scripts.run(tmp_path, script, *options, "--resume", before=DIGITS)
     assert result.returncode == 0, result.stderr

@@ -30,4 +30,7 @@ def test_only_the_spread_loss_has_a_margin_that_grows():
         assert none == [] and isinstance(model.loss, networks.LOSSES[name])
     model, _ = networks.matrix_capsnet(*settings, coordinate_addition=False)
     assert not model.class_capsules.coordinate_addition
+    for name, kind in networks.ROUTINGS.items():
+        model, _ = networks.matrix_capsnet(*settings, routed_by=name)
+        assert type(model.routing) is kind and model.routing.iterations == 2
     assert isinstance(model.optimizer, keras.optimizers.Adam)

@@ -72,7 +72,12 @@ def test_a_whole_run(tmp_path):
     for error, paper in (("novel", (17.8, 12.3)), ("familiar", (4.3, 4.3))):
         ours = [100 * network[f"{error}_error"] for network in (cnn, capsules)]
         row = f"{ours[0]:10.1f}{paper[0]:8.1f}{ours[1]:12.1f}{paper[1]:8.1f}"
-        assert f"elevation, {error}".ljust(22) + row in result.stdout
+        assert f"elevation, {error}".ljust(38) + row in result.stdout
+    for name, network in metrics.items():
+        # Familiar images are all tested after each epoch.
+        last = network["last"]["familiar_error"]
+        assert last == pytest.approx(histories[name][-1]["familiar_error"])
+    assert "elevation, novel, after the last epoch" in result.stdout
 
     again = run(tmp_path, "--epochs", "2", "--resume")
     assert again.returncode == 0, again.stderr
