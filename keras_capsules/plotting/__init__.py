@@ -7,6 +7,7 @@ from keras_capsules.plotting.error_by_toy import error_by_toy
 from keras_capsules.plotting.errors import errors
 from keras_capsules.plotting.objects import objects_apart
 from keras_capsules.plotting.pose_tweaks import pose_tweaks
+from keras_capsules.plotting.read_outs import read_outs
 from keras_capsules.plotting.reconstructions import reconstructions
 from keras_capsules.plotting.routing_history import routing_history
 from keras_capsules.plotting.trials import trials
@@ -21,6 +22,7 @@ __all__ = [
     "errors",
     "objects_apart",
     "pose_tweaks",
+    "read_outs",
     "reconstructions",
     "routing_history",
     "trials",

@@ -33,9 +33,9 @@ class EMRouting(MomentRouting):
     - `R_ij ∝ a_j Π_h N(V_ijh; μ_jh, σ²_jh)`
 
     The paper has no batch normalization, and leaves open what the network needs in
-    order to learn. Four things decide whether it learns and
-    whether children choose; the defaults are for children whose poses have elements
-    of size 1, as `PoseNormalization` makes them:
+    order to learn. Four things decide whether it learns and whether children choose;
+    the defaults are for children whose poses have elements of size 1, as
+    `PoseNormalization` makes them:
 
     - *How hard children are assigned.* With a minimum variance of 5e-4 and votes of
       variance 1 the third M-step has a tenth of the children that the first has,
@@ -60,8 +60,8 @@ class EMRouting(MomentRouting):
       their parents. β_u starts where such a parent costs nothing, so that every
       layer begins half active.
 
-    The paper's formulas to the letter are `EMRouting(inverse_temperature=0.01,
-    min_variance=5e-4, cost="paper", agreement="product")`.
+    The paper's formulas to the letter are
+    `EMRouting(inverse_temperature=0.01, min_variance=5e-4, cost="paper")`.
 
     Args:
         iterations: how many times the parents are computed, at least 1.

@@ -1,0 +1,137 @@
+"""Measures how far networks follow the viewpoint of an object.
+
+    python -m experiments.equivariance --dataset toys/full \\
+        runs/azimuth/cnn/best.keras runs/azimuth/capsules/best.keras
+
+A linear read-out of azimuth and elevation, for each category by itself, from the pose
+of its class capsule, or from the last hidden layer of a network without capsules. It is
+fitted to all test objects of the category but one, and predicts the angles of that one:
+R² is the share of their variance that it explains, over all objects; 0 is what their
+mean explains. Of an azimuth the sine and the cosine are read out.
+
+The output folder gets metrics.json and a figure.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+
+from experiments.runs import VIEWPOINTS, folder_of, parser_of, write_json
+from keras_capsules import callbacks, models, plotting
+from keras_capsules.datasets.download import download
+from keras_capsules.datasets.eth80 import CATEGORIES as REAL
+from keras_capsules.datasets.eth80 import load_eth80
+from keras_capsules.datasets.pairs import load
+from keras_capsules.datasets.photographs import for_testing
+from keras_capsules.datasets.toys import CATEGORIES as TOYS
+
+callbacks.exit_cleanly()
+
+parser = parser_of(__doc__)
+parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
+parser.add_argument("--dataset", choices=VIEWPOINTS, default="toys")
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
+parser.add_argument("--output", type=Path, help="default: runs/equivariance_DATASET")
+args = parser.parse_args()
+output = folder_of(args, "equivariance")
+folders = [path.parent.name for path in args.networks]
+if len(set(folders)) < len(folders):
+    parser.error(f"networks must lie in folders of different names, received {folders}")
+
+
+def hidden(model, images):
+    """The last hidden layer of a CNN, `(batch, units)`."""
+    x = model.as_images(images)
+    for layer in model.features:
+        x = layer(x)
+    return keras.ops.convert_to_numpy(model.hidden(x))
+
+
+def described(model, category):
+    """What the angles of a category are read out of, `(images, size)`."""
+    batches = for_testing(test.take(test.labels == category)).batch(100)
+    if not isinstance(model, models.CapsuleNetwork):
+        return np.concatenate([hidden(model, images) for images, _ in batches])
+    poses = model.predict(batches, verbose=0)["poses"][:, category]
+    return poses.reshape(len(poses), -1)
+
+
+def explained(features, targets, objects):
+    """R² of a linear read-out, of objects that it is not fitted to.
+
+    Args:
+        features: `(images, size)`.
+        targets: `(images, numbers)`.
+        objects: which object each image shows, `(images,)`.
+    """
+    # One unit for all features: some are never active but for the object left out.
+    features = features / features.std()
+    found = cross_val_predict(
+        RidgeCV(np.logspace(-1, 5, 7)),
+        features,
+        targets,
+        groups=objects,
+        cv=LeaveOneGroupOut(),
+    )
+    errors = targets - found.reshape(targets.shape)
+    variance = np.square(targets - targets.mean(0)).sum()
+    return float(1.0 - np.square(errors).sum() / variance)
+
+
+name = VIEWPOINTS[args.dataset]
+try:
+    if name == "eth80":
+        categories, (_, test) = REAL, load_eth80(args.data_dir)
+    else:
+        categories = TOYS
+        test = load(download(name, args.data_dir), "test", stereo=False)
+    output.mkdir(parents=True, exist_ok=True)
+except (OSError, ValueError) as error:
+    sys.exit(str(error))
+networks = {}
+for folder, path in zip(folders, args.networks, strict=True):
+    try:
+        networks[folder] = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # what a damaged file raises is nowhere said
+        sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
+
+rows = {"azimuth": [], "elevation": []}
+for name, model in networks.items():
+    print(name)
+    for label, category in enumerate(categories):
+        chosen = test.take(test.labels == label)
+        features = described(model, label)
+        radians = np.deg2rad(chosen.azimuths)
+        angles = {
+            "azimuth": np.stack([np.sin(radians), np.cos(radians)], axis=-1),
+            "elevation": chosen.elevations[:, None].astype("float64"),
+        }
+        for angle, targets in angles.items():
+            r2 = explained(features, targets, chosen.instances)
+            rows[angle].append({"model": name, "category": category, "r2": r2})
+
+# Results.
+means = {
+    angle: {
+        name: float(np.mean([row["r2"] for row in found if row["model"] == name]))
+        for name in networks
+    }
+    for angle, found in rows.items()
+}
+plotting.read_outs(rows).savefig(output / "equivariance.png")
+write_json(
+    output / "metrics.json", {"dataset": args.dataset, "mean": means, "r2": rows}
+)
+
+print(f"\n{'R²':22}" + "".join(f"{name:>14}" for name in networks))
+for angle, found in rows.items():
+    for category in categories:
+        values = [row["r2"] for row in found if row["category"] == category]
+        print(f"{f'{angle}, {category}':22}" + "".join(f"{x:14.2f}" for x in values))
+    values = means[angle].values()
+    print(f"{f'{angle}, mean':22}" + "".join(f"{x:14.2f}" for x in values))
+print(f"\nfiles: {output}/metrics.json, {output}/equivariance.png")

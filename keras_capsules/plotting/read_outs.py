@@ -1,0 +1,47 @@
+from matplotlib.figure import Figure
+
+from keras_capsules.plotting.panels import charts
+
+
+def read_outs(scores: dict[str, list[dict]]) -> Figure:
+    """Draws how well angles can be read out of what networks make of objects.
+
+    Args:
+        scores: under the name of each angle, a dict for each category of each
+            network: `model`, its name, `category` and `r2`, the share of the angle's
+            variance that is explained. Each angle gets a panel, in which each network
+            has a line.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there are no scores.
+
+    Example:
+
+    >>> from keras_capsules import plotting
+    >>> scores = [{"model": "cnn", "category": "cars", "r2": 0.2},
+    ...           {"model": "cnn", "category": "trucks", "r2": 0.3}]
+    >>> len(plotting.read_outs({"azimuth": scores}).axes)
+    1
+    """
+    if not scores or not all(scores.values()):
+        raise ValueError(
+            "Argument `scores` must hold scores of at least one angle. Received: "
+            f"scores={scores!r}"
+        )
+    figure, axes = charts(len(scores), width=6.0)
+    for axis, (angle, rows) in zip(axes, scores.items(), strict=True):
+        for model in dict.fromkeys(row["model"] for row in rows):
+            line = [row for row in rows if row["model"] == model]
+            categories, values = (
+                [row[key] for row in line] for key in ("category", "r2")
+            )
+            axis.plot(categories, values, "o-", ms=5, label=model)
+        axis.axhline(0.0, color="gray", lw=0.8)
+        axis.set(
+            ylabel="R² on objects not read out before", title=angle, ylim=(None, 1)
+        )
+        axis.legend()
+    return figure
