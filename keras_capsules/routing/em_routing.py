@@ -5,7 +5,7 @@ import keras
 from keras import initializers, ops
 
 from keras_capsules import validation
-from keras_capsules._backend import mean
+from keras_capsules._backend import batch_normalization, mean
 from keras_capsules.ops import compete
 from keras_capsules.ops.norms import at_least
 from keras_capsules.routing.moment_routing import MomentRouting
@@ -180,7 +180,7 @@ class EMRouting(MomentRouting):
         self._votes_stddev = 0.2 * min_variance**0.5 if cost == "normalized" else 1.0
         if cost == "normalized":
             # β_a is what batch normalization would add.
-            self.cost_norm = keras.layers.BatchNormalization(
+            self.cost_norm = batch_normalization(
                 axis=1,
                 momentum=momentum,
                 epsilon=_EPSILON,
