@@ -136,12 +136,14 @@ def routing(work: str, code: str) -> tuple:
 
     from benchmarks import plain
     from keras_capsules import layers
+    from keras_capsules.routing import EMRouting
 
     batch, children, parents, _, q, r = STEPS[work]
     convolutional = isinstance(children, tuple)
     if convolutional:
         shapes = (batch, *children, q, r), (batch, *children)
-        layer = layers.ConvCapsule(parents, kernel_size=3, strides=2)
+        em = EMRouting(cost="paper")
+        layer = layers.ConvCapsule(parents, kernel_size=3, strides=2, routing=em)
     else:
         shapes = ((batch, children, q),)
         layer = layers.DigitCapsule(parents, r)

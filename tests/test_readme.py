@@ -27,7 +27,7 @@ def test_the_lines_of_the_matrix_capsules_run():
     (code,) = re.findall(r"```python\n([^`]*MatrixCapsNet\(.*?)```", README, re.DOTALL)
     scope = {}
     exec(code.replace("epochs=5", SHORT), scope)
-    assert scope["model"].count_params() == 68_444
+    assert scope["model"].count_params() == 68_570
 
 
 def test_the_lines_of_the_layers_make_a_model_that_trains():
