@@ -10,7 +10,7 @@ def read_outs(scores: dict[str, list[dict]]) -> Figure:
         scores: under the name of each angle, a dict for each category of each
             network: `model`, its name, `category` and `r2`, the share of the angle's
             variance that is explained. Each angle gets a panel, in which each network
-            has a line.
+            has a point for each category.
 
     Returns:
         The figure.
@@ -38,10 +38,11 @@ def read_outs(scores: dict[str, list[dict]]) -> Figure:
             categories, values = (
                 [row[key] for row in line] for key in ("category", "r2")
             )
-            axis.plot(categories, values, "o-", ms=5, label=model)
+            axis.plot(categories, values, "o", ms=6, label=model)
         axis.axhline(0.0, color="gray", lw=0.8)
         axis.set(
             ylabel="R² on objects not read out before", title=angle, ylim=(None, 1)
         )
+        axis.tick_params("x", labelrotation=15)
         axis.legend()
     return figure
