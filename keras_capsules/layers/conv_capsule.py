@@ -31,7 +31,7 @@ class ConvCapsule(CapsuleLayer):
             takes it.
         kernel_initializer: initializer of the kernel. By default a normal
             distribution of the width that the routing asks for; EM routing asks for
-            votes of variance 1 from poses whose elements have size 1.
+            votes small beside its minimum variance.
         kernel_regularizer: regularizer of the kernel.
         share_kernel: whether all children of a patch share one matrix for a parent,
             `W_j`.

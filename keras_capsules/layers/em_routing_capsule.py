@@ -28,7 +28,7 @@ class EMRoutingCapsule(CapsuleLayer):
             takes it.
         kernel_initializer: initializer of the kernel. By default a normal
             distribution of the width that the routing asks for; EM routing asks for
-            votes of variance 1 from poses whose elements have size 1.
+            votes small beside its minimum variance.
         kernel_regularizer: regularizer of the kernel.
         share_kernel: whether children of all types share one matrix for a parent.
         **kwargs: `name`, `dtype` and the other arguments of
