@@ -13,14 +13,20 @@ The output folder gets metrics.json and a figure.
 """
 
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 
-from experiments.runs import VIEWPOINTS, folder_of, parser_of, write_json
+from experiments.runs import (
+    VIEWPOINTS,
+    folder_of,
+    load_networks,
+    networks_of,
+    parser_of,
+    write_json,
+)
 from keras_capsules import callbacks, models, plotting
 from keras_capsules.datasets.download import download
 from keras_capsules.datasets.eth80 import CATEGORIES as REAL
@@ -31,16 +37,8 @@ from keras_capsules.datasets.toys import CATEGORIES as TOYS
 
 callbacks.exit_cleanly()
 
-parser = parser_of(__doc__)
-parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
-parser.add_argument("--dataset", choices=VIEWPOINTS, default="toys")
-parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
-parser.add_argument("--output", type=Path, help="default: runs/equivariance_DATASET")
-args = parser.parse_args()
+args = networks_of(parser_of(__doc__), "equivariance", VIEWPOINTS)
 output = folder_of(args, "equivariance")
-folders = [path.parent.name for path in args.networks]
-if len(set(folders)) < len(folders):
-    parser.error(f"networks must lie in folders of different names, received {folders}")
 
 
 def hidden(model, images):
@@ -82,22 +80,23 @@ def explained(features, targets, objects):
     return float(1.0 - np.square(errors).sum() / variance)
 
 
-name = VIEWPOINTS[args.dataset]
 try:
-    if name == "eth80":
+    if args.dataset == "eth80":
         categories, (_, test) = REAL, load_eth80(args.data_dir)
     else:
         categories = TOYS
-        test = load(download(name, args.data_dir), "test", stereo=False)
+        builder = download(VIEWPOINTS[args.dataset], args.data_dir)
+        test = load(builder, "test", stereo=False)
     output.mkdir(parents=True, exist_ok=True)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
-networks = {}
-for folder, path in zip(folders, args.networks, strict=True):
-    try:
-        networks[folder] = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # what a damaged file raises is nowhere said
-        sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
+networks = load_networks(args.networks)
+for name, model in networks.items():
+    if getattr(model, "classes", None) != len(categories):
+        sys.exit(
+            f"{args.networks[name]} must be a network of this package with "
+            f"{len(categories)} classes, as {args.dataset} has. Received: {model.name}"
+        )
 
 rows = {"azimuth": [], "elevation": []}
 for name, model in networks.items():

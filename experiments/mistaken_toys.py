@@ -9,12 +9,17 @@ that most networks mistake.
 """
 
 import sys
-from pathlib import Path
 
-import keras
 import numpy as np
 
-from experiments.runs import TOYS, folder_of, parser_of, write_json
+from experiments.runs import (
+    TOYS,
+    folder_of,
+    load_networks,
+    networks_of,
+    parser_of,
+    write_json,
+)
 from experiments.tables import MISTAKEN
 from keras_capsules import callbacks, plotting
 from keras_capsules.datasets.download import download
@@ -25,28 +30,15 @@ from keras_capsules.robustness.gradient import scores
 
 callbacks.exit_cleanly()
 
-parser = parser_of(__doc__)
-parser.add_argument("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
-parser.add_argument("--dataset", choices=TOYS, default="toys")
-parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-parser.add_argument("--output", type=Path, help="default: runs/mistaken_DATASET")
-args = parser.parse_args()
+args = networks_of(parser_of(__doc__), "mistaken", TOYS)
 output = folder_of(args, "mistaken")
-folders = [path.parent.name for path in args.networks]
-if len(set(folders)) < len(folders):
-    parser.error(f"networks must lie in folders of different names, received {folders}")
 
 try:
     test = load(download(TOYS[args.dataset], args.data_dir), "test", stereo=False)
     output.mkdir(parents=True, exist_ok=True)
 except (OSError, ValueError) as error:
     sys.exit(str(error))
-networks = {}
-for folder, path in zip(folders, args.networks, strict=True):
-    try:
-        networks[folder] = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # what a damaged file raises is nowhere said
-        sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
+networks = load_networks(args.networks)
 
 # What each network takes a photograph for.
 guesses = {}

@@ -128,6 +128,43 @@ def add_flags(parser, folder, names):
     )
 
 
+def networks_of(parser, folder, names):
+    """The flags of a script that looks at trained networks.
+
+    Args:
+        parser: where they are added.
+        folder: what the default of `--output` begins with.
+        names: the data sets.
+
+    Returns:
+        The flags, in which `networks` are the paths by the names of their folders.
+    """
+    add = parser.add_argument
+    add("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
+    add("--dataset", choices=names, default="toys")
+    add("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
+    add("--output", type=Path, help=f"default: runs/{folder}_DATASET")
+    args = parser.parse_args()
+    folders = [path.parent.name for path in args.networks]
+    if len(set(folders)) < len(folders):
+        parser.error(
+            f"networks must lie in folders of different names, received {folders}"
+        )
+    args.networks = dict(zip(folders, args.networks, strict=True))
+    return args
+
+
+def load_networks(paths):
+    """The networks of these paths, by the same names; ends where one can't be read."""
+    found = {}
+    for name, path in paths.items():
+        try:
+            found[name] = keras.saving.load_model(path, compile=False)
+        except Exception as error:  # what a damaged file raises is nowhere said
+            sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
+    return found
+
+
 def settings_of(args, *names):
     """What a resumed run must have in common with the one before, `names` too."""
     names = ("dataset", *names, "limit", "batch_size", "seed")

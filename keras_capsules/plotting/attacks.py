@@ -1,6 +1,6 @@
 from matplotlib.figure import Figure
 
-from keras_capsules.plotting.panels import charts
+from keras_capsules.plotting.panels import charts, columns_by_model
 
 
 def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
@@ -36,12 +36,8 @@ def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
         )
     figure, axes = charts(len(attacks))
     for axis, (attack, rows) in zip(axes, attacks.items(), strict=True):
-        for model in dict.fromkeys(row["model"] for row in rows):
-            line = [row for row in rows if row["model"] == model]
-            epsilons, accuracies = (
-                [row[key] for row in line] for key in ("epsilon", "accuracy")
-            )
-            axis.plot(epsilons, accuracies, "o-", ms=3, label=model)
+        for model, *columns in columns_by_model(rows, "epsilon", "accuracy"):
+            axis.plot(*columns, "o-", ms=3, label=model)
         axis.set(xlabel="epsilon", ylabel="accuracy", title=attack, ylim=(-0.02, 1.02))
         axis.legend()
     return figure

@@ -1,6 +1,7 @@
 """What figures are made of: rows and columns of images, rows of charts."""
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -62,6 +63,27 @@ def charts(
     for axis in axes:
         axis.grid(alpha=0.3)
     return figure, axes
+
+
+def columns_by_model(rows: list[dict], *names: str) -> Iterator[tuple]:
+    """Takes rows of several models apart, in the order in which the models come.
+
+    Args:
+        rows: dicts, each with its `model`.
+        *names: of the columns.
+
+    Yields:
+        The model, and a list of values for each column.
+
+    Example:
+
+    >>> rows = [{"model": "cnn", "error": 0.2}, {"model": "cnn", "error": 0.1}]
+    >>> list(columns_by_model(rows, "error"))
+    [('cnn', [0.2, 0.1])]
+    """
+    for model in dict.fromkeys(row["model"] for row in rows):
+        line = [row for row in rows if row["model"] == model]
+        yield model, *([row[name] for row in line] for name in names)
 
 
 def show(axis: Axes, image: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 from matplotlib.figure import Figure
 
-from keras_capsules.plotting.panels import charts
+from keras_capsules.plotting.panels import charts, columns_by_model
 
 
 def read_outs(scores: dict[str, list[dict]]) -> Figure:
@@ -33,12 +33,8 @@ def read_outs(scores: dict[str, list[dict]]) -> Figure:
         )
     figure, axes = charts(len(scores), width=6.0)
     for axis, (angle, rows) in zip(axes, scores.items(), strict=True):
-        for model in dict.fromkeys(row["model"] for row in rows):
-            line = [row for row in rows if row["model"] == model]
-            categories, values = (
-                [row[key] for row in line] for key in ("category", "r2")
-            )
-            axis.plot(categories, values, "o", ms=6, label=model)
+        for model, *columns in columns_by_model(rows, "category", "r2"):
+            axis.plot(*columns, "o", ms=6, label=model)
         axis.axhline(0.0, color="gray", lw=0.8)
         axis.set(
             ylabel="R² on objects not read out before", title=angle, ylim=(None, 1)

@@ -1,7 +1,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from keras_capsules.plotting.panels import charts
+from keras_capsules.plotting.panels import charts, columns_by_model
 
 _TICKS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
 
@@ -47,13 +47,10 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
         )
     figure, axes = charts(len(viewpoints), height=4)
     for axis, (novel, epochs) in zip(axes, viewpoints.items(), strict=True):
-        for model in dict.fromkeys(epoch["model"] for epoch in epochs):
-            line = [epoch for epoch in epochs if epoch["model"] == model]
-            familiar, unseen = (
-                [100.0 * epoch[f"{name}_error"] for epoch in line]
-                for name in ("familiar", "novel")
-            )
-            compared = [index for index, epoch in enumerate(line) if epoch["compared"]]
+        names = "familiar_error", "novel_error", "compared"
+        for model, *errors, chosen in columns_by_model(epochs, *names):
+            familiar, unseen = ([100.0 * error for error in line] for line in errors)
+            compared = [index for index, is_chosen in enumerate(chosen) if is_chosen]
             axis.plot(familiar, unseen, "o-", ms=3, lw=0.8, label=model)
             axis.plot(
                 [familiar[index] for index in compared],

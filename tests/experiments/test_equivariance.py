@@ -56,3 +56,14 @@ def test_networks_that_can_not_be_told_apart(tmp_path):
     result = scripts.run(tmp_path, script, *options, before=PHOTOGRAPHS)
     assert result.returncode == 2
     assert "folders of different names, received ['run', 'run']" in result.stderr
+
+
+def test_a_network_of_other_classes(tmp_path):
+    (tmp_path / "cnn").mkdir()
+    models.BaselineCNN((32, 32, 1), 3, filters=(4, 4), units=8).save(
+        tmp_path / "cnn" / "best.keras"
+    )
+    script = "experiments.equivariance"
+    result = scripts.run(tmp_path, script, "cnn/best.keras", before=PHOTOGRAPHS)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "cnn/best.keras must be a network of this package with 5 " in result.stderr

@@ -1,6 +1,12 @@
 import numpy as np
 
-from keras_capsules.plotting.panels import Picture, charts, panels, show
+from keras_capsules.plotting.panels import (
+    Picture,
+    charts,
+    columns_by_model,
+    panels,
+    show,
+)
 
 
 def test_grey_colour_and_other_channels():
@@ -17,6 +23,15 @@ def test_a_row_of_charts():
     figure, axes = charts(3, height=4)
     assert axes.shape == (3,) and list(figure.axes) == list(axes)
     assert tuple(figure.get_size_inches()) == (15, 4)
+
+
+def test_rows_of_models_that_alternate():
+    rows = [
+        {"model": name, "x": index, "y": -index}
+        for index, name in enumerate(("b", "a", "b"))
+    ]
+    found = list(columns_by_model(rows, "x", "y"))
+    assert found == [("b", [0, 2], [0, -2]), ("a", [1], [-1])]
 
 
 def test_notebooks_show_a_picture_without_pyplot():
