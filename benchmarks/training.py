@@ -61,19 +61,21 @@ def measure_training(
 
 def _network(name, reference):
     from keras_capsules import losses, models
+    from keras_capsules.routing import DynamicRouting, EMRouting
 
-    settings = {}
+    dynamic, em = DynamicRouting, EMRouting
     if reference:
-        from benchmarks import references
+        from benchmarks.references import TextbookEMRouting, TiledRouting
 
-        of = {"CapsNet": "TiledRouting", "MatrixCapsNet": "TextbookEMRouting"}
-        settings["routing"] = getattr(references, of[name])()
+        dynamic, em = TiledRouting, TextbookEMRouting
     if name == "CapsNet":
-        model, loss = models.CapsNet((28, 28, 1), 10, **settings), losses.MarginLoss()
+        model = models.CapsNet((28, 28, 1), 10, routing=dynamic())
+        loss = losses.MarginLoss()
     else:
-        settings["variant"] = "small"
+        # The textbook has the paper's cost.
+        route = em(cost="paper")
+        model = models.MatrixCapsNet((28, 28, 1), 10, "small", routing=route)
         loss = losses.SpreadLoss()
-        model = models.MatrixCapsNet((28, 28, 1), 10, **settings)
     model.compile("adam", loss)
     return model
 

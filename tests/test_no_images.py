@@ -30,6 +30,16 @@ def test_routings(name):
     assert shapes(route.trace(*arguments)["parents"])[0][1:] == expected[0]
 
 
+@pytest.mark.parametrize("name", ["em", "self", "variational_bayes"])
+def test_training_on_none_leaves_what_is_averaged(name):
+    route = routing.get(name)
+    arguments = none(6, 4, 4), keras.ops.ones((6, 3, 4, 4)), none(6)
+    route(*arguments, training=True)
+    found = route(keras.ops.ones((2, 6, 4, 4)), arguments[1], keras.ops.ones((2, 6)))
+    for x in (*found, *route.weights):
+        assert np.isfinite(keras.ops.convert_to_numpy(x)).all()
+
+
 def test_layers():
     poses, activations = none(3, 3, 2, 4, 4), none(3, 3, 2)
     vectors, images = none(6, 8), none(9, 9, 1)

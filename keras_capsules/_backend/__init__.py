@@ -21,24 +21,21 @@ from keras_capsules._backend.models import (
     recompile,
     run_exported,
 )
+from keras_capsules._backend.normalization import BatchNormalization
 from keras_capsules._backend.onnx_files import complete_onnx
 from keras_capsules._backend.precision import float64, matmul, mean
-from keras_capsules._backend.processes import (
-    batch_normalization,
-    is_first_process,
-    replicas,
-)
+from keras_capsules._backend.processes import is_first_process, replicas
 from keras_capsules._backend.programs import compiled, jit, not_compiled
 from keras_capsules._backend.shapes import with_static_shape
 from keras_capsules._backend.special import digamma, expm1
 
 __all__ = [
+    "BatchNormalization",
     "Conv2D",
     "accelerator_memory",
     "amax",
     "amin",
     "assert_in_graph",
-    "batch_normalization",
     "build_training",
     "check_writes_saved_models",
     "compiled",

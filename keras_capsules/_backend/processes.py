@@ -1,7 +1,5 @@
 """Which of several processes this one is, and how many devices share its work."""
 
-from typing import Any
-
 import keras
 
 
@@ -41,18 +39,3 @@ def replicas() -> int:
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def batch_normalization(**arguments: Any) -> keras.layers.BatchNormalization:
-    """Keras's layer over the batch of all devices, as if it were on one.
-
-    Args:
-        **arguments: those of `keras.layers.BatchNormalization`.
-
-    Example:
-
-    >>> batch_normalization(name="norm").name
-    'norm'
-    """
-    # On JAX a batch is one array, wherever its parts are.
-    return keras.layers.BatchNormalization(synchronized=replicas() > 1, **arguments)

@@ -3,7 +3,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_capsules import validation
-from keras_capsules._backend import Conv2D, batch_normalization
+from keras_capsules._backend import BatchNormalization, Conv2D
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 from keras_capsules.ops import exponential_squash
 
@@ -127,7 +127,7 @@ class EfficientCapsNet(VectorCapsuleNetwork):
                 dtype=dtype,
                 name=f"conv_{index}",
             )
-            normalization = batch_normalization(
+            normalization = BatchNormalization(
                 dtype=dtype, name=f"normalization_{index}"
             )
             self.convolutions += [conv, normalization]

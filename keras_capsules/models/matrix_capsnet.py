@@ -47,9 +47,8 @@ class MatrixCapsNet(CapsuleNetwork):
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
-        images: images with values of size 1. Standardised ones, of mean 0 and
-            variance 1, find every layer about half active before the first step;
-            digits from 0 to 1 train as well.
+        images: images with values of size 1: standardised ones, of mean 0 and
+            variance 1, or digits from 0 to 1.
 
     Input shape:
         `(batch, height, width, channels)`.

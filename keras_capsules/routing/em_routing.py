@@ -5,7 +5,7 @@ import keras
 from keras import initializers, ops
 
 from keras_capsules import validation
-from keras_capsules._backend import batch_normalization, mean
+from keras_capsules._backend import BatchNormalization, mean
 from keras_capsules.ops import compete
 from keras_capsules.ops.norms import at_least
 from keras_capsules.routing.moment_routing import MomentRouting
@@ -42,13 +42,14 @@ class EMRouting(MomentRouting):
       before anything is learned; variances collapse and training stalls. With the
       geometric mean of the densities, `agreement="mean"`, and a minimum variance of 1
       it trains, but a child never chooses: it stays divided among nearly all parents.
-      Here votes begin small beside the minimum variance, with a fifth of its
-      deviation, so that children begin undecided; how far votes spread, and so how
-      hard children choose, is learned.
-    - *How activations stay apart.* Costs grow with training until all parents of
-      a layer are active for every image. Batch normalization keeps the activations
-      of each type of parent around β_a. Iterations before the last, which are
-      routed before the whole batch is known, take its moving averages.
+      By default votes begin small, with a deviation of a fifth of the root of
+      `min_variance`, so that children begin undecided. How far votes spread, and so
+      how hard children choose, is learned.
+    - *How activations stay apart.* With the paper's cost a trained layer can have all
+      its parents active for every image. Batch normalization keeps the activations
+      of each type of parent around the sigmoid of β_a. Iterations before the last,
+      which are routed before the whole batch is known, take its moving averages.
+      The trace shows the activations of every iteration with a λ_t of 1.
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
@@ -81,7 +82,9 @@ class EMRouting(MomentRouting):
             by 3 % of them instead.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
-        momentum: of the moving averages of batch normalization.
+        momentum: of the moving averages of batch normalization. Weights that are
+            averaged over steps, as by Adam's `use_ema`, do not fit these averages
+            until the learning rate has fallen.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes assignments as constants. Faster; by
@@ -170,8 +173,8 @@ class EMRouting(MomentRouting):
         self.momentum = validation.check_momentum("momentum", momentum)
         if cost != "paper" and inverse_temperature is not None:
             raise ValueError(
-                "Argument `inverse_temperature` must be None with "
-                f'cost="{cost}". Received: {inverse_temperature}'
+                f'Argument `inverse_temperature` must be None with cost="{cost}"; '
+                f'cost="paper" takes one. Received: {inverse_temperature}'
             )
         self._relative_mass = cost != "standardized" and inverse_temperature is None
         standardized = cost == "standardized"
@@ -180,7 +183,7 @@ class EMRouting(MomentRouting):
         self._votes_stddev = 0.2 * min_variance**0.5 if cost == "normalized" else 1.0
         if cost == "normalized":
             # β_a is what batch normalization would add.
-            self.cost_norm = batch_normalization(
+            self.cost_norm = BatchNormalization(
                 axis=1,
                 momentum=momentum,
                 epsilon=_EPSILON,
@@ -205,7 +208,7 @@ class EMRouting(MomentRouting):
             name="beta_a", shape=(parents,), initializer="zeros"
         )
         if self.cost == "normalized":
-            # Normalization is no product of votes: it stays in float32.
+            # No product of votes: it stays in the variables' precision.
             self.cost_norm.dtype_policy = self.variable_dtype
             self.cost_norm.build((None, parents))
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules._backend import batch_normalization
+from keras_capsules._backend import BatchNormalization
 from keras_capsules.ops import compete
 from keras_capsules.ops.norms import at_least
 from keras_capsules.routing.moment_routing import MomentRouting
@@ -78,9 +78,7 @@ class SelfRouting(MomentRouting):
     ) -> None:
         super().__init__(iterations=1, block=block, **kwargs)
         self.momentum = validation.check_momentum("momentum", momentum)
-        self.pose_norm = batch_normalization(
-            axis=1, momentum=momentum, name="pose_norm"
-        )
+        self.pose_norm = BatchNormalization(axis=1, momentum=momentum, name="pose_norm")
         self.freeze_sublayers()
 
     def build(self, poses_shape, kernel_shape):

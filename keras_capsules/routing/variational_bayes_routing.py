@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules._backend import batch_normalization, digamma
+from keras_capsules._backend import BatchNormalization, digamma
 from keras_capsules.ops import compete
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
@@ -123,8 +123,8 @@ class VariationalBayesRouting(MomentRouting):
         )
         self.momentum = validation.check_momentum("momentum", momentum)
         norm = {"momentum": momentum, "axis": 1}
-        self.pose_norm = batch_normalization(**norm, name="pose_norm")
-        self.activation_norm = batch_normalization(**norm, name="activation_norm")
+        self.pose_norm = BatchNormalization(**norm, name="pose_norm")
+        self.activation_norm = BatchNormalization(**norm, name="activation_norm")
         self.freeze_sublayers()
 
     def kernel_stddev(self, kernel_shape):

@@ -51,7 +51,8 @@ def test_it_starts_alive(variant, size):
     model = models.MatrixCapsNet((size, size, 1), 5, variant)
     for layer in model.capsule_layers:
         layer.routing.cost_norm.momentum = 0.0
-    model(images, training=True)  # costs are normalized as in the first step
+    # Costs are normalized as in the first step, which has other images.
+    model(standardized(24, (size, size, 1), classes=5, seed=1)[0], training=True)
     _, primary = model.primary(model.conv(images))
     traced = [trace["activations"][-1] for trace in model.trace(images).values()]
     assert len(traced) == 3
