@@ -41,7 +41,15 @@ def main():
     import numpy as np
     from jax.experimental import multihost_utils
 
-    from keras_capsules import callbacks, datasets, files, losses, models, plotting
+    from keras_capsules import (
+        callbacks,
+        datasets,
+        files,
+        losses,
+        models,
+        plotting,
+        routing,
+    )
 
     callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
     loaders = {
@@ -142,7 +150,9 @@ def main():
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
 
-    # Model.
+    # Model. Half an epoch is averaged: the weights, and the statistics of the
+    # normalized costs of EM routing.
+    momentum = 1.0 - 1.0 / max(1, len(train) // 2)
     shape = tuple(train.element_spec[0].shape[1:])
     classes = 5 if toys else 10
     steps = args.epochs * len(train)
@@ -152,17 +162,19 @@ def main():
         model = models.CapsNet(shape, classes, **widths)
         loss, peak = losses.MarginLoss(), 0.001
     else:
-        model = models.MatrixCapsNet(shape, classes, args.variant)
+        model = models.MatrixCapsNet(
+            shape, classes, args.variant, routing=routing.EMRouting(momentum=momentum)
+        )
         loss, peak = losses.SpreadLoss(), 0.01
         schedules.append(callbacks.SpreadMarginSchedule(steps=max(1, steps // 16)))
     model.summary()
 
-    # Training. The weights are averaged over a twentieth of it.
+    # Training.
     learning_rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps, alpha=0.01, warmup_target=peak, warmup_steps=min(200, steps // 10)
     )
     optimizer = keras.optimizers.Adam(
-        learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
+        learning_rate, use_ema=True, ema_momentum=momentum
     )
     model.compile(optimizer, loss=loss, metrics=["accuracy"])
     checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")

@@ -103,24 +103,22 @@ else:
     train = train.batch(args.batch_size).prefetch(2)
 validation, test = (split.batch(args.batch_size) for split in (validation, test))
 
-# Model.
+# Model. Half an epoch is averaged: the weights, and the statistics of normalized costs.
+momentum = 1.0 - 1.0 / max(1, len(train) // 2)
 model = models.MatrixCapsNet(
     input_shape=image_shape,
     classes=5 if args.dataset in TOYS else 10,
     variant=args.variant,
-    routing=routing.EMRouting(args.iterations),
+    routing=routing.EMRouting(args.iterations, momentum=momentum),
 )
 model.summary()
 
-# Training. The margin of the loss grows over the first half of it; the weights are
-# averaged over a twentieth.
+# Training. The margin of the loss grows over the first half of it.
 steps = args.epochs * len(train)
 learning_rate = keras.optimizers.schedules.CosineDecay(
     0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
 )
-optimizer = keras.optimizers.Adam(
-    learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
-)
+optimizer = keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum)
 model.compile(optimizer, loss=losses.SpreadLoss(), metrics=["accuracy"])
 
 # A loss grows with its margin: the best epoch is that of the highest accuracy.

@@ -20,7 +20,7 @@ LOSSES = {
 
 
 def adam(learning_rate, steps):
-    """The optimizer of all networks, which keeps a running average of the weights.
+    """The optimizer of the other networks, which averages the weights over steps.
 
     The average is over a twentieth of the training, but a thousand steps at most.
 
@@ -67,6 +67,7 @@ def matrix_capsnet(
     variant,
     iterations,
     steps,
+    epochs,
     loss="spread",
     coordinate_addition=True,
     routed_by="em",
@@ -74,7 +75,8 @@ def matrix_capsnet(
     """The network of the second paper, and the callbacks of its loss.
 
     The margin of the spread loss grows over the first half of the training, whatever
-    its length.
+    its length. Averaged over half an epoch are the weights and the statistics of batch
+    normalization: weights fit statistics of the same steps alone.
 
     Args:
         image_shape: shape of an image.
@@ -82,22 +84,24 @@ def matrix_capsnet(
         variant: as for `models.MatrixCapsNet`.
         iterations: routing iterations.
         steps: batches in the whole training.
+        epochs: epochs in the whole training.
         loss: a name in `LOSSES`.
         coordinate_addition: as for `models.MatrixCapsNet`.
         routed_by: a name in `ROUTINGS`.
     """
+    momentum = 1.0 - 1.0 / max(1, steps // epochs // 2)
     model = models.MatrixCapsNet(
         image_shape,
         classes,
         variant,
         coordinate_addition=coordinate_addition,
-        routing=ROUTINGS[routed_by](iterations),
+        routing=ROUTINGS[routed_by](iterations, momentum=momentum),
     )
     learning_rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
     )
     model.compile(
-        adam(learning_rate, steps),
+        keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum),
         loss=LOSSES[loss](),
         metrics=["accuracy"],
     )

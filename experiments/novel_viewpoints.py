@@ -61,6 +61,7 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
             args.variant,
             args.iterations,
             steps,
+            args.epochs,
             routed_by=args.routing,
         ),
     )

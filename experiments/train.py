@@ -99,6 +99,7 @@ elif args.network == "matrix_capsnet":
         contents(args.dataset)["classes"],
         args.variant,
         steps=steps,
+        epochs=args.epochs,
         loss=args.loss,
         routed_by=args.routing,
         **settings,

@@ -82,9 +82,9 @@ class EMRouting(MomentRouting):
             by 3 % of them instead.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
-        momentum: of the moving averages of batch normalization. Weights that are
-            averaged over steps, as by Adam's `use_ema`, do not fit these averages
-            until the learning rate has fallen.
+        momentum: of the moving averages of batch normalization. Where the optimizer
+            averages the weights (`use_ema`) it must be its `ema_momentum`: weights
+            are tested well with averages of the same steps alone.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes assignments as constants. Faster; by

@@ -22,7 +22,7 @@ def test_the_cnn_learns_one_object_or_several(objects, labels):
 
 
 def test_only_the_spread_loss_has_a_margin_that_grows():
-    settings = ((20, 20, 1), 5, (2, 2, 2, 2), 2, 16)
+    settings = ((20, 20, 1), 5, (2, 2, 2, 2), 2, 16, 2)
     _, (margin,) = networks.matrix_capsnet(*settings)
     assert margin.steps == 1
     for name in ("margin", "cross_entropy"):
@@ -34,3 +34,13 @@ def test_only_the_spread_loss_has_a_margin_that_grows():
         model, _ = networks.matrix_capsnet(*settings, routed_by=name)
         assert type(model.routing) is kind and model.routing.iterations == 2
     assert isinstance(model.optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.parametrize("routed_by", networks.ROUTINGS)
+def test_weights_and_statistics_are_averaged_over_the_same_steps(routed_by):
+    model, _ = networks.matrix_capsnet(
+        (20, 20, 1), 5, (2, 2, 2, 2), 1, steps=40, epochs=4, routed_by=routed_by
+    )
+    assert model.optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
+    for layer in model.capsule_layers:
+        assert layer.routing.momentum == model.optimizer.ema_momentum
