@@ -10,8 +10,6 @@ from keras_capsules.datasets.splits import Splits
 
 _SIZE = 48
 _CROP = 32
-_CONTRAST = (0.5, 1.5)
-_BRIGHTNESS = 0.5  # standard deviations of the image
 
 
 class Photographs(NamedTuple):
@@ -64,7 +62,10 @@ def splits(train: Photographs, test: Photographs, crops: int, seed: int) -> Spli
 
 
 def for_training(photographs: Photographs, seed: int) -> tf.data.Dataset:
-    """Random crops with random contrast and brightness, new in every epoch.
+    """Standardized random crops, new in every epoch.
+
+    The paper changes the brightness and the contrast of a crop before. Standardizing
+    takes both out again.
 
     Args:
         photographs: images and labels.
@@ -74,22 +75,19 @@ def for_training(photographs: Photographs, seed: int) -> tf.data.Dataset:
         Data set of `(image, label)`, an image `(32, 32, channels)`.
     """
 
-    def distorted(example, random):
+    def cropped(example, random):
         image, label = example
-        image = _standardized(image)
         shape = (_CROP, _CROP, image.shape[-1])
         image = tf.image.stateless_random_crop(image, shape, random)
-        image = tf.image.stateless_random_contrast(image, *_CONTRAST, random + 1)
-        image = tf.image.stateless_random_brightness(image, _BRIGHTNESS, random + 2)
-        return image, label
+        return _standardized(image), label
 
     examples = photographs.images, photographs.labels
     dataset = tf.data.Dataset.from_tensor_slices(examples)
-    return with_random_seeds(dataset, seed).map(distorted, tf.data.AUTOTUNE)
+    return with_random_seeds(dataset, seed).map(cropped, tf.data.AUTOTUNE)
 
 
 def for_testing(photographs: Photographs, crops: int = 1) -> tf.data.Dataset:
-    """The centre crop, or a grid of crops around it.
+    """The centre crop, or a grid of crops around it, each standardized.
 
     Args:
         photographs: images and labels.
@@ -102,9 +100,8 @@ def for_testing(photographs: Photographs, crops: int = 1) -> tf.data.Dataset:
     offsets = np.arange(1, crops + 1) * (_SIZE - _CROP) // (crops + 1)
 
     def cropped(image, label):
-        image = _standardized(image)
         images = [
-            image[top : top + _CROP, left : left + _CROP]
+            _standardized(image[top : top + _CROP, left : left + _CROP])
             for top in offsets
             for left in offsets
         ]
@@ -137,7 +134,7 @@ def central_crop(images: tf.Tensor) -> tf.Tensor:
     TensorShape([2, 32, 32, 1])
     """
     margin = (_SIZE - _CROP) // 2
-    return _standardized(images)[:, margin:-margin, margin:-margin]
+    return _standardized(images[:, margin:-margin, margin:-margin])
 
 
 def check_crops(crops: int) -> None:

@@ -17,11 +17,11 @@ def smallnorb(
     Photographs of 50 toys: four-legged animals, human figures, airplanes, trucks
     and cars, labels 0 to 4. Half of the toys of each category is in the 24,300
     pairs of images to train, the other half in the 24,300 to test. Images are
-    downsampled to 48×48 and standardized. Training takes a random 32×32 crop and
-    changes contrast and brightness, anew in every epoch; validation and testing
-    take the centre. The last tenth of the training pairs, in TFDS's shuffled
-    order, validates: other photographs of the toys in training, so an easier
-    task than the test.
+    downsampled to 48×48. Training takes a random 32×32 crop, anew in every epoch;
+    validation and testing take the centre. Each crop is standardized, which takes
+    out again the random brightness and contrast that the paper gives it before. The
+    last tenth of the training pairs, in TFDS's shuffled order, validates: other
+    photographs of the toys in training, so an easier task than the test.
 
     Args:
         data_dir: as for `datasets.mnist`.

@@ -24,9 +24,9 @@ def standardized(images):
     return (images - mean) / images.std((1, 2), keepdims=True)
 
 
-def test_testing_standardizes_and_takes_the_centre():
+def test_testing_takes_the_centre_and_standardizes():
     images, labels = all_examples(for_testing(PHOTOGRAPHS))
-    np.testing.assert_allclose(images, standardized(NOISE)[:, 8:40, 8:40], atol=1e-4)
+    np.testing.assert_allclose(images, standardized(NOISE[:, 8:40, 8:40]), atol=1e-4)
     np.testing.assert_array_equal(labels, LABELS)
     np.testing.assert_allclose(central_crop(tf.constant(NOISE)), images, atol=1e-5)
 
@@ -37,31 +37,21 @@ def test_a_grid_of_test_crops_around_the_centre():
     centre, _ = all_examples(for_testing(PHOTOGRAPHS))
     np.testing.assert_array_equal(images[:, 4], centre)
     np.testing.assert_allclose(
-        images[:, 5], standardized(NOISE)[:, 8:40, 12:44], atol=1e-4
+        images[:, 5], standardized(NOISE[:, 8:40, 12:44]), atol=1e-4
     )
 
 
-def test_training_crops_anywhere_and_changes_contrast_and_brightness():
+def test_training_crops_anywhere():
     images, _ = all_examples(for_training(PHOTOGRAPHS, seed=0))
     assert images.shape == (60, 32, 32, 2) and images.dtype == "float32"
-    places, contrasts, shifts = [], [], []
-    for image, original in zip(
-        images[..., 0], standardized(NOISE)[..., 0], strict=True
-    ):
-        windows = np.lib.stride_tricks.sliding_window_view(original, (32, 32))
-        spread = windows - windows.mean((2, 3), keepdims=True)
-        match = np.einsum("yxij,ij->yx", spread, image)
-        place = np.unravel_index(match.argmax(), match.shape)
-        contrast = image.std() / windows[place].std()
-        np.testing.assert_allclose(
-            image - image.mean(), contrast * spread[place], atol=1e-4
-        )
-        places.append(place)
-        contrasts.append(contrast)
-        shifts.append(image.mean() - windows[place].mean())
+    places = []
+    for image, original in zip(images, NOISE, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(original, (32, 32), (0, 1))
+        windows = standardized(windows.reshape(-1, 2, 32, 32).transpose(0, 2, 3, 1))
+        match = np.einsum("wijc,ijc->w", windows, image).argmax()
+        np.testing.assert_allclose(image, windows[match], atol=1e-4)
+        places.append(divmod(match, 17))
     assert np.min(places) == 0 and np.max(places) == 16
-    assert 0.5 <= min(contrasts) < 0.6 and 1.4 < max(contrasts) <= 1.5
-    assert -0.5 <= min(shifts) < -0.4 and 0.4 < max(shifts) <= 0.5
 
 
 def test_images_of_one_grey_become_zero():
