@@ -125,8 +125,11 @@ def error_table(table, name):
     lines, points = head("error in %", *columns), []
     for row in table.rows:
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
-        ours = [100.0 * network[row.value] for network in networks]
+        ours = [100.0 * at(network, row.value) for network in networks]
         found = ", ".join(f"{error:.2f}" for error in ours)
+        if len(ours) > 2:
+            spread = statistics.stdev(ours)
+            found += f" ({statistics.mean(ours):.2f} ± {spread:.2f})"
         cells = [row.label, found or "not run here"]
         cells += [published(row.paper), published(row.best_open)]
         if networks:
@@ -211,7 +214,10 @@ BESIDE = {
     "mnist_attacks": attack_table,
     "toys_attacks": attack_table,
     "toys_mistakes": mistake_table,
-    "viewpoints": epochs_figure,
+    "azimuth": epochs_figure,
+    "elevation": epochs_figure,
+    "eth80_azimuth": epochs_figure,
+    "eth80_elevation": epochs_figure,
     "aff_mnist": epochs_figure,
 }
 

@@ -53,6 +53,8 @@ MISTAKEN = 3
 
 MNIST = "--dataset mnist --variant small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
+VIEWPOINTS = "python -m experiments.novel_viewpoints --iterations 1"
+ETH80 = "--dataset eth80 --batch-size 16"
 ATTACK = "python examples/adversarial_robustness.py --images 1000"
 
 # Commands, by the names of their runs. `{NAME}` is the folder of another run.
@@ -84,8 +86,13 @@ RUNS = {
     "toys_cross_entropy": matrix_capsnet(f"{TOYS} --loss cross_entropy"),
     "toys_mistakes": "python -m experiments.mistaken_toys --dataset toys/full "
     "{toys_cnn}/best.keras {toys_1}/best.keras {toys_3}/best.keras",
-    "viewpoints": "python -m experiments.novel_viewpoints --dataset toys/full "
-    "--epochs 12",
+    "azimuth": f"{VIEWPOINTS} --dataset toys/full --novel azimuth --epochs 8",
+    "elevation": f"{VIEWPOINTS} --dataset toys/full --novel elevation --epochs 8",
+    "eth80_azimuth": f"{VIEWPOINTS} {ETH80} --novel azimuth --epochs 60",
+    "eth80_elevation": f"{VIEWPOINTS} {ETH80} --novel elevation --epochs 20",
+    "eth80_cnn": f"python -m experiments.train cnn {ETH80} --epochs 20",
+    "eth80_1": matrix_capsnet(f"{ETH80} --epochs 20 --iterations 1"),
+    "eth80_3": matrix_capsnet(f"{ETH80} --epochs 20"),
     "mnist_attacks": f"{ATTACK} --dataset mnist "
     "--capsules {mnist_3_reconstruction}/best.keras --cnn {mnist_cnn}/best.keras",
     "toys_attacks": f"{ATTACK} --dataset toys/full "
@@ -118,16 +125,30 @@ def compared(run, novel, kinds, folder=""):
 
     Args:
         run: its name.
-        novel: what is novel, a key of `PAPER`.
+        novel: what is novel; the paper's errors are those of `PAPER`, if it has any.
         kinds: what novel and familiar images are called.
         folder: where in the metrics of the run both networks are.
     """
-    names = {"cnn": "CNN", "capsules": "capsules"}
     return tuple(
-        Row(f"{kind}, {names[name]}", run, paper, None, error, f"{folder}{name}")
+        Row(f"{kind}, {label}", run, paper, None, error, f"{folder}{name}")
         for error, kind in kinds.items()
-        for name, paper in PAPER[novel][error].items()
+        for name, label in {"cnn": "CNN", "capsules": "capsules"}.items()
+        for paper in [PAPER.get(novel, {}).get(error, {}).get(name)]
     )
+
+
+def viewpoints(prefix=""):
+    """The rows of novel viewpoints, at the compared epoch and after the last.
+
+    Args:
+        prefix: what the names of the runs begin with.
+    """
+    rows = ()
+    for novel in ("azimuth", "elevation"):
+        kinds = {f"{kind}_error": f"{kind} {novel}s" for kind in ("novel", "familiar")}
+        last = {f"last.{error}": f"{kind}, last epoch" for error, kind in kinds.items()}
+        rows += compared(f"{prefix}{novel}", prefix + novel, kinds | last, f"{novel}.")
+    return rows
 
 
 TABLES = {
@@ -164,16 +185,13 @@ TABLES = {
         ),
         others=("toys_1", "toys_mistakes"),
     ),
-    "viewpoints": Table(
-        tuple(
-            row
-            for novel in ("azimuth", "elevation")
-            for row in compared(
-                "viewpoints",
-                novel,
-                {f"{kind}_error": f"{kind} {novel}s" for kind in ("novel", "familiar")},
-                f"{novel}.",
-            )
+    "viewpoints": Table(viewpoints()),
+    "eth80": Table(
+        (
+            Row("unseen objects, CNN", "eth80_cnn"),
+            Row("unseen objects, capsules, 1 iteration", "eth80_1"),
+            Row("unseen objects, capsules, 3 iterations", "eth80_3"),
+            *viewpoints("eth80_"),
         )
     ),
     "ablations": Table(

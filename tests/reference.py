@@ -64,14 +64,15 @@ def em_routing(
     child=None,
     relative_mass=False,
     padded=False,
-    normalization=(0.0, 1.0),
+    normalization=None,
 ):
     """Parent poses (rows, J, P, R), activations (rows, J), assignments (rows, I, J).
 
     `child` (rows, I) says which child of which image stands at each place; every
     parent that sees a child competes for it. By default each place has its own.
     `padded` (rows, I) says where there is none, which nobody expects to be active.
-    `normalization` is what is taken from a cost and what multiplies the rest.
+    `normalization` is what is taken from a cost and what multiplies the rest: parents
+    then compete by their masses, not by their activations.
     """
     rows, children, p, _ = poses.shape
     _, parents, _, r = kernel.shape
@@ -95,12 +96,17 @@ def em_routing(
         variance = np.einsum("nij,nijh->njh", weights, squares) / mass[..., None]
         variance += min_variance + ((mass - given) / mass)[..., None]
         cost = np.sum(beta_u[:, None] + 0.5 * np.log(variance), -1) * mass / unit
-        temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
-        center, scale = normalization
-        logits = temperature * (beta_a - scale * (cost - center))
+        if normalization is None:
+            temperature = inverse_temperature * (1 - 0.95 ** (t + 1))
+            logits = temperature * (beta_a - cost)
+            priors = -np.logaddexp(0.0, -logits)
+        else:
+            center, scale = normalization
+            logits = beta_a - scale * (cost - center)
+            priors = np.log(mass / unit + 0.1)
         density = -0.5 * (squares / variance[:, None] + np.log(variance)[:, None])
         density = density.sum(-1) if agreement == "product" else density.mean(-1)
-        scores = density - np.logaddexp(0.0, -logits)[:, None]
+        scores = density + priors[:, None]
     return mean.reshape(rows, parents, p, r), sigmoid(logits), assignments
 
 

@@ -14,6 +14,10 @@ from keras_capsules.routing.moments import Polynomial
 # Of votes of size 1, whose last digit is 1e-7: what divides by it stays finite.
 LEAST_VARIANCE = 1e-8
 
+# In the E-step a parent has at least so much of the mass that it can expect, else it
+# never gets back what it lost.
+_FOR_ALL = 0.1
+
 # Of normalized costs: before training those of two classes differ by a hundredth.
 _EPSILON = 1e-4
 
@@ -29,11 +33,11 @@ class EMRouting(MomentRouting):
     - `μ_jh = Σ_i R'_ij V_ijh / mass_j`
     - `σ²_jh = Σ_i R'_ij (V_ijh − μ_jh)² / mass_j + min_variance`
     - `cost_j = Σ_h (β_u + ln σ_jh) · mass_j`
-    - `a_j = sigmoid(λ_t (β_a − BatchNorm(cost_j)))`, `λ_t = λ (1 − 0.95^(t+1))`
-    - `R_ij ∝ a_j Π_h N(V_ijh; μ_jh, σ²_jh)`
+    - `a_j = sigmoid(β_a − BatchNorm(cost_j))`
+    - `R_ij ∝ mass_j Π_h N(V_ijh; μ_jh, σ²_jh)`
 
-    The paper has no batch normalization, and leaves open what the network needs in
-    order to learn. Four things decide whether it learns and whether children choose;
+    The paper has `a_j = sigmoid(λ_t (β_a − cost_j))`, `λ_t = λ (1 − 0.95^(t+1))`, and
+    `R_ij ∝ a_j Π_h N(…)`. It leaves open what the network needs in order to learn. Four things decide whether it learns and whether children choose;
     the defaults are for children whose poses have elements of size 1, as
     `PoseNormalization` makes them:
 
@@ -47,9 +51,10 @@ class EMRouting(MomentRouting):
       how hard children choose, is learned.
     - *How activations stay apart.* With the paper's cost a trained layer can have all
       its parents active for every image. Batch normalization keeps the activations
-      of each type of parent around the sigmoid of β_a. Iterations before the last,
-      which are routed before the whole batch is known, take its moving averages.
-      The trace shows the activations of every iteration with a λ_t of 1.
+      of each type of parent around the sigmoid of β_a. They are known when the whole
+      batch is, after the last iteration. The E-step has the masses for them, as a
+      mixture of Gaussians has the shares of its components; a tenth of what a parent
+      can expect is added to each.
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
@@ -245,24 +250,28 @@ class EMRouting(MomentRouting):
         if self._relative_mass:
             mass = mass / expected
         costs = self._costs(variances, mass)  # (batch, parents)
-        logits = self._logits(costs, mass, expected, iteration)
+        if self.cost == "normalized":
+            # Costs are normalized when all images are known.
+            activations, log_priors = -costs, ops.log(mass[..., 0] + _FOR_ALL)
+        else:
+            logits = self._logits(costs, mass, expected, iteration)
+            activations, log_priors = ops.sigmoid(logits), ops.log_sigmoid(logits)
         return {
             "parents": means,
-            # The costs of the last iteration are normalized when all images are known.
-            "activations": -costs if self.cost == "normalized" else ops.sigmoid(logits),
-            "logits": logits,
+            "activations": activations,
+            "log_priors": log_priors,
             "means": means,
             "variances": variances,
         }
 
-    # The E-step, lines 2 and 3: ln a_j + ln N(V_ij; μ_j, σ²_j).
+    # The E-step, lines 2 and 3: ln a_j + ln N(V_ij; μ_j, σ²_j), or mass_j for a_j.
     def score_coefficients(self, parents):
         variances = parents["variances"]
         # The geometric mean is the root of as many densities as a vote has elements.
         root = 1.0 / variances.shape[-1] if self.agreement == "mean" else 1.0
         logs = ops.sum(ops.log(variances), axis=-1)
         return Polynomial(
-            constant=ops.log_sigmoid(parents["logits"]) - 0.5 * root * logs,
+            constant=parents["log_priors"] - 0.5 * root * logs,
             quadratic=-0.5 * root / variances,
             about=parents["means"],
         )
@@ -294,11 +303,6 @@ class EMRouting(MomentRouting):
         """What the sigmoid makes activations of, (batch, parents)."""
         if self.cost == "paper":
             return self._inverse_temperature(iteration) * (self.beta_a - costs)
-        if self.cost == "normalized":
-            norm = self.cost_norm
-            scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.epsilon)
-            logits = self.beta_a - scale * (costs + norm.moving_mean)
-            return self._inverse_temperature(iteration) * logits
         last = max(self.iterations - 1, 1)
         steepness = 1.0 + (min(self.iterations, 3) - 1.0) * iteration / last
         excess = costs - mean(costs, axis=1)
@@ -312,8 +316,7 @@ class EMRouting(MomentRouting):
 
     def _inverse_temperature(self, iteration):
         """λ_t"""
-        last = 1.0 / (1.0 - 0.95**self.iterations)
         # Beyond λ_t = 1 parents take turns: what has mass becomes costly and loses it
         # (docs/results.md, five iterations).
-        gentle = last if self.cost == "normalized" else min(7.0, last)
+        gentle = min(7.0, 1.0 / (1.0 - 0.95**self.iterations))
         return (self.inverse_temperature or gentle) * (1.0 - 0.95 ** (iteration + 1.0))

@@ -74,11 +74,17 @@ def test_networks_that_are_compared():
     del network["machine"]
     networks = {"cnn": network, "capsules": {**network, "novel_error": 0.2}}
     keep("aff_mnist", **networks)
-    keep("viewpoints", azimuth=networks, elevation=networks)
+    last = {"familiar_error": 0.05, "novel_error": 0.15}
+    networks = {name: {**found, "last": last} for name, found in networks.items()}
+    keep("azimuth", azimuth=networks)
+    keep("eth80_elevation", elevation=networks)
     reproduce.write_page()
     assert "| changed digits, capsules | 20.00 | 21 |" in section("aff_mnist")
     assert "| novel azimuths, CNN | 30.00 | 20 |" in section("viewpoints")
-    for name in ("aff_mnist", "viewpoints"):
+    assert "| novel azimuths, last epoch, CNN | 15.00 | – |" in section("viewpoints")
+    assert "| familiar elevations, CNN | not run here | 4.3 |" in section("viewpoints")
+    assert "| familiar elevations, CNN | 10.00 | – |" in section("eth80")
+    for name in ("aff_mnist", "azimuth", "eth80_elevation"):
         assert Path(f"docs/images/results_{name}_epochs.png").exists()
 
 

@@ -201,7 +201,7 @@ def normalized(route, problem, iterations):
         beta_u,
         beta_a,
         iterations,
-        1.0 / (1.0 - 0.95**iterations),
+        inverse_temperature=None,
         min_variance=1.0,
         agreement="product",
         relative_mass=True,
