@@ -37,7 +37,8 @@ class EMRouting(MomentRouting):
     - `R_ij ∝ mass_j Π_h N(V_ijh; μ_jh, σ²_jh)`
 
     The paper has `a_j = sigmoid(λ_t (β_a − cost_j))`, `λ_t = λ (1 − 0.95^(t+1))`, and
-    `R_ij ∝ a_j Π_h N(…)`. It leaves open what the network needs in order to learn. Four things decide whether it learns and whether children choose;
+    `R_ij ∝ a_j Π_h N(V_ijh; μ_jh, σ²_jh)`. It leaves open what the network needs in
+    order to learn. Four things decide whether it learns and whether children choose;
     the defaults are for children whose poses have elements of size 1, as
     `PoseNormalization` makes them:
 
