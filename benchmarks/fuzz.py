@@ -250,8 +250,7 @@ def routed(
         )
         return [found[0]]
     if name == "em":
-        normalization = 0.0, 1.0
-        temperature, last = settings.get("inverse_temperature"), 1.0 - 0.95**iterations
+        normalization, temperature = None, settings.get("inverse_temperature")
         if settings["cost"] == "normalized":
             gamma, mean, variance = (
                 learned[f"cost_norm/{name}"]
@@ -259,9 +258,6 @@ def routed(
             )
             # What is normalized are costs below zero.
             normalization = -mean, gamma / np.sqrt(variance + 1e-4)
-            gentle = 1.0 / last
-        else:
-            gentle = min(7.0, 1.0 / last)
         means, active, _ = reference.em_routing(
             poses,
             kernel,
@@ -269,7 +265,7 @@ def routed(
             learned["beta_u"],
             learned["beta_a"],
             iterations,
-            temperature or gentle,
+            temperature or min(7.0, 1.0 / (1.0 - 0.95**iterations)),
             settings["min_variance"],
             settings["agreement"],
             child,

@@ -150,9 +150,8 @@ def main():
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
 
-    # Model. Half an epoch is averaged: the weights, and the statistics of the
-    # normalized costs of EM routing.
-    momentum = 1.0 - 1.0 / max(1, len(train) // 2)
+    # Model. Weights and statistics of normalized costs are averaged over half an epoch.
+    momentum = 1.0 - 1.0 / max(2, len(train) // 2)
     shape = tuple(train.element_spec[0].shape[1:])
     classes = 5 if toys else 10
     steps = args.epochs * len(train)

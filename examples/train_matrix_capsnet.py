@@ -103,8 +103,8 @@ else:
     train = train.batch(args.batch_size).prefetch(2)
 validation, test = (split.batch(args.batch_size) for split in (validation, test))
 
-# Model. Half an epoch is averaged: the weights, and the statistics of normalized costs.
-momentum = 1.0 - 1.0 / max(1, len(train) // 2)
+# Model. Weights and statistics of normalized costs are averaged over half an epoch.
+momentum = 1.0 - 1.0 / max(2, len(train) // 2)
 model = models.MatrixCapsNet(
     input_shape=image_shape,
     classes=5 if args.dataset in TOYS else 10,

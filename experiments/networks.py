@@ -20,7 +20,7 @@ LOSSES = {
 
 
 def adam(learning_rate, steps):
-    """The optimizer of the other networks, which averages the weights over steps.
+    """The optimizer of the CNN and of CapsNet, which averages the weights.
 
     The average is over a twentieth of the training, but a thousand steps at most.
 
@@ -75,8 +75,8 @@ def matrix_capsnet(
     """The network of the second paper, and the callbacks of its loss.
 
     The margin of the spread loss grows over the first half of the training, whatever
-    its length. Averaged over half an epoch are the weights and the statistics of batch
-    normalization: weights fit statistics of the same steps alone.
+    its length. Weights and the statistics of batch normalization are averaged over half
+    an epoch. Statistics of other steps would not fit the weights.
 
     Args:
         image_shape: shape of an image.
@@ -89,7 +89,7 @@ def matrix_capsnet(
         coordinate_addition: as for `models.MatrixCapsNet`.
         routed_by: a name in `ROUTINGS`.
     """
-    momentum = 1.0 - 1.0 / max(1, steps // epochs // 2)
+    momentum = 1.0 - 1.0 / max(2, steps // epochs // 2)
     model = models.MatrixCapsNet(
         image_shape,
         classes,

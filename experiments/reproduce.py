@@ -304,7 +304,7 @@ def write_page(shown=None):
 parser = parser_of(__doc__)
 parser.add_argument("table", nargs="?", choices=TABLES, help="without one: the page")
 parser.add_argument("--seed", type=natural, default=0)
-parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
 parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import keras_capsules
 from keras_capsules import callbacks, datasets, files, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
-# Standardised, cropped at random; the names that they have for TFDS.
+# Cropped at random, then standardized; the names that they have for TFDS.
 TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
 # What has known viewpoints; the names that they have for `datasets.viewpoint_split`.
 VIEWPOINTS = {**TOYS, "eth80": "eth80"}

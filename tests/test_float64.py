@@ -42,7 +42,7 @@ def expected_of(name, route, poses, kernel, activations):
             activations,
             *learned[:2],
             3,
-            1.0 / (1.0 - 0.95**3),
+            None,
             1.0,
             agreement="product",
             relative_mass=True,

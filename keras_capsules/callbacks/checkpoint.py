@@ -418,9 +418,11 @@ def _architecture(model: keras.Model) -> dict:
     text = json.dumps(config)
     for index, name in enumerate(dict.fromkeys(_names(config))):
         text = text.replace(json.dumps(name), f'"#{index}"')
-    # Whether a layer has been called yet is no part of the architecture.
+    # Whether a layer has been called yet is no part of the architecture, nor is the
+    # momentum of averages, which may depend on the number of batches.
+    others = "build_config", "momentum"
     return json.loads(
-        text, object_hook=lambda x: {k: x[k] for k in x if k != "build_config"}
+        text, object_hook=lambda x: {k: x[k] for k in x if k not in others}
     )
 
 

@@ -64,8 +64,8 @@ def splits(train: Photographs, test: Photographs, crops: int, seed: int) -> Spli
 def for_training(photographs: Photographs, seed: int) -> tf.data.Dataset:
     """Standardized random crops, new in every epoch.
 
-    The paper changes the brightness and the contrast of a crop before. Standardizing
-    takes both out again.
+    The authors' code changes brightness and contrast of the photograph first.
+    Standardizing the crop undoes both.
 
     Args:
         photographs: images and labels.

@@ -18,10 +18,11 @@ def smallnorb(
     and cars, labels 0 to 4. Half of the toys of each category is in the 24,300
     pairs of images to train, the other half in the 24,300 to test. Images are
     downsampled to 48×48. Training takes a random 32×32 crop, anew in every epoch;
-    validation and testing take the centre. Each crop is standardized, which takes
-    out again the random brightness and contrast that the paper gives it before. The
-    last tenth of the training pairs, in TFDS's shuffled order, validates: other
-    photographs of the toys in training, so an easier task than the test.
+    validation and testing take the centre. Each crop is standardized, as in the
+    authors' code, each channel on its own. Their random brightness and contrast come
+    before that, and standardizing undoes them. The last tenth of the training pairs,
+    in TFDS's shuffled order, validates: other photographs of the toys in training, so
+    an easier task than the test.
 
     Args:
         data_dir: as for `datasets.mnist`.

@@ -14,9 +14,9 @@ from keras_capsules.routing.moments import Polynomial
 # Of votes of size 1, whose last digit is 1e-7: what divides by it stays finite.
 LEAST_VARIANCE = 1e-8
 
-# In the E-step a parent has at least so much of the mass that it can expect, else it
-# never gets back what it lost.
-_FOR_ALL = 0.1
+# Added in the E-step to the mass of each parent, measured by what it can expect.
+# Without it a parent that has lost its children can't win them back.
+_ADDED_MASS = 0.1
 
 # Of normalized costs: before training those of two classes differ by a hundredth.
 _EPSILON = 1e-4
@@ -52,10 +52,10 @@ class EMRouting(MomentRouting):
       how hard children choose, is learned.
     - *How activations stay apart.* With the paper's cost a trained layer can have all
       its parents active for every image. Batch normalization keeps the activations
-      of each type of parent around the sigmoid of β_a. They are known when the whole
-      batch is, after the last iteration. The E-step has the masses for them, as a
-      mixture of Gaussians has the shares of its components; a tenth of what a parent
-      can expect is added to each.
+      of each type of parent around the sigmoid of β_a. Activations are known after the
+      last iteration, when the whole batch is. So the E-step takes the masses in their
+      place, each measured by what the parent can expect, plus a tenth. A trace
+      normalizes the costs of every iteration by the moving averages.
     - *How much mass a parent gets.* It differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is measured by what a parent
       gets when every child is half active and chooses at random, and β_a with
@@ -72,25 +72,25 @@ class EMRouting(MomentRouting):
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        inverse_temperature: λ, of `cost="paper"`. `None` measures mass as described
-            above, and λ_t is 1 in the last iteration; with fewer than three
-            iterations and `cost="paper"` λ is 7, as with three.
+        inverse_temperature: λ, of `cost="paper"` alone. `None` measures mass as
+            described above and lets λ_t end at 1; λ is at most 7, its value for three
+            iterations.
         min_variance: added to every variance, in squared units of a vote; at least
             1e-8, where float32 still divides by it.
         competition: `"image"` where every parent whose field contains a child
             competes for it, at every position; `"patch"` where only the parents
             at one position do.
         cost: how costs make activations. `"normalized"`, by batch normalization, as
-            above; `"paper"`, without; or `"standardized"`: costs are compared with
-            those of the other parents at the position, `λ_t (β_a + (average −
-            cost_j) / deviation)` with λ_t from 1 to `min(iterations, 3)`, and the
-            minimum variance is 1e-8. Costs that differ by less than 3 % are divided
-            by 3 % of them instead.
+            above; `"paper"`, without, and with activations in the E-step; or
+            `"standardized"`, with those too: costs are compared with those of the other
+            parents at the position, `λ_t (β_a + (average − cost_j) / deviation)` with
+            λ_t from 1 to `min(iterations, 3)`, and the minimum variance is 1e-8. Costs
+            that differ by less than 3 % are divided by 3 % of them instead.
         agreement: what a vote's agreement with a parent is: `"product"` of the
             densities of its components, or their geometric `"mean"`.
         momentum: of the moving averages of batch normalization. Where the optimizer
-            averages the weights (`use_ema`) it must be its `ema_momentum`: weights
-            are tested well with averages of the same steps alone.
+            averages the weights (`use_ema`) it must be its `ema_momentum`: averages
+            over other steps do not fit the weights that are tested.
         loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
             every iteration out. The values and gradients are the same.
         stop_gradient: whether the gradient takes assignments as constants. Faster; by
@@ -253,7 +253,7 @@ class EMRouting(MomentRouting):
         costs = self._costs(variances, mass)  # (batch, parents)
         if self.cost == "normalized":
             # Costs are normalized when all images are known.
-            activations, log_priors = -costs, ops.log(mass[..., 0] + _FOR_ALL)
+            activations, log_priors = -costs, ops.log(mass[..., 0] + _ADDED_MASS)
         else:
             logits = self._logits(costs, mass, expected, iteration)
             activations, log_priors = ops.sigmoid(logits), ops.log_sigmoid(logits)
@@ -265,7 +265,7 @@ class EMRouting(MomentRouting):
             "variances": variances,
         }
 
-    # The E-step, lines 2 and 3: ln a_j + ln N(V_ij; μ_j, σ²_j), or mass_j for a_j.
+    # The E-step, lines 2 and 3: ln a_j, or ln(mass_j + 0.1), + ln N(V_ij; μ_j, σ²_j).
     def score_coefficients(self, parents):
         variances = parents["variances"]
         # The geometric mean is the root of as many densities as a vote has elements.

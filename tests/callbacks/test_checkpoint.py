@@ -224,6 +224,21 @@ def test_names_that_keras_numbers_do_not_count(tmp_path, functional):
         Checkpoint(tmp_path).restore(build(2))
 
 
+def test_another_momentum_of_batch_normalization(tmp_path):
+    def build(momentum):
+        norm = keras.layers.BatchNormalization(momentum=momentum)
+        model = keras.Sequential([keras.Input((4,)), norm])
+        model.compile("adam", "mse")
+        return model
+
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    data = np.ones((4, 4)), np.ones((4, 4))
+    build(0.9).fit(*data, callbacks=[checkpoint], verbose=0)
+    again = build(0.5)
+    Checkpoint(tmp_path).restore(again)
+    assert again.layers[0].momentum == 0.5
+
+
 def test_a_keras_file_without_history(tmp_path):
     model = small_capsnet()
     model.save(tmp_path / "last.keras")

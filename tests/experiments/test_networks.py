@@ -44,3 +44,5 @@ def test_weights_and_statistics_are_averaged_over_the_same_steps(routed_by):
     assert model.optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
     for layer in model.capsule_layers:
         assert layer.routing.momentum == model.optimizer.ema_momentum
+        if routed_by == "em":
+            assert layer.routing.cost_norm.momentum == layer.routing.momentum

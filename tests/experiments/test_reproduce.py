@@ -56,6 +56,11 @@ def test_rows_with_and_without_results(capsys):
     assert "(2 cores of abacus, tensorflow; An A1, 2 cores of abacus, jax)" in text
     assert "![Errors](images/results_mnist.png)" in text
     assert Path("docs/images/results_mnist.png").exists()
+    keep("mnist_1_seed2", test_error=0.0277, seed=2)
+    reproduce.write_page()
+    assert "| 1.23, 2.00, 2.77 (2.00 ± 0.77) |" in section("mnist")
+    Path("results/mnist_1_seed2.json").unlink()
+    reproduce.write_page()
     for run in ("mnist_1", "mnist_3"):  # what runs now, also where another ran
         assert f"\n{tables.RUNS[run]}\n" in text
     assert "a_script_of_then" not in text
