@@ -27,6 +27,8 @@ from keras_capsules import plotting
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 IMAGES = Path("docs/images")
 FOLDER = Path("runs/results")
+# Whose errors a table has.
+NUMBERS = "ours", "paper", "best open code"
 
 
 def key_of(name, seed):
@@ -120,9 +122,8 @@ def published(error):
 
 def error_table(table, name):
     """The lines of a table of errors and its figure."""
-    columns = ("ours", "paper", "best open code")
-    columns += ("seeds", "parameters", "epochs", "minutes")
-    lines, points = head("error in %", *columns), []
+    columns = "seeds", "parameters", "epochs", "minutes"
+    lines, points = head("error in %", *NUMBERS, *columns), []
     for row in table.rows:
         networks = [at(metrics, row.network) for metrics in results_of(row.run)]
         ours = [100.0 * at(network, row.value) for network in networks]
@@ -153,7 +154,9 @@ def error_table(table, name):
             }
         )
     if any(point["ours"] for point in points):
-        lines += figure(plotting.errors(points), f"results_{name}", "Errors")
+        # A row without any number would be an empty line of the figure.
+        drawn = [point for point in points if any(map(point.get, NUMBERS))]
+        lines += figure(plotting.errors(drawn), f"results_{name}", "Errors")
     return lines
 
 
@@ -232,12 +235,15 @@ def section(name):
     """What stands in docs/results.md of a table."""
     table = TABLES[name]
     lines = error_table(table, name) if table.rows else []
+    rows = {row.run for row in table.rows}
     for run in table.runs:
         if run in BESIDE:
             kept = results_of(run)
-            missing = ["", f"{run}: not run here"]
-            lines += BESIDE[run](run, kept[0]) if kept else missing
-    shown = {row.run for row in table.rows} | BESIDE.keys() & {*table.runs}
+            if kept:
+                lines += BESIDE[run](run, kept[0])
+            elif run not in rows:  # else they say so
+                lines += ["", f"{run}: not run here"]
+    shown = rows | BESIDE.keys() & {*table.runs}
     machines = {
         ", ".join(
             [
@@ -254,10 +260,12 @@ def section(name):
         kept[0].get("seed", 0) for run in shown for kept in [results_of(run)] if kept
     }
     flag = f" --seed {seeds.pop()}" if len(seeds) == 1 and 0 not in seeds else ""
-    lines += ["", f"`python -m experiments.reproduce {name}{flag}`"]
+    # ETH-80 has no default folder.
+    where = " --data-dir FOLDER" if name == "eth80" else ""
+    lines += ["", f"`python -m experiments.reproduce {name}{flag}{where}`"]
     lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
     commands = [
-        command_of(run, kept[0].get("seed", 0) if kept else 0, FOLDER)
+        command_of(run, kept[0].get("seed", 0) if kept else 0, FOLDER) + where
         for run in table.runs
         for kept in [results_of(run)]
     ]

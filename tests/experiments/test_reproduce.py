@@ -89,6 +89,8 @@ def test_networks_that_are_compared():
     assert "| novel azimuths, last epoch, CNN | 15.00 | – |" in section("viewpoints")
     assert "| familiar elevations, CNN | not run here | 4.3 |" in section("viewpoints")
     assert "| familiar elevations, CNN | 10.00 | – |" in section("eth80")
+    assert "--novel azimuth --epochs 60 --data-dir FOLDER" in section("eth80")
+    assert "eth80_azimuth: not run here" not in section("eth80")
     for name in ("aff_mnist", "azimuth", "eth80_elevation"):
         assert Path(f"docs/images/results_{name}_epochs.png").exists()
 

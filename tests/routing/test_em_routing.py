@@ -188,7 +188,7 @@ def with_averages(iterations, problem):
     return route
 
 
-def normalized(route, problem, iterations):
+def normalized(route, problem, iterations, child=None):
     """What the formulas make of the children, with moving averages."""
     weights = route.beta_u, route.beta_a, route.cost_norm.gamma
     beta_u, beta_a, gamma = map(keras.ops.convert_to_numpy, weights)
@@ -204,6 +204,7 @@ def normalized(route, problem, iterations):
         inverse_temperature=None,
         min_variance=1.0,
         agreement="product",
+        child=child,
         relative_mass=True,
         # What is normalized is −cost.
         normalization=(-mean, gamma / np.sqrt(variance + 1e-4)),
@@ -219,6 +220,18 @@ def test_normalized_costs(iterations, problem):
     close(activations, expected[1])
     weights = route.trace(*float32(*problem))["weights"][-1]
     close(weights, np.swapaxes(assignments * problem[2][:, :, None], 1, 2))
+
+
+def test_normalized_costs_where_fields_overlap(problem):
+    """Two images of two fields, which have two of their six children in common."""
+    fields = ReceptiveFields((2, 3), (2, 2), (1, 1), "valid", 1)
+    problem = problem[0][:, :4], problem[1][:4], problem[2][:, :4]
+    child = (fields.children + 100 * np.arange(2)[:, None, None]).reshape(4, 4)
+    route = with_averages(3, problem)
+    *expected, _ = normalized(route, problem, 3, child)
+    poses, activations = route(*float32(*problem), receptive_fields=fields)
+    close(poses, expected[0])
+    close(activations, expected[1])
 
 
 def test_training_normalizes_by_the_batch(problem):
