@@ -42,7 +42,7 @@ class MomentRouting(Routing):
         stop_gradient: whether the gradient takes the scores as constants. Faster; by
             default it flows through every iteration.
         block: how many images are routed at a time. `None` chooses a power of 2: the
-            votes of a block take 64 MB at most, or a fortieth of an accelerator's
+            votes of a block take 16 MB at most, or a fortieth of an accelerator's
             memory, unless the kernel or the votes of one image are larger. It changes
             speed and memory, not the result.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
