@@ -56,8 +56,8 @@ def compare(output, settings, resume, load, cnn, capsules):
 
     Args:
         output: folder; each training gets one in it.
-        settings: as for `Run`, with the number of `epochs`: the capsules match a CNN
-            that is trained to its end.
+        settings: as for `Run`, with the number of `epochs`, and of `cnn_epochs` if the
+            CNN has another: the capsules match a CNN that is trained to its end.
         resume: as for `Run`.
         load: function that takes a seed and returns what to train on, to validate,
             and to test: familiar and novel images.
@@ -71,21 +71,22 @@ def compare(output, settings, resume, load, cnn, capsules):
     """
     runs = {}
 
-    def train(name, build, match=None, **best):
+    def train(name, build, epochs, match=None, **best):
         print(f"\n{name}, {output.name}")
         runs[name] = run = Run(output / name, settings, resume)
         train, validation, *tests = run.batches(lambda: load(run.seed))
         image_shape = tuple(train.element_spec[0].shape[1:])
-        model, others = build(image_shape, settings["epochs"] * len(train))
+        model, others = build(image_shape, epochs * len(train))
         familiar, novel = tests
         sample = novel.take(-(-SAMPLE // settings["batch_size"]))
         errors = TestErrors(familiar, sample, match)
-        run.fit(model, train, validation, settings["epochs"], [*others, errors], **best)
+        run.fit(model, train, validation, epochs, [*others, errors], **best)
         return tests
 
-    train("cnn", lambda *arguments: (cnn(*arguments), []))
+    cnn_epochs = settings.get("cnn_epochs") or settings["epochs"]
+    train("cnn", lambda *arguments: (cnn(*arguments), []), cnn_epochs)
     match = runs["cnn"].best_epoch["familiar_error"]
-    tests = train("capsules", capsules, match, monitor="mismatch")
+    tests = train("capsules", capsules, settings["epochs"], match, monitor="mismatch")
 
     metrics = {}
     for name, run in runs.items():

@@ -1,12 +1,13 @@
 """Tests capsules and a CNN from viewpoints that they were not trained on.
 
-    python -m experiments.novel_viewpoints --dataset toys --epochs 30
+    python -m experiments.novel_viewpoints --dataset toys --epochs 8 --cnn-epochs 24
     python -m experiments.novel_viewpoints --dataset smallnorb --variant paper
     python -m experiments.novel_viewpoints --dataset eth80 --data-dir FOLDER
 
 Both networks are trained on a part of the viewpoints and tested on the rest, with
 objects that neither has seen. As in the paper they are compared where they are equally
-good on familiar viewpoints; matching.py says how.
+good on familiar viewpoints; matching.py says how. An epoch of the CNN is quicker: with
+more of them it gets better at familiar viewpoints, and the capsules match it later.
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
 model that is compared, best.keras. Stop it whenever you like: --resume, with the same
@@ -37,9 +38,10 @@ parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default
 parser.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 parser.add_argument("--routing", choices=ROUTINGS, default="em")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
+parser.add_argument("--cnn-epochs", type=positive, help="default: as many as --epochs")
 args = parser.parse_args()
 
-settings = settings_of(args, "variant", "routing", "iterations", "epochs")
+settings = settings_of(args, "variant", "routing", "iterations", "epochs", "cnn_epochs")
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 

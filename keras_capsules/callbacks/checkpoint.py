@@ -15,6 +15,11 @@ import keras
 from keras_capsules import files, validation
 from keras_capsules._backend import is_first_process
 from keras_capsules.callbacks import interruptions
+from keras_capsules.callbacks._averages import (
+    averages_of,
+    averages_weights,
+    swap_averages,
+)
 from keras_capsules.callbacks.directory_lock import lock, unlock
 
 _HISTORY = "history.json"
@@ -111,8 +116,8 @@ class Checkpoint(keras.callbacks.Callback):
             _check_same_optimizer(path, kept.optimizer, model)
             with _as_value_error(path):
                 model.load_weights(path)
-            if _averages_weights(model):
-                _swap_averages(model)
+            if averages_weights(model):
+                swap_averages(model)
         self.history = history
 
     @staticmethod
@@ -232,7 +237,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._check_monitor(logs)
         row |= {name: float(value) for name, value in logs.items()}
         history = [*self.history, row]
-        with _averages_of(self.model):  # in all processes: they share the weights
+        with averages_of(self.model):  # in all processes: they share the weights
             if is_first_process():
                 self.directory.mkdir(parents=True, exist_ok=True)
                 # First, for it is what says that the epoch is over.
@@ -355,31 +360,6 @@ def _as_value_error(path: Path) -> Iterator[None]:
             f"Argument `directory` holds no training to go on with: {path} is damaged "
             f"or was not written by Checkpoint ({type(error).__name__}: {error})."
         ) from error
-
-
-@contextmanager
-def _averages_of(model: keras.Model) -> Iterator[None]:
-    """Within it the model has the averages that its optimizer keeps of its weights."""
-    if not _averages_weights(model):
-        yield
-        return
-    _swap_averages(model)
-    try:
-        yield
-    finally:
-        _swap_averages(model)
-
-
-def _averages_weights(model: keras.Model) -> bool:
-    # In half precision it is an optimizer within the one that scales the loss.
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return getattr(optimizer, "use_ema", False)
-
-
-def _swap_averages(model: keras.Model) -> None:
-    swap = keras.callbacks.SwapEMAWeights()
-    swap.set_model(model)
-    swap.on_test_begin()
 
 
 def _check_same_optimizer(

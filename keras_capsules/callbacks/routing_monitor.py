@@ -4,6 +4,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_capsules.callbacks._averages import averages_of
 from keras_capsules.layers import CapsuleLayer
 
 # Below it activations are the same for all images and capsules.
@@ -17,7 +18,8 @@ class RoutingMonitor(keras.callbacks.Callback):
     What it finds on one batch of images joins the logs of the epoch, as
     `LAYER_activation_std`, and through them the history, CSV files and TensorBoard.
     Name it before the callbacks that shall see it. A warning says when the activations
-    of a layer carry nothing. `plotting.routing_history` draws it all.
+    of a layer carry nothing. `plotting.routing_history` draws it all. Where the
+    optimizer averages the weights (`use_ema=True`) the averages are measured.
 
     For each layer:
 
@@ -83,7 +85,9 @@ class RoutingMonitor(keras.callbacks.Callback):
         _check(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
-        for layer, found in self.measure(self.model).items():
+        with averages_of(self.model):
+            measured = self.measure(self.model)
+        for layer, found in measured.items():
             logs |= {f"{layer}_{name}": value for name, value in found.items()}
             if found["activation_std"] < _DEVIATION and layer not in self._warned:
                 self._warned.add(layer)

@@ -32,8 +32,8 @@ from keras_capsules.routing._block_votes import BlockVotes
 from keras_capsules.routing._fused_votes import FusedVotes
 from keras_capsules.routing._hooks import Hooks
 
-# Components of votes that exist at a time: 16 MB in float32, which stays near the caches
-# of a processor. On an accelerator they may take a fortieth of its memory, a step about
+# Components of votes that exist at a time: 16 MB in float32, near the caches of a
+# processor. On an accelerator they may take a fortieth of its memory, a step about
 # five times that: one block for a batch of 512 with dynamic routing took 2.0 ms on an
 # H200, blocks of 64 MB 3.7 ms.
 _BLOCK = 2**22

@@ -95,6 +95,25 @@ def test_a_network_shows_each_of_its_layers(network, tmp_path):
             assert history[f"{layer}_{name}"][1] == pytest.approx(value, abs=1e-5)
 
 
+def test_averages_of_the_weights_are_measured():
+    model = small_capsnet()
+    images, labels = random_images(6, model.image_shape)
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    model.compile(optimizer, loss=model.loss)
+    raw, monitor = {}, RoutingMonitor(images)
+    raws = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: raw.update(monitor.measure(model)["class_capsules"])
+    )
+    logs = model.fit(
+        images, labels, 3, epochs=1, verbose=0, callbacks=[monitor, raws]
+    ).history
+    # `fit` ends with the averages.
+    averages = monitor.measure(model)["class_capsules"]
+    for name, value in averages.items():
+        assert logs[f"class_capsules_{name}"][0] == pytest.approx(value, abs=1e-5)
+    assert raw["activation_std"] != pytest.approx(averages["activation_std"], abs=1e-4)
+
+
 @not_on_jax
 def test_layers_of_sequential_and_functional_models():
     inputs = keras.Input((6, 8))

@@ -43,14 +43,14 @@ def run(folder, *options):
 
 
 def test_a_whole_run(tmp_path):
-    result = run(tmp_path, "--epochs", "2")
+    result = run(tmp_path, "--epochs", "2", "--cnn-epochs", "3")
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "run"
     files = sorted(path.name for path in folder.iterdir())
     assert files == ["elevation", "metrics.json", "viewpoints.png"]
     metrics = json.loads((folder / "metrics.json").read_text())["elevation"]
     cnn, capsules = metrics["cnn"], metrics["capsules"]
-    assert cnn["epochs"] == capsules["epochs"] == 2
+    assert cnn["epochs"] == 3 and capsules["epochs"] == 2
 
     histories = {
         name: Checkpoint.history_of(folder / "elevation" / name) for name in metrics
@@ -79,7 +79,7 @@ def test_a_whole_run(tmp_path):
         assert last == pytest.approx(histories[name][-1]["familiar_error"])
     assert "elevation, novel, after the last epoch" in result.stdout
 
-    again = run(tmp_path, "--epochs", "2", "--resume")
+    again = run(tmp_path, "--epochs", "2", "--cnn-epochs", "3", "--resume")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "metrics.json").read_text())["elevation"] == metrics
 
