@@ -188,7 +188,7 @@ def with_averages(iterations, problem):
     return route
 
 
-def normalized(route, problem, iterations, child=None):
+def normalized(route, problem, iterations, **places):
     """What the formulas make of the children, with moving averages."""
     weights = route.beta_u, route.beta_a, route.cost_norm.gamma
     beta_u, beta_a, gamma = map(keras.ops.convert_to_numpy, weights)
@@ -204,8 +204,8 @@ def normalized(route, problem, iterations, child=None):
         inverse_temperature=None,
         min_variance=1.0,
         agreement="product",
-        child=child,
         relative_mass=True,
+        **places,
         # What is normalized is −cost.
         normalization=(-mean, gamma / np.sqrt(variance + 1e-4)),
     )
@@ -228,8 +228,20 @@ def test_normalized_costs_where_fields_overlap(problem):
     problem = problem[0][:, :4], problem[1][:4], problem[2][:, :4]
     child = (fields.children + 100 * np.arange(2)[:, None, None]).reshape(4, 4)
     route = with_averages(3, problem)
-    *expected, _ = normalized(route, problem, 3, child)
+    *expected, _ = normalized(route, problem, 3, child=child)
     poses, activations = route(*float32(*problem), receptive_fields=fields)
+    close(poses, expected[0])
+    close(activations, expected[1])
+
+
+def test_normalized_costs_of_masked_children(problem):
+    poses, kernel, activations = problem
+    mask = np.ones(activations.shape, bool)
+    mask[0, :2] = mask[1:, 3:] = False
+    route = with_averages(3, problem)
+    there = poses, kernel, activations * mask
+    *expected, _ = normalized(route, there, 3, padded=~mask)
+    poses, activations = route(*float32(*problem), mask=mask)
     close(poses, expected[0])
     close(activations, expected[1])
 
