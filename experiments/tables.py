@@ -54,6 +54,7 @@ MISTAKEN = 3
 MNIST = "--dataset mnist --variant small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
 VIEWPOINTS = "python -m experiments.novel_viewpoints --iterations 1"
+LONG_CNN = "--dataset toys/full --epochs 8 --cnn-epochs 24"
 ETH80 = "--dataset eth80 --batch-size 16"
 ATTACK = "python examples/adversarial_robustness.py --images 1000"
 
@@ -66,7 +67,7 @@ RUNS = {
     "mnist_paper": capsnet("--dataset mnist --epochs 20"),
     "mnist_paper_60": capsnet("--dataset mnist --epochs 60"),
     "mnist_cnn": "python -m experiments.train cnn --dataset mnist --epochs 20",
-    "mnist_em": matrix_capsnet("--dataset mnist --epochs 6"),
+    "mnist_em": matrix_capsnet("--dataset mnist --batch-size 32 --epochs 8"),
     "multi_mnist": capsnet(
         "--dataset multi_mnist --variant small --epochs 60 --batch-size 32 "
         "--learning-rate 0.003"
@@ -86,8 +87,8 @@ RUNS = {
     "toys_cross_entropy": matrix_capsnet(f"{TOYS} --loss cross_entropy"),
     "toys_mistakes": "python -m experiments.mistaken_toys --dataset toys/full "
     "{toys_cnn}/best.keras {toys_1}/best.keras {toys_3}/best.keras",
-    "azimuth": f"{VIEWPOINTS} --dataset toys/full --novel azimuth --epochs 8",
-    "elevation": f"{VIEWPOINTS} --dataset toys/full --novel elevation --epochs 8",
+    "azimuth": f"{VIEWPOINTS} {LONG_CNN} --novel azimuth",
+    "elevation": f"{VIEWPOINTS} {LONG_CNN} --novel elevation",
     "eth80_azimuth": f"{VIEWPOINTS} {ETH80} --novel azimuth --epochs 60",
     "eth80_elevation": f"{VIEWPOINTS} {ETH80} --novel elevation --epochs 20",
     "eth80_cnn": f"python -m experiments.train cnn {ETH80} --epochs 20",

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_capsules import losses, models
+from keras_capsules import losses, models, routing
 
 GOLDEN = Path(__file__).parent / "golden"
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -160,7 +160,11 @@ def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
 
 
 def small_matrix_capsnet(image_shape=(20, 19, 1), classes=3, **kwargs):
-    """The same for the second paper."""
+    """The same for the second paper, with two iterations.
+
+    Each of them is compiled into a step; the second sees what the first has moved.
+    """
+    kwargs.setdefault("routing", routing.EMRouting(2))
     model = models.MatrixCapsNet(image_shape, classes, (6, 2, 3, 3), **kwargs)
     model.compile(
         keras.optimizers.Adam(0.01), loss=losses.SpreadLoss(0.5), metrics=["accuracy"]

@@ -168,7 +168,7 @@ def test_a_grid_of_one_and_one_class():
 @not_on_jax
 def test_any_image_size_and_channels():
     image_shape = (20, 31, 3)
-    model = small_matrix_capsnet(image_shape)
+    model = small_matrix_capsnet(image_shape, routing=routing.EMRouting(1))
     images, labels = standardized(4, image_shape)
     model.fit(images, labels, verbose=0)
     outputs = model.predict(images, verbose=0)
@@ -186,7 +186,9 @@ def test_trace_ends_with_the_scores():
 
 
 def test_decoder():
-    model = small_matrix_capsnet(decoder_units=(8,), reconstruction_weight=2.0)
+    model = small_matrix_capsnet(
+        decoder_units=(8,), reconstruction_weight=2.0, routing=routing.EMRouting(1)
+    )
     images, labels = random_images(8, SHAPE)
     outputs = model.predict(images, verbose=0)
     drawn = keras.ops.convert_to_numpy(model.decode(outputs["poses"], labels))
