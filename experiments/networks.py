@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_capsules import callbacks, losses, metrics, models, routing
+from keras_capsules import callbacks, layers, losses, metrics, models, routing
 
 # Routings of the second paper's network, which compute activations.
 ROUTINGS = {
@@ -18,6 +18,10 @@ LOSSES = {
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
 }
 
+# What the leaderboard compares in one network: every routing of the package, uniform
+# routing with one kernel for all children, and no capsules at all.
+CONTENDERS = (*routing.names(), "uniform_shared", "cnn")
+
 
 def adam(learning_rate, steps):
     """The optimizer of the CNN and of CapsNet, which averages the weights.
@@ -32,6 +36,16 @@ def adam(learning_rate, steps):
     return keras.optimizers.Adam(
         learning_rate, use_ema=True, ema_momentum=1.0 - 1.0 / window
     )
+
+
+def half_an_epoch(steps, epochs):
+    """The momentum of averages over half an epoch.
+
+    Args:
+        steps: batches in the whole training.
+        epochs: epochs in the whole training.
+    """
+    return 1.0 - 1.0 / max(2, steps // epochs // 2)
 
 
 def accuracy(objects):
@@ -89,7 +103,7 @@ def matrix_capsnet(
         coordinate_addition: as for `models.MatrixCapsNet`.
         routed_by: a name in `ROUTINGS`.
     """
-    momentum = 1.0 - 1.0 / max(2, steps // epochs // 2)
+    momentum = half_an_epoch(steps, epochs)
     model = models.MatrixCapsNet(
         image_shape,
         classes,
@@ -127,3 +141,86 @@ def baseline_cnn(image_shape, classes, steps, objects=1):
         metrics=[accuracy(objects)],
     )
     return model
+
+
+def contender(image_shape, classes, name, steps, epochs, objects=1):
+    """The network of the leaderboard, two layers of capsules, with one of the routings.
+
+    All contenders have the same convolutions, the same optimizer and the same loss. The
+    CNN has dense layers above them, with as many parameters as dynamic routing has.
+
+    Args:
+        image_shape: shape of an image.
+        classes: number of classes.
+        name: one of `CONTENDERS`.
+        steps: batches in the whole training.
+        epochs: epochs in the whole training.
+        objects: how many objects an image shows; labels of several are multi-hot.
+    """
+    momentum = half_an_epoch(steps, epochs)
+    images = keras.Input(image_shape)
+    if name == "cnn":
+        scores = _dense_scores(images, classes)
+    else:
+        scores = _capsule_scores(images, classes, name, momentum)
+    model = keras.Model(images, scores, name=name)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=0.003, warmup_steps=min(200, steps // 10)
+    )
+    model.compile(
+        keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum),
+        loss=losses.MarginLoss(),
+        metrics=[accuracy(objects)],
+    )
+    return model
+
+
+def _features(images):
+    x = keras.layers.Conv2D(32, 5, strides=2, activation="relu")(images)
+    return keras.layers.Conv2D(64, 3, activation="relu")(x)
+
+
+def _capsule_scores(images, classes, name, momentum):
+    """A score from 0 to 1 for each class, from capsules with one of the routings."""
+    base = name.removesuffix("_shared")
+    kind = routing.get(base)
+
+    def children(x):
+        """What the layer above is given: poses, and activations if it needs them."""
+        if isinstance(x, (tuple, list)):
+            return layers.PoseNormalization()(x)
+        if kind.needs_activations:
+            return layers.PoseNormalization()(x), layers.CapsuleLength()(x)
+        return x
+
+    x = layers.PrimaryCapsule(8, 8, kernel_size=3, strides=2)(_features(images))
+    for capsules, size, layer in ((16, 8, "hidden"), (classes, 16, "classes")):
+        route = _routing(base, momentum)
+        x = layers.DigitCapsule(
+            capsules, size, routing=route, share_kernel=base != name, name=layer
+        )(children(x))
+    if kind.computes_activations:
+        return x[1]
+    if name == "inverted_attention":  # its poses all have one length
+        score = keras.layers.Dense(1, activation="sigmoid")(x)
+        return keras.layers.Reshape((classes,))(score)
+    return layers.CapsuleLength()(x)
+
+
+def _routing(name, momentum):
+    """A routing that averages its statistics, if it has any, with this momentum."""
+    config = routing.get(name).get_config()
+    if "momentum" in config:
+        config["momentum"] = momentum
+    return type(routing.get(name)).from_config(config)
+
+
+def _dense_scores(images, classes):
+    """The same from dense layers with as many parameters."""
+    like = keras.Model(images, _capsule_scores(images, classes, "dynamic", 0.9))
+    x = keras.layers.Conv2D(64, 3, strides=2, activation="relu")(_features(images))
+    x = keras.layers.Flatten()(x)
+    below = keras.Model(images, x).count_params()
+    units = (like.count_params() - below - classes) // (x.shape[1] + 1 + classes)
+    x = keras.layers.Dense(units, activation="relu")(x)
+    return keras.layers.Dense(classes, activation="sigmoid")(x)

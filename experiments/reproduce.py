@@ -10,17 +10,14 @@ docs/results.md are made from these files. Without a table only the page is made
 it whenever you like: the same command goes on after the last finished epoch.
 """
 
-import json
-import re
-import shlex
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
-from benchmarks.measure import machine
+from experiments import pages
+from experiments.kept import keep, key_of, machines, results_of
 from experiments.matching import epochs
-from experiments.runs import natural, parser_of, write_json
+from experiments.pages import head, line, read_page, spread
+from experiments.runs import natural, parser_of
 from experiments.tables import MISTAKEN, RUNS, TABLES
 from keras_capsules import plotting
 
@@ -31,11 +28,6 @@ FOLDER = Path("runs/results")
 NUMBERS = "ours", "paper", "best open code"
 
 
-def key_of(name, seed):
-    """The name of a run with this seed."""
-    return f"{name}_seed{seed}" if seed else name
-
-
 def command_of(name, seed, folder):
     """The command of a run, where `folder` has all runs, those of the same seed."""
     folders = {run: folder / key_of(run, seed) for run in RUNS}
@@ -44,73 +36,18 @@ def command_of(name, seed, folder):
 
 def train(name, seed, folder, options):
     """Runs what `tables.RUNS` says, or goes on with it, and keeps its results."""
-    key = key_of(name, seed)
-    command = command_of(name, seed, folder)
-    output = folder / key
-    begun = output / "begun.json"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        fresh = not any(output.iterdir())
-        kept = {"command": command} if fresh else json.loads(begun.read_text())
-    except (OSError, ValueError) as error:
-        sys.exit(f"Can't use --folder {folder}: {error}")
-    if kept["command"] != command:
-        sys.exit(
-            f"Can't go on with {output}: it was made by {kept['command']!r}. "
-            f"Expected: {command!r}. Remove it, or choose another --folder"
-        )
-
-    _, *arguments = shlex.split(command)
-    networks = [Path(flag) for flag in arguments if flag.endswith(".keras")]
-    metrics = output / "metrics.json"
-    if not is_up_to_date(metrics, networks):
-        kept |= {"seed": seed, "machine": machine()}
-        write_json(begun, kept)
-        print(f"\n{key}: {command}", flush=True)
-        trained = [] if networks else ["--seed", str(seed), "--resume"]
-        arguments += [*trained, "--output", str(output), *options]
-        process = subprocess.Popen([sys.executable, *arguments])
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            code = process.wait() or 130  # a run is stopped too, and says how to go on
-        if code:
-            sys.exit(code)
-    RESULTS.mkdir(exist_ok=True)
-    write_json(RESULTS / f"{key}.json", kept | json.loads(metrics.read_text()))
+    keep(name, command_of(name, seed, folder), seed, folder, RESULTS, options)
 
 
-def is_up_to_date(metrics, networks):
-    """Whether metrics are there and not older than the networks."""
-    return metrics.exists() and all(
-        network.stat().st_mtime <= metrics.stat().st_mtime
-        for network in networks
-        if network.exists()
-    )
-
-
-def results_of(name):
-    """What is kept of a run, with each of its seeds.
-
-    A file that was renamed, say to NAME_seed0_jax.json, is kept beside a new NAME.json.
-    """
-    paths = [RESULTS / f"{name}.json", *sorted(RESULTS.glob(f"{name}_seed*.json"))]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+def kept(name):
+    """What is kept of a run, with each of its seeds."""
+    return results_of(name, RESULTS)
 
 
 def at(metrics, path):
     for name in filter(None, path.split(".")):
         metrics = metrics[name]
     return metrics
-
-
-def line(cells):
-    return f"| {' | '.join(cells)} |"
-
-
-def head(first, *columns):
-    """The first two lines of a table; all columns but the first are numbers."""
-    return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
 
 
 def published(error):
@@ -125,13 +62,9 @@ def error_table(table, name):
     columns = "seeds", "parameters", "epochs", "minutes"
     lines, points = head("error in %", *NUMBERS, *columns), []
     for row in table.rows:
-        networks = [at(metrics, row.network) for metrics in results_of(row.run)]
+        networks = [at(metrics, row.network) for metrics in kept(row.run)]
         ours = [100.0 * at(network, row.value) for network in networks]
-        found = ", ".join(f"{error:.2f}" for error in ours)
-        if len(ours) > 2:
-            spread = statistics.stdev(ours)
-            found += f" ({statistics.mean(ours):.2f} ± {spread:.2f})"
-        cells = [row.label, found or "not run here"]
+        cells = [row.label, spread(ours) or "not run here"]
         cells += [published(row.paper), published(row.best_open)]
         if networks:
             minutes = (network["seconds"] / 60 for network in networks)
@@ -238,57 +171,26 @@ def section(name):
     rows = {row.run for row in table.rows}
     for run in table.runs:
         if run in BESIDE:
-            kept = results_of(run)
-            if kept:
-                lines += BESIDE[run](run, kept[0])
+            found = kept(run)
+            if found:
+                lines += BESIDE[run](run, found[0])
             elif run not in rows:  # else they say so
                 lines += ["", f"{run}: not run here"]
     shown = rows | BESIDE.keys() & {*table.runs}
-    machines = {
-        ", ".join(
-            [
-                *found.get("gpus", []),
-                f"{found['cores']} cores of {found['processor']}",
-                found["backend"],
-            ]
-        )
-        for run in shown
-        for metrics in results_of(run)
-        for found in [metrics["machine"]]
-    }
-    seeds = {
-        kept[0].get("seed", 0) for run in shown for kept in [results_of(run)] if kept
-    }
+    found = {run: kept(run) for run in table.runs}
+    where = machines(metrics for run in shown for metrics in found[run])
+    seeds = {found[run][0].get("seed", 0) for run in shown if found[run]}
     flag = f" --seed {seeds.pop()}" if len(seeds) == 1 and 0 not in seeds else ""
     # ETH-80 has no default folder.
-    where = " --data-dir FOLDER" if name == "eth80" else ""
-    lines += ["", f"`python -m experiments.reproduce {name}{flag}{where}`"]
-    lines[-1] += f" ({'; '.join(sorted(machines))}) runs" if machines else " runs"
+    data = " --data-dir FOLDER" if name == "eth80" else ""
+    lines += ["", f"`python -m experiments.reproduce {name}{flag}{data}`"]
+    lines[-1] += f" ({where}) runs" if where else " runs"
     commands = [
-        command_of(run, kept[0].get("seed", 0) if kept else 0, FOLDER) + where
-        for run in table.runs
-        for kept in [results_of(run)]
+        command_of(run, runs[0].get("seed", 0) if runs else 0, FOLDER) + data
+        for run, runs in found.items()
     ]
     lines += ["", "```", *commands, "```"]
     return "\n".join(lines)
-
-
-def marks(name):
-    """What stands in docs/results.md before and behind a table."""
-    return f"<!-- {name} -->", f"<!-- end of {name} -->"
-
-
-def read_page():
-    """The page, which has the marks of all tables."""
-    try:
-        page = PAGE.read_text()
-    except OSError as error:
-        sys.exit(f"Can't read {PAGE}, from the root of the repository: {error}")
-    for name in TABLES:
-        for mark in marks(name):
-            if mark not in page:
-                sys.exit(f"{PAGE} has no {mark}")
-    return page
 
 
 def write_page(shown=None):
@@ -297,15 +199,11 @@ def write_page(shown=None):
     Args:
         shown: name of the table that is printed too.
     """
-    page = read_page()
-    for name in TABLES:
-        mark, end = marks(name)
-        found = section(name)
-        if name == shown:
-            print(f"\n{found}")
-        new = f"{mark}\n{found}\n{end}"
-        page = re.sub(f"{mark}.*?{end}", lambda _, new=new: new, page, flags=re.DOTALL)
-    PAGE.write_text(page)
+    read_page(PAGE, TABLES)
+    sections = {name: section(name) for name in TABLES}
+    pages.write_page(PAGE, sections)
+    if shown:
+        print(f"\n{sections[shown]}")
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
 
 
@@ -318,7 +216,9 @@ parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs 
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
-    read_page()  # that it can't be written is known before hours of training
+    read_page(
+        PAGE, TABLES
+    )  # that it can't be written is known before hours of training
     if args.table:
         for name in TABLES[args.table].runs:
             train(name, args.seed, args.folder, options)

@@ -3,11 +3,14 @@
     python -m experiments.train capsnet --dataset mnist --variant small --epochs 60
     python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
     python -m experiments.train cnn --dataset toys/full
+    python -m experiments.train contender --routing self_attention
     python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
 
 The output folder gets metrics.json, history.csv, pictures and the best model. Stop it
 whenever you like: --resume goes on after the last finished epoch.
 """
+
+import functools
 
 import keras
 import numpy as np
@@ -26,7 +29,10 @@ from experiments.runs import (
     positive,
     settings_of,
 )
-from keras_capsules import callbacks, models, plotting, routing
+from keras_capsules import callbacks, models, plotting, robustness, routing
+
+# The attack on contenders: so many test images, a change of a pixel.
+ATTACKED, EPSILON = 1_000, 0.1
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
@@ -57,11 +63,16 @@ matrix.add_argument(
 
 cnn = commands.add_parser("cnn", help="what capsules are compared with")
 add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
+
+contender = commands.add_parser("contender", help="the network of the leaderboard")
+add_flags(contender, "contender", [*DIGITS, "multi_mnist", "aff_mnist", *VIEWPOINTS])
+contender.add_argument("--routing", choices=networks.CONTENDERS, default="dynamic")
 args = parser.parse_args()
 
 fixed = {
     "capsnet": ["variant", "learning_rate"],
     "matrix_capsnet": ["variant", "routing", "loss"],
+    "contender": ["routing"],
 }
 run = Run(
     folder_of(args, args.network),
@@ -106,9 +117,18 @@ elif args.network == "matrix_capsnet":
     )
     # A loss grows with its margin: the best epoch is that of the highest accuracy.
     best = {"monitor": "val_accuracy", "mode": "max"}
+elif args.network == "contender":
+    model = networks.contender(
+        image_shape,
+        name=args.routing,
+        steps=steps,
+        epochs=args.epochs,
+        **contents(args.dataset),
+    )
 else:
     model = networks.baseline_cnn(image_shape, steps=steps, **contents(args.dataset))
-if args.network != "cnn":
+routed = "cnn" not in (args.network, getattr(args, "routing", None))
+if routed:
     others.append(callbacks.RoutingMonitor(next(iter(validation))[0][:32]))
 run.fit(model, train, validation, args.epochs, others, **best)
 
@@ -116,9 +136,21 @@ run.fit(model, train, validation, args.epochs, others, **best)
 model, results = run.test(test)
 examples, labels = (np.asarray(part) for part in next(iter(test)))
 pictures = {}
-if args.network != "cnn":
+if routed:
     pictures["routing"] = plotting.routing_history(run.history)
-if args.network == "matrix_capsnet":
+if args.network == "contender" and contents(args.dataset)["objects"] == 1:
+    attack = functools.partial(
+        robustness.fgsm,
+        loss=robustness.cross_entropy,
+        # Photographs are standardized: their pixels have no bounds.
+        clip=None if args.dataset in VIEWPOINTS else (0.0, 1.0),
+    )
+    attacked = test.take(-(-ATTACKED // args.batch_size))
+    (row,) = robustness.accuracy_under_attack(
+        {args.routing: model}, attacked, attack, [EPSILON]
+    )
+    results["fgsm_accuracy"] = row["accuracy"]
+elif args.network == "matrix_capsnet":
     pictures |= {
         "vote_distances": plotting.vote_distances(model, examples, labels),
         "assignments": plotting.assignments(model, examples[0]),

@@ -118,7 +118,9 @@ def _traces(model, images):
     if hasattr(model, "trace"):
         return model.trace(images)
     layers = _capsule_layers(model)
-    inputs = keras.Model(model.inputs, [layer.input for layer in layers])(images)
+    # Keras warns where one tensor is given and a list of one is expected.
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    inputs = keras.Model(inputs, [layer.input for layer in layers])(images)
     return {layer.name: layer.trace(x) for layer, x in zip(layers, inputs, strict=True)}
 
 

@@ -115,6 +115,7 @@ def test_averages_of_the_weights_are_measured():
 
 
 @not_on_jax
+@pytest.mark.filterwarnings("error:The structure of `inputs`")
 def test_layers_of_sequential_and_functional_models():
     inputs = keras.Input((6, 8))
     hidden = layers.DigitCapsule(4, 5, name="hidden")(inputs)

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from experiments import networks
+from keras_capsules import routing
+from keras_capsules.layers import CapsuleLayer
 
 
 @pytest.mark.parametrize("steps, window", [(10, 1), (400, 20), (90_000, 1_000)])
@@ -46,3 +48,27 @@ def test_weights_and_statistics_are_averaged_over_the_same_steps(routed_by):
         assert layer.routing.momentum == model.optimizer.ema_momentum
         if routed_by == "em":
             assert layer.routing.cost_norm.momentum == layer.routing.momentum
+
+
+@pytest.mark.parametrize("name", networks.CONTENDERS)
+def test_every_contender_scores_from_0_to_1(name):
+    model = networks.contender((20, 24, 2), 3, name, steps=40, epochs=4, objects=2)
+    scores = keras.ops.convert_to_numpy(model(np.random.rand(4, 20, 24, 2)))
+    assert scores.shape == (4, 3) and scores.min() >= 0.0 and scores.max() <= 1.0
+    assert model.optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
+    capsules = [x for x in model.layers if isinstance(x, CapsuleLayer)]
+    assert [layer.name for layer in capsules] == ["hidden", "classes"] * (name != "cnn")
+    for layer in capsules:
+        base = name.removesuffix("_shared")
+        assert type(layer.routing) is type(routing.get(base))
+        assert layer.share_kernel == (base != name)
+        momentum = getattr(layer.routing, "momentum", model.optimizer.ema_momentum)
+        assert momentum == model.optimizer.ema_momentum
+
+
+def test_the_cnn_of_the_leaderboard_has_as_many_parameters():
+    counts = [
+        networks.contender((28, 28, 1), 10, name, 40, 4).count_params()
+        for name in ("dynamic", "cnn")
+    ]
+    assert counts[1] == pytest.approx(counts[0], rel=0.01)

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import scripts
 import tensorflow_datasets as tfds
 from helpers import once
 
+from experiments import kept as kept_runs
 from experiments import reproduce, tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -178,36 +178,6 @@ def test_the_page_is_that_of_the_results(folder):
         )
 
 
-def test_metrics_of_networks_that_have_changed(tmp_path):
-    network, metrics = tmp_path / "best.keras", tmp_path / "metrics.json"
-    assert not reproduce.is_up_to_date(metrics, [network])
-    metrics.touch()
-    os.utime(metrics, (2, 2))
-    assert reproduce.is_up_to_date(metrics, [network])
-    network.touch()
-    assert not reproduce.is_up_to_date(metrics, [network])
-    os.utime(network, (1, 1))
-    assert reproduce.is_up_to_date(metrics, [network])
-
-
-@pytest.mark.parametrize("code", [0, 2])
-def test_a_run_that_is_interrupted_is_the_last(monkeypatch, code):
-    class Process:
-        def __init__(self, command):
-            self.codes = iter([KeyboardInterrupt, code])
-
-        def wait(self):
-            found = next(self.codes)
-            if found is KeyboardInterrupt:
-                raise found
-            return found
-
-    monkeypatch.setattr(reproduce.subprocess, "Popen", Process)
-    with pytest.raises(SystemExit, match=str(code or 130)):
-        reproduce.train("mnist_cnn", 0, Path("runs"), [])
-    assert not list(Path("results").iterdir())
-
-
 @once
 def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     command = "python -m experiments.train cnn --dataset digits --limit 32 --epochs 1"
@@ -218,7 +188,7 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     assert kept["machine"]["backend"] == keras.backend.backend()
     assert len(kept["history"]) == kept["epochs"] == 1
     capfd.readouterr()
-    monkeypatch.setattr(reproduce, "machine", dict)
+    monkeypatch.setattr(kept_runs, "machine", dict)
     reproduce.train("mnist_cnn", 3, Path("runs"), [])
     assert capfd.readouterr().out == ""
     again = json.loads(Path("results/mnist_cnn_seed3.json").read_text())

@@ -55,3 +55,24 @@ def test_a_whole_run_that_is_killed_and_resumed(tmp_path):
     model = keras.saving.load_model(folder / "best.keras")
     assert model.class_capsules.routing.iterations == 2
     assert metrics["parameters"] == model.count_params()
+
+
+@once
+def test_a_contender(tmp_path):
+    flags = ("--limit", "64", "--batch-size", "16", "--epochs", "1", "--output", "run")
+    pictures = {}
+    for name in ("inverted_attention", "cnn"):
+        result = scripts.run(tmp_path, SCRIPT, "contender", "--routing", name, *flags)
+        assert result.returncode == 0, result.stderr
+        folder = tmp_path / "run"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["routing"] == name
+        assert 0.0 <= metrics["fgsm_accuracy"] <= metrics["test_accuracy"]
+        found = "hidden_effective_parents" in metrics["history"][0]
+        assert found == (name != "cnn")
+        pictures[name] = {path.name for path in folder.glob("*.png")}
+        folder.rename(tmp_path / name)
+    assert pictures == {
+        "inverted_attention": {"curves.png", "routing.png"},
+        "cnn": {"curves.png"},
+    }

@@ -8,7 +8,7 @@ from keras_capsules.plotting.traces import class_trace
 
 def test_arrays_of_the_class_capsules():
     trace = class_trace(small_matrix_capsnet(), np.random.rand(2, 20, 19, 1))
-    assert trace["activations"].shape == (3, 2, 3)
+    assert trace["activations"].shape == (2, 2, 3)
     assert isinstance(trace["weights"], np.ndarray)
 
 

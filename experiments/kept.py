@@ -1,0 +1,95 @@
+"""Runs commands and keeps what they find, with the command and the machine."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.measure import machine
+from experiments.runs import write_json
+
+
+def key_of(name, seed):
+    """The name of a run with this seed."""
+    return f"{name}_seed{seed}" if seed else name
+
+
+def keep(name, command, seed, folder, results, options=()):
+    """Runs a command, or goes on with it, and keeps its metrics.json in `results`.
+
+    Args:
+        name: of the run; with a seed above 0 its folder and its file say so.
+        command: what is run, `python …`.
+        seed: given to trainings as `--seed`.
+        folder: the run gets a folder there.
+        results: folder of the file that is kept.
+        options: more flags, which are not part of what is kept.
+    """
+    key = key_of(name, seed)
+    output = folder / key
+    begun = output / "begun.json"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        fresh = not any(output.iterdir())
+        kept = {"command": command} if fresh else json.loads(begun.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"Can't use --folder {folder}: {error}")
+    if kept["command"] != command:
+        sys.exit(
+            f"Can't go on with {output}: it was made by {kept['command']!r}. "
+            f"Expected: {command!r}. Remove it, or choose another --folder"
+        )
+
+    _, *arguments = shlex.split(command)
+    networks = [Path(flag) for flag in arguments if flag.endswith(".keras")]
+    metrics = output / "metrics.json"
+    if not is_up_to_date(metrics, networks):
+        kept |= {"seed": seed, "machine": machine()}
+        write_json(begun, kept)
+        print(f"\n{key}: {command}", flush=True)
+        trained = [] if networks else ["--seed", str(seed), "--resume"]
+        arguments += [*trained, "--output", str(output), *options]
+        process = subprocess.Popen([sys.executable, *arguments])
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            code = process.wait() or 130  # a run is stopped too, and says how to go on
+        if code:
+            sys.exit(code)
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(results / f"{key}.json", kept | json.loads(metrics.read_text()))
+
+
+def is_up_to_date(metrics, networks):
+    """Whether metrics are there and not older than the networks."""
+    return metrics.exists() and all(
+        network.stat().st_mtime <= metrics.stat().st_mtime
+        for network in networks
+        if network.exists()
+    )
+
+
+def results_of(name, results):
+    """What is kept of a run, with each of its seeds.
+
+    A file that was renamed, say to NAME_seed0_jax.json, is kept beside a new NAME.json.
+    """
+    paths = [results / f"{name}.json", *sorted(results.glob(f"{name}_seed*.json"))]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def machines(kept):
+    """The machines that results are from, in words."""
+    found = {
+        ", ".join(
+            [
+                *where.get("gpus", []),
+                f"{where['cores']} cores of {where['processor']}",
+                where["backend"],
+            ]
+        )
+        for metrics in kept
+        for where in [metrics["machine"]]
+    }
+    return "; ".join(sorted(found))

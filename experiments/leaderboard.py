@@ -1,0 +1,134 @@
+"""Compares all routings of the package in one network, and a CNN with them.
+
+    python -m experiments.leaderboard mnist
+    python -m experiments.leaderboard mnist --seed 1 --only em uniform
+    python -m experiments.leaderboard
+
+`networks.contender` is the network. Every routing has the same convolutions, optimizer,
+loss and number of steps, and no setting is chosen for one of them. Each training has a
+folder in `--folder`, and what it finds becomes a file in results/leaderboard. The
+tables and figures of docs/leaderboard.md are made from these files. Without a data set
+only the page is made. Stop it whenever you like: the same command goes on after the
+last finished epoch.
+"""
+
+import statistics
+from pathlib import Path
+
+from experiments import pages
+from experiments.kept import keep, machines, results_of
+from experiments.networks import CONTENDERS
+from experiments.pages import head, line, read_page, spread
+from experiments.runs import natural, parser_of
+from keras_capsules import plotting
+
+RESULTS, PAGE = Path("results/leaderboard"), Path("docs/leaderboard.md")
+IMAGES = Path("docs/images")
+FOLDER = Path("runs/leaderboard")
+# How long the networks are trained, by the data set.
+BUDGETS = {
+    "digits": "--dataset digits --batch-size 32 --epochs 20",
+    "mnist": "--dataset mnist --epochs 5",
+    "multi_mnist": "--dataset multi_mnist --epochs 5",
+    "aff_mnist": "--dataset aff_mnist --epochs 5",
+    "toys": "--dataset toys/full --epochs 5",
+    "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
+}
+COLUMNS = "error in %", "seeds", "parameters", "effective parents", "accuracy, FGSM"
+
+
+def name_of(dataset, contender):
+    """The name of a training."""
+    return f"{dataset}_{contender}"
+
+
+def command_of(dataset, contender):
+    """The command of a training."""
+    flags = BUDGETS[dataset]
+    return f"python -m experiments.train contender --routing {contender} {flags}"
+
+
+def train(dataset, contender, seed, folder, options):
+    """Trains one network, or goes on with it, and keeps its results."""
+    name, command = name_of(dataset, contender), command_of(dataset, contender)
+    keep(name, command, seed, folder, RESULTS, options)
+
+
+def effective_parents(metrics):
+    """Those of both layers at the end of a training, as text."""
+    last = metrics["history"][-1]
+    names = [f"{layer}_effective_parents" for layer in ("hidden", "classes")]
+    return ", ".join(f"{last[name]:.2f}" for name in names if name in last) or "–"
+
+
+def cells(contender, kept):
+    """What a table says of a contender."""
+    attacked = [metrics.get("fgsm_accuracy") for metrics in kept]
+    return [
+        contender,
+        spread(errors(kept)),
+        ", ".join(str(metrics["seed"]) for metrics in kept),
+        f"{kept[0]['parameters']:,}",
+        effective_parents(kept[0]),
+        "–" if None in attacked else f"{100.0 * statistics.mean(attacked):.1f} %",
+    ]
+
+
+def errors(kept):
+    """The errors of all seeds, in per cent."""
+    return [100.0 * metrics["test_error"] for metrics in kept]
+
+
+def section(dataset):
+    """What stands in docs/leaderboard.md of a data set, the best routing first."""
+    runs = {
+        contender: results_of(name_of(dataset, contender), RESULTS)
+        for contender in CONTENDERS
+    }
+    there = [contender for contender in CONTENDERS if runs[contender]]
+    there.sort(key=lambda contender: statistics.mean(errors(runs[contender])))
+    lines = head("routing", *COLUMNS)
+    lines += [line(cells(contender, runs[contender])) for contender in there]
+    for contender in CONTENDERS:
+        if contender not in there:
+            lines.append(line([contender, "not run here", *["–"] * (len(COLUMNS) - 1)]))
+    if there:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        others = {"paper": [], "best open code": []}
+        drawn = [
+            {"label": contender, "ours": errors(runs[contender]), **others}
+            for contender in there
+        ]
+        picture = f"leaderboard_{dataset}.png"
+        plotting.errors(drawn).savefig(IMAGES / picture)
+        lines += ["", f"![Errors](images/{picture})"]
+    where = machines(metrics for kept in runs.values() for metrics in kept)
+    where = f" ({where})" if where else ""
+    data = " --data-dir FOLDER" if dataset == "eth80" else ""
+    lines += ["", f"`python -m experiments.leaderboard {dataset}{data}`{where} runs"]
+    lines += ["", "```", command_of(dataset, "ROUTING") + data, "```"]
+    return "\n".join(lines)
+
+
+def write_page():
+    """Puts the tables between the marks that docs/leaderboard.md has for them."""
+    read_page(PAGE, BUDGETS)
+    pages.write_page(PAGE, {dataset: section(dataset) for dataset in BUDGETS})
+    print(f"\n{PAGE} is made from {RESULTS}/*.json")
+
+
+parser = parser_of(__doc__)
+parser.add_argument("dataset", nargs="?", choices=BUDGETS, help="without: the page")
+parser.add_argument("--seed", type=natural, default=0)
+parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=CONTENDERS)
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
+parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    options = ["--data-dir", args.data_dir] if args.data_dir else []
+    read_page(PAGE, BUDGETS)  # that it can't be written is known before hours
+    if args.dataset:
+        for contender in args.only:
+            train(args.dataset, contender, args.seed, args.folder, options)
+    write_page()
