@@ -32,6 +32,7 @@ BUDGETS = {
     "multi_mnist": "--dataset multi_mnist --epochs 5",
     "aff_mnist": "--dataset aff_mnist --epochs 5",
     "toys": "--dataset toys/full --epochs 5",
+    "cifar10": "--dataset cifar10 --epochs 10",
     "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
 }
 COLUMNS = "error in %", "seeds", "parameters", "effective parents", "accuracy, FGSM"

@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,6 +24,8 @@ import keras_capsules
 from keras_capsules import callbacks, datasets, files, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
+# Pictures from 0 to 1 that may be shifted and mirrored; their loaders.
+PICTURES = {"fashion_mnist": datasets.fashion_mnist, "cifar10": datasets.cifar10}
 # Cropped at random, then standardized; the names that they have for TFDS.
 TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
 # What has known viewpoints; the names that they have for `datasets.viewpoint_split`.
@@ -62,6 +65,7 @@ def load(dataset, data_dir, seed=0):
         "mnist": lambda: datasets.mnist(data_dir),
         "multi_mnist": lambda: datasets.multi_mnist(data_dir, seed),
         "aff_mnist": lambda: datasets.aff_mnist(data_dir, seed),
+        **{name: partial(loader, data_dir) for name, loader in PICTURES.items()},
         "toys": lambda: datasets.toys("small", data_dir, seed=seed),
         "toys/full": lambda: datasets.toys("full", data_dir, seed=seed),
         "smallnorb": lambda: datasets.smallnorb(data_dir, seed=seed),
@@ -219,8 +223,8 @@ class Run:
     def batches(self, load):
         """Batches of each split that `load` returns.
 
-        The first split is the one to train on: it is shuffled, and centred digits
-        are shifted by up to 2 pixels.
+        The first split is the one to train on: it is shuffled, centred digits are
+        shifted by up to 2 pixels, and pictures are shifted by up to 4 and mirrored.
 
         Args:
             load: function that loads the splits.
@@ -234,6 +238,9 @@ class Run:
         train = train.shuffle(10_000, self.seed)
         if self.settings["dataset"] in DIGITS:
             train = datasets.random_shift(train, 2, self.seed)
+        elif self.settings["dataset"] in PICTURES:
+            train = datasets.random_shift(train, 4, self.seed)
+            train = datasets.random_flip(train, self.seed)
         others = (part.batch(size) for part in (validation, *tests))
         return train.batch(size).prefetch(2), *others
 

@@ -18,6 +18,7 @@ import numpy as np
 from experiments import networks
 from experiments.runs import (
     DIGITS,
+    PICTURES,
     VIEWPOINTS,
     Run,
     above_zero,
@@ -65,7 +66,8 @@ cnn = commands.add_parser("cnn", help="what capsules are compared with")
 add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
 
 contender = commands.add_parser("contender", help="the network of the leaderboard")
-add_flags(contender, "contender", [*DIGITS, "multi_mnist", "aff_mnist", *VIEWPOINTS])
+others = ("multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
+add_flags(contender, "contender", [*DIGITS, *others])
 contender.add_argument("--routing", choices=networks.CONTENDERS, default="dynamic")
 args = parser.parse_args()
 

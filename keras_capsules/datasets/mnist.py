@@ -1,8 +1,6 @@
 import os
 
-import tensorflow as tf
-
-from keras_capsules.datasets.download import download, reading
+from keras_capsules.datasets.pictures import pictures
 from keras_capsules.datasets.splits import Splits
 
 
@@ -35,15 +33,4 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
     Reference:
         LeCun, Cortes and Burges, The MNIST database of handwritten digits.
     """
-    builder = download("mnist", data_dir)
-    with reading(builder):
-        splits = builder.as_dataset(
-            split=["train[:-5000]", "train[-5000:]", "test"], as_supervised=True
-        )
-        return Splits(*(_in_memory(part) for part in splits))
-
-
-def _in_memory(split):
-    images, labels = split.batch(len(split)).get_single_element()
-    images, labels = tf.cast(images, tf.float32) / 255.0, tf.cast(labels, tf.int32)
-    return tf.data.Dataset.from_tensor_slices((images, labels))
+    return pictures("mnist", data_dir)

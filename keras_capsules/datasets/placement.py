@@ -39,6 +39,32 @@ def random_shift(
     return with_random_seeds(dataset, seed).map(shift, tf.data.AUTOTUNE)
 
 
+def random_flip(dataset: tf.data.Dataset, seed: int = 0) -> tf.data.Dataset:
+    """Mirrors each image from left to right with a probability of a half.
+
+    Args:
+        dataset: `(image, label)` pairs, an image `(height, width, channels)`.
+        seed: seed of the choices, which differ from epoch to epoch.
+
+    Returns:
+        The data set with images of the same shape.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> images = tf.data.Dataset.from_tensors((tf.ones((32, 32, 3)), 7))
+    >>> image, label = next(iter(random_flip(images)))
+    >>> tuple(image.shape), int(label)
+    ((32, 32, 3), 7)
+    """
+
+    def flip(example, random):
+        image, label = example
+        return tf.image.stateless_random_flip_left_right(image, random), label
+
+    return with_random_seeds(dataset, seed).map(flip, tf.data.AUTOTUNE)
+
+
 def with_random_seeds(
     dataset: tf.data.Dataset, seed: int, vary: bool = True
 ) -> tf.data.Dataset:

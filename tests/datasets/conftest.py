@@ -17,13 +17,11 @@ LABELS = np.arange(40) % 10
 
 
 class FakeBuilder:
-    """Stands in for TFDS's MNIST: 40 grey squares whose brightness is the class."""
+    """Stands in for a builder of TFDS: 40 squares whose brightness is the class."""
 
-    name = "mnist"
-    data_dir = "nowhere/mnist/3.0.1"
-
-    def __init__(self, downloads=True):
-        self.downloads = downloads
+    def __init__(self, name="mnist", downloads=True):
+        self.name, self.downloads = name, downloads
+        self.data_dir = f"nowhere/{name}/3.0.1"
 
     def download_and_prepare(self):
         if not self.downloads:
@@ -31,17 +29,21 @@ class FakeBuilder:
 
     def as_dataset(self, split, as_supervised):
         assert split == ["train[:-5000]", "train[-5000:]", "test"] and as_supervised
-        images = np.zeros((40, 28, 28, 1), "uint8")
+        shape = (28, 28, 1) if "mnist" in self.name else (32, 32, 3)
+        images = np.zeros((40, *shape), "uint8")
         images[:, 4:24, 4:24] = 20 * (LABELS + 1)[:, None, None, None]
         labels = LABELS.astype("int64")
         return [tf.data.Dataset.from_tensor_slices((images, labels))] * 3
 
 
 @pytest.fixture
-def fake_mnist(monkeypatch):
-    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: FakeBuilder())
+def fake_data(monkeypatch):
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: FakeBuilder(name))
 
 
 @pytest.fixture
-def no_mnist(monkeypatch):
-    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: FakeBuilder(False))
+def no_data(monkeypatch):
+    def builder(name, data_dir):
+        return FakeBuilder(name, downloads=False)
+
+    monkeypatch.setattr(tfds, "builder", builder)

@@ -4,7 +4,7 @@ from helpers import all_examples
 
 from keras_capsules import datasets
 
-pytestmark = pytest.mark.usefixtures("fake_mnist")
+pytestmark = pytest.mark.usefixtures("fake_data")
 
 
 def test_training_digits_are_only_moved():

@@ -9,12 +9,12 @@ from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.pairs import load
 
 
-@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.usefixtures("fake_data")
 def test_builder_of_the_name():
     assert download("mnist", "somewhere").data_dir == "nowhere/mnist/3.0.1"
 
 
-@pytest.mark.usefixtures("no_mnist")
+@pytest.mark.usefixtures("no_data")
 def test_missing_data_says_what_to_set_and_what_to_run():
     with pytest.raises(FileNotFoundError) as error:
         download("smallnorb")
@@ -69,15 +69,18 @@ def test_retries_are_few_while_tfds_downloads(monkeypatch):
     ],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.usefixtures("fake_data")
 def test_damaged_files_say_which_folder(monkeypatch, error):
     def as_dataset(*args, **kwargs):
         raise error
 
     builder = download("mnist")
     monkeypatch.setattr(type(builder), "as_dataset", as_dataset)
-    for read in (mnist, lambda: load(download("smallnorb"), "train", stereo=False)):
-        with pytest.raises(ValueError, match=r"in nowhere/mnist/3.0.1 is damaged"):
+    for name, read in (
+        ("mnist", mnist),
+        ("smallnorb", lambda: load(download("smallnorb"), "train", stereo=False)),
+    ):
+        with pytest.raises(ValueError, match=f"in nowhere/{name}/3.0.1 is damaged"):
             read()
 
 

@@ -5,7 +5,7 @@ from helpers import all_examples
 from keras_capsules import datasets
 
 
-@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.usefixtures("fake_data")
 def test_images_from_0_to_1_and_integer_labels():
     for part in datasets.mnist():
         images, labels = all_examples(part)
@@ -13,7 +13,7 @@ def test_images_from_0_to_1_and_integer_labels():
         np.testing.assert_allclose(images.max((1, 2, 3)), 20 * (labels + 1) / 255.0)
 
 
-@pytest.mark.usefixtures("no_mnist")
+@pytest.mark.usefixtures("no_data")
 @pytest.mark.parametrize(
     "load", [datasets.mnist, datasets.multi_mnist, datasets.aff_mnist]
 )

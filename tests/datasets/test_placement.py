@@ -36,6 +36,15 @@ def test_shifts_change_with_the_epoch_and_follow_the_seed():
     assert (first != epochs(2)[0]).any()
 
 
+def test_half_of_the_images_are_mirrored():
+    flipped = datasets.random_flip(
+        tf.data.Dataset.from_tensors((tf.roll(IMAGE, 2, axis=1), 7)).repeat(200)
+    )
+    columns = places(flipped)[:, 1]
+    assert set(columns) == {3, 7}
+    assert 60 < (columns == 3).sum() < 140
+
+
 def bar(height, width):
     image = np.zeros((28, 28, 1), "float32")
     image[14 - height // 2 : 14 + height // 2, 14 - width // 2 : 14 + width // 2] = 1.0
@@ -88,7 +97,7 @@ def test_affine_shift_goes_down_and_right():
     np.testing.assert_allclose(moments(image)[1], [22.5, 14.0], atol=0.1)
 
 
-@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.usefixtures("fake_data")
 @pytest.mark.parametrize("load", [datasets.multi_mnist, datasets.aff_mnist])
 def test_only_training_images_change_with_the_epoch(load):
     for part, changes in zip(load(seed=3), (True, False, False), strict=True):
@@ -96,7 +105,7 @@ def test_only_training_images_change_with_the_epoch(load):
         assert (first != second).any() == changes
 
 
-@pytest.mark.usefixtures("fake_mnist")
+@pytest.mark.usefixtures("fake_data")
 @pytest.mark.parametrize("load", [datasets.multi_mnist, datasets.aff_mnist])
 def test_seeds_decide_the_training_images_alone(load):
     def images(seed, global_seed):

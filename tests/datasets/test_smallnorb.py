@@ -17,7 +17,7 @@ def test_pipeline_over_the_builder_of_tfds():
         assert labels.dtype == "int32" and set(labels) <= set(range(5))
 
 
-@pytest.mark.usefixtures("no_mnist")
+@pytest.mark.usefixtures("no_data")
 def test_missing_data_says_what_to_set_and_what_to_run():
     with pytest.raises(FileNotFoundError, match="tfds build smallnorb"):
         datasets.smallnorb()
