@@ -201,7 +201,7 @@ def _capsule_scores(images, classes, name, momentum):
         )(children(x))
     if kind.computes_activations:
         return x[1]
-    if name == "inverted_attention":  # its poses all have one length
+    if not kind.length_is_activation:
         score = keras.layers.Dense(1, activation="sigmoid")(x)
         return keras.layers.Reshape((classes,))(score)
     return layers.CapsuleLength()(x)

@@ -115,6 +115,17 @@ class CapsuleNetwork(Classifier):
         """
         raise NotImplementedError
 
+    def drawn_images(self, images: Any) -> Any:
+        """What the decoder is to draw; by default the images as they are.
+
+        Args:
+            images: what the network is called with.
+
+        Returns:
+            Images `(batch, height, width, channels)` with values from 0 to 1.
+        """
+        return images
+
     # What users call.
 
     def call(self, images, training=None):
@@ -236,7 +247,8 @@ class CapsuleNetwork(Classifier):
         **kwargs,
     ):
         if self.decoder is not None:
-            _warn_of_large_images(x)
+            if hasattr(x, "shape") and len(x.shape) == 4 and len(x):
+                _warn_of_large_images(self.drawn_images(x[:64]))
             if not isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks = [*keras.tree.flatten(callbacks or []), _WatchesImages()]
         return super().fit(
@@ -250,7 +262,7 @@ class CapsuleNetwork(Classifier):
         drawn = self.decode(y_pred["poses"], of_scores("y", y))
         pixels = -1, prod(self.image_shape)
         error = keras.losses.MeanSquaredError()(
-            ops.reshape(x, pixels),
+            ops.reshape(self.drawn_images(x), pixels),
             ops.reshape(drawn, pixels),
             of_scores("sample_weight", sample_weight),
         )
@@ -316,11 +328,10 @@ class _WatchesImages(keras.callbacks.Callback):
 
 
 def _warn_of_large_images(images):
-    """Warns of an array of images that no decoder draws, by the first of them."""
-    if hasattr(images, "shape") and len(images.shape) == 4 and len(images):
-        largest = float(np.max(np.abs(ops.convert_to_numpy(images[:64]))))
-        if largest > _LARGEST:
-            _warn_of_images(f"values up to {largest:.0f}")
+    """Warns of an array of images that no decoder draws."""
+    largest = float(np.max(np.abs(ops.convert_to_numpy(images))))
+    if largest > _LARGEST:
+        _warn_of_images(f"values up to {largest:.0f}")
 
 
 def _warn_of_images(received):

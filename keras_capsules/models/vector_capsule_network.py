@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -8,14 +9,22 @@ from keras_capsules import validation
 from keras_capsules.layers import CapsuleLength, DigitCapsule
 from keras_capsules.models.capsule_network import CapsuleNetwork
 
+# Parameters; in a training they take 800 MB.
+_MANY = 50_000_000
+
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class VectorCapsuleNetwork(CapsuleNetwork):
     """What networks share whose class capsules are vectors that see all primary ones.
 
-    The length of a class capsule says whether its class is there. A subclass makes
-    its lower layers in its constructor and calls `add_class_capsules` after them. It
-    names them in `lower_layers`, the last of which makes the primary capsules.
+    The length of a class capsule says whether its class is there, or its activation
+    with a routing that computes one. Where poses all have the same length, as with
+    `routing.InvertedAttentionRouting`, a dense layer that the classes share makes a
+    score of each pose.
+
+    A subclass makes its lower layers in its constructor and calls `add_class_capsules`
+    after them. It names them in `lower_layers`, the last of which makes the primary
+    capsules.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -76,17 +85,26 @@ class VectorCapsuleNetwork(CapsuleNetwork):
             name="class_capsules",
         )
         self.length = CapsuleLength(dtype=dtype.variable_dtype, name="capsule_length")
+        self.score = None
+        if not (self.routing.computes_activations or self.routing.length_is_activation):
+            self.score = keras.layers.Dense(
+                1, "sigmoid", dtype=dtype.variable_dtype, name="score"
+            )
         self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
         self.freeze_sublayers()
+        self._warn_of_size()
 
     def build(self, input_shape):
         shape = input_shape
         for layer in (*self.lower_layers, self.class_capsules):
-            layer.build(shape)
+            if not layer.built:  # a backbone may be
+                layer.build(shape)
             shape = layer.compute_output_shape(shape)
         poses = shape[0] if self.routing.computes_activations else shape
         self.length.build(poses)
+        if self.score is not None:
+            self.score.build(poses)
         if self.decoder is not None:
             self.decoder.build(poses)
 
@@ -105,7 +123,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
 
     def outputs(self, capsules):
         if not self.routing.computes_activations:
-            return {"scores": self.length(capsules), "poses": capsules}
+            return {"scores": self._scores(capsules), "poses": capsules}
         poses, activations = capsules
         return {"scores": ops.cast(activations, self.variable_dtype), "poses": poses}
 
@@ -138,7 +156,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
                 "Argument `labels` must be given: with this routing the length of a "
                 "pose does not say which class is there. Received: None"
             )
-        return self._draw(poses, self._most_active(self.length(poses)))
+        return self._draw(poses, self._most_active(self._scores(poses)))
 
     def get_config(self):
         return {
@@ -147,3 +165,26 @@ class VectorCapsuleNetwork(CapsuleNetwork):
             "routing": keras.saving.serialize_keras_object(self.routing),
             "objects": self.objects,
         }
+
+    def _scores(self, poses):
+        """How present each class is, where the routing doesn't say it."""
+        if self.score is None:
+            return self.length(poses)
+        return self.score(poses)[..., 0]
+
+    def _warn_of_size(self):
+        """Warns of what hardly fits into memory, as large images make it."""
+        if self.count_params() > _MANY:
+            parts = {"class capsules": self.class_capsules, "decoder": self.decoder}
+            parts = [
+                f"{part.count_params() / 1e6:.0f} million in the {name}"
+                for name, part in parts.items()
+                if part is not None
+            ]
+            warnings.warn(
+                f"{type(self).__name__} has {self.count_params() / 1e6:.0f} million "
+                f"parameters for images of shape {self.image_shape}, "
+                f"{' and '.join(parts)}. models.CapsuleClassifier has a few million "
+                "for images of any size; decoder_units=None leaves the decoder out.",
+                stacklevel=3,
+            )

@@ -69,6 +69,8 @@ class InvertedAttentionRouting(MomentRouting):
         attention routing (2020), procedure 1.
     """
 
+    length_is_activation = False
+
     def __init__(
         self,
         iterations: int = 2,

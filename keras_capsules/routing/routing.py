@@ -72,6 +72,9 @@ class Routing(Nested, keras.layers.Layer):
 
     Attributes:
         computes_activations: whether it returns activations of the parents too.
+        length_is_activation: whether the length of a pose says how present the parent
+            is, from 0 to 1, in a routing that computes no activations. Where it
+            doesn't, networks learn a score from the pose.
         needs_activations: whether it uses activations of the children, which then have
             to be given.
         traced: names of what an iteration finds that a trace shows too.
@@ -111,6 +114,7 @@ class Routing(Nested, keras.layers.Layer):
     """
 
     computes_activations = False
+    length_is_activation = True
     needs_activations = False
     traced = ()
 

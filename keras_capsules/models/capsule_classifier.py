@@ -1,0 +1,185 @@
+from typing import Any
+
+import keras
+
+from keras_capsules import validation
+from keras_capsules.layers import PrimaryCapsule
+from keras_capsules.models.residual_backbone import residual_backbone
+from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
+
+# The grid of primary capsules has at most 8×8 places.
+_GRID = 8
+
+
+@keras.saving.register_keras_serializable(package="keras_capsules")
+class CapsuleClassifier(VectorCapsuleNetwork):
+    """Capsules above any network that makes features of images.
+
+    images → `preprocess` → `backbone` → primary capsules → class capsules
+
+    The backbone may be a network of `keras.applications` with pretrained weights, of
+    KerasHub, or one's own. Without one it is `residual_backbone`. A 3×3 convolution
+    makes the primary capsules, with strides where the features have more than 8×8
+    places.
+
+    What prepares images for the backbone is part of the network: with
+    `preprocess=keras.layers.Rescaling(1 / 255)` it is trained, saved, exported and
+    served with images from 0 to 255.
+
+    To fine-tune a pretrained backbone, train the capsules first and then everything,
+    with a small learning rate:
+
+    ```python
+    for trainable, learning_rate in ((False, 1e-3), (True, 1e-5)):
+        model.backbone.trainable = trainable
+        optimizer = keras.optimizers.Adam(learning_rate)
+        model.compile(optimizer, losses.MarginLoss(), metrics=["accuracy"])
+        model.fit(images, labels, epochs=5)
+    ```
+
+    Args:
+        input_shape: `(height, width, channels)` of an image.
+        classes: number of classes.
+        backbone: a model or layer from images to features
+            `(batch, height, width, channels)`; `None` for `residual_backbone`.
+        preprocess: a layer that the images go through before the backbone, such as
+            `keras.layers.Rescaling`; `None` for images that the backbone takes as they
+            are. The decoder draws what it returns.
+        primary_capsules: types of primary capsules.
+        primary_pose_shape: size of their poses.
+        class_pose_shape: size of the poses of the class capsules.
+        routing: a name, an instance or a config, as `keras_capsules.routing.get`
+            takes it.
+        decoder_units: widths of the decoder's hidden layers; `None` for a network
+            without decoder.
+        reconstruction_weight: weight of the reconstruction in the loss, the mean
+            squared error of a pixel.
+        objects: how many objects an image shows. The decoder draws that many
+            capsules, each alone, and joins the pictures by their maximum.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
+
+    Call arguments:
+        images: the images.
+        training: whether layers of the backbone, such as batch normalization and
+            dropout, behave as in training.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        A dict: `scores` `(batch, classes)` in float32, and `poses`
+        `(batch, classes, class_pose_shape)`.
+
+    Raises:
+        ValueError: an argument is out of its range, the backbone takes images of
+            another shape or does not make features of four axes, or labels are wrong,
+            as for `CapsNet`.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_capsules import losses, models
+    >>> model = models.CapsuleClassifier(
+    ...     (32, 32, 3), classes=4, preprocess=keras.layers.Rescaling(1 / 255),
+    ...     backbone=models.residual_backbone((32, 32, 3), width=4, blocks=1))
+    >>> model.compile("adam", loss=losses.MarginLoss(), metrics=["accuracy"])
+    >>> images = np.random.randint(0, 256, (8, 32, 32, 3), "uint8")
+    >>> history = model.fit(images, np.arange(8) % 4, verbose=0)
+    >>> model.predict(images, verbose=0)["scores"].shape
+    (8, 4)
+
+    Reference:
+        Sabour, Frosst and Hinton, Dynamic routing between capsules (2017), section 4,
+        with the features of a deeper network, as in Tsai et al., Capsules with inverted
+        dot-product attention routing (2020), section 4.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        backbone: Any = None,
+        preprocess: Any = None,
+        primary_capsules: int = 16,
+        primary_pose_shape: int = 8,
+        class_pose_shape: int = 16,
+        routing: Any = "self_attention",
+        decoder_units: tuple[int, ...] | None = None,
+        reconstruction_weight: float = 0.392,
+        objects: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_shape, classes, reconstruction_weight, objects, **kwargs)
+        self.primary_capsules = validation.check_positive_integer(
+            "primary_capsules", primary_capsules
+        )
+        self.primary_pose_shape = validation.check_positive_integer(
+            "primary_pose_shape", primary_pose_shape
+        )
+        self.preprocess = _layer("preprocess", preprocess)
+        self.backbone = _layer("backbone", backbone)
+        if backbone is None:
+            self.backbone = residual_backbone(self.image_shape)
+        strides = self._strides()
+        self.primary = PrimaryCapsule(
+            primary_capsules,
+            primary_pose_shape,
+            kernel_size=3,
+            strides=strides,
+            padding="same",
+            dtype=self.dtype_policy,
+            name="primary_capsule",
+        )
+        self.add_class_capsules(class_pose_shape, routing, decoder_units)
+
+    @property
+    def lower_layers(self):
+        below = () if self.preprocess is None else (self.preprocess,)
+        return *below, self.backbone, self.primary
+
+    def drawn_images(self, images):
+        images = super().drawn_images(images)
+        return images if self.preprocess is None else self.preprocess(images)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "preprocess": keras.saving.serialize_keras_object(self.preprocess),
+            "primary_capsules": self.primary_capsules,
+            "primary_pose_shape": self.primary_pose_shape,
+        }
+
+    def _strides(self):
+        """Strides of the primary capsules, from the grid that the backbone leaves."""
+        shape = (None, *self.image_shape)
+        try:
+            if self.preprocess is not None:
+                shape = self.preprocess.compute_output_shape(shape)
+            shape = tuple(self.backbone.compute_output_shape(shape))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "Argument `backbone` must take images of shape "
+                f"(batch, *{self.image_shape}). Received: {self.backbone.name}, which "
+                f"says: {error}"
+            ) from error
+        if len(shape) != 4 or None in shape[1:]:
+            raise ValueError(
+                "Argument `backbone` must make features of shape (batch, height, "
+                "width, channels), as networks of keras.applications do with "
+                f"include_top=False. Received: {self.backbone.name}, which makes "
+                f"{shape}"
+            )
+        return tuple(-(-size // _GRID) for size in shape[1:3])
+
+
+def _layer(name, value):
+    """A layer, its config, or `None`."""
+    if isinstance(value, dict):
+        value = keras.saving.deserialize_keras_object(value)
+    if value is not None and not isinstance(value, keras.layers.Layer):
+        raise ValueError(
+            f"Argument `{name}` must be a Keras model or layer. Received: {value!r}"
+        )
+    return value

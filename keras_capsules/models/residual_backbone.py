@@ -1,0 +1,88 @@
+import keras
+from keras import layers
+
+from keras_capsules import validation
+
+# Grids with more places are halved once more.
+_GRID = 8
+
+
+def residual_backbone(
+    input_shape: tuple[int, int, int], width: int = 32, blocks: int = 2
+) -> keras.Model:
+    """A residual network that makes a small grid of features of an image of any size.
+
+    A convolution, for large images with strides and pooling, is followed by stages of
+    residual blocks. Each stage after the first halves the grid and doubles the
+    channels, until the grid has at most 8×8 places. There are three stages for 32×32
+    images and four for 224×224.
+
+    Args:
+        input_shape: `(height, width, channels)` of an image, at least 8×8 pixels.
+        width: channels of the first stage.
+        blocks: residual blocks of a stage, each with two convolutions.
+
+    Returns:
+        A functional model from images `(batch, height, width, channels)`, with values
+        of about 0 to 1, to features `(batch, new height, new width, channels)`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the images are too small.
+
+    Example:
+
+    >>> from keras_capsules import models
+    >>> models.residual_backbone((32, 32, 3)).output_shape
+    (None, 8, 8, 128)
+
+    Reference:
+        He, Zhang, Ren and Sun, Deep residual learning for image recognition (2016),
+        sections 3 and 4.2.
+    """
+    shape = validation.check_positive_integers("input_shape", input_shape, 3)
+    channels = validation.check_positive_integer("width", width)
+    validation.check_positive_integer("blocks", blocks)
+    if min(shape[:2]) < _GRID:
+        raise ValueError(
+            f"Argument `input_shape` must be at least {_GRID}×{_GRID} pixels. "
+            f"Received: {shape}"
+        )
+    images = keras.Input(shape)
+    largest = max(shape[:2])
+    if largest <= 40:
+        x = _convolution(images, channels)
+    else:
+        x = _convolution(images, channels, kernel_size=7, strides=2)
+    x = layers.ReLU()(x)
+    if largest > 80:
+        x = layers.MaxPooling2D(3, 2, padding="same")(x)
+    for index in range(blocks):
+        x = _block(x, channels, name=f"stage_1_block_{index + 1}")
+    stage = 1
+    while max(x.shape[1:3]) > _GRID:
+        stage, channels = stage + 1, 2 * channels
+        for index in range(blocks):
+            strides = 1 if index else 2
+            x = _block(x, channels, strides, f"stage_{stage}_block_{index + 1}")
+    return keras.Model(images, x, name="residual_backbone")
+
+
+def _convolution(x, channels, kernel_size=3, strides=1):
+    x = layers.Conv2D(
+        channels,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+    )(x)
+    return layers.BatchNormalization()(x)
+
+
+def _block(x, channels, strides=1, name=None):
+    shortcut = x
+    if strides > 1:
+        shortcut = _convolution(x, channels, kernel_size=1, strides=strides)
+    x = layers.ReLU()(_convolution(x, channels, strides=strides))
+    x = layers.Add()([_convolution(x, channels), shortcut])
+    return layers.ReLU(name=name)(x)
