@@ -16,6 +16,7 @@ from keras_capsules.datasets.distorted_images import DistortedImages
 from keras_capsules.datasets.distortion import random_distortion
 from keras_capsules.datasets.eth80 import eth80
 from keras_capsules.datasets.fashion_mnist import fashion_mnist
+from keras_capsules.datasets.image_folder import ImageFolder, image_folder, read_image
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
 from keras_capsules.datasets.photographs import central_crop
@@ -29,6 +30,7 @@ from keras_capsules.datasets.viewpoints import ViewpointSplits, viewpoint_split
 __all__ = [
     "DeviceDataset",
     "DistortedImages",
+    "ImageFolder",
     "OverlaidImages",
     "ShiftedImages",
     "Splits",
@@ -39,11 +41,13 @@ __all__ = [
     "digits",
     "eth80",
     "fashion_mnist",
+    "image_folder",
     "mnist",
     "multi_mnist",
     "random_distortion",
     "random_flip",
     "random_shift",
+    "read_image",
     "smallnorb",
     "svhn",
     "toys",

@@ -40,7 +40,10 @@ def signatures(
         import tensorflow as tf
 
         images = tf.cast(images, "float32")
-        images = images / 255.0 if preprocess is None else preprocess(images)
+        if preprocess is not None:
+            images = preprocess(images)
+        elif getattr(model, "preprocess", None) is None:
+            images = images / 255.0
         return serve(tf.ensure_shape(images, (None, *model.image_shape)))
 
     def reconstruct(images):

@@ -76,7 +76,8 @@ def _convolution(x, channels, kernel_size=3, strides=1):
         use_bias=False,
         kernel_initializer="he_normal",
     )(x)
-    return layers.BatchNormalization()(x)
+    # Trainings on few images have few steps: averages must follow within them.
+    return layers.BatchNormalization(momentum=0.9)(x)
 
 
 def _block(x, channels, strides=1, name=None):

@@ -2,6 +2,7 @@
 
 from keras_capsules.plotting.assignments import assignments
 from keras_capsules.plotting.attacks import attack_curves
+from keras_capsules.plotting.credit_maps import credit_maps
 from keras_capsules.plotting.curves import curves
 from keras_capsules.plotting.error_by_toy import error_by_toy
 from keras_capsules.plotting.errors import errors
@@ -17,6 +18,7 @@ from keras_capsules.plotting.vote_distances import vote_distances
 __all__ = [
     "assignments",
     "attack_curves",
+    "credit_maps",
     "curves",
     "error_by_toy",
     "errors",

@@ -1,0 +1,69 @@
+"""Says what images show, with a network of train_own_images.py.
+
+    python examples/predict_images.py runs/flowers rose.jpg
+    python examples/predict_images.py runs/flowers FOLDER --csv predictions.csv
+
+The first argument is the output folder of the training. Images may have any size.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from keras_capsules import datasets, files
+
+BATCH = 32
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("run", type=Path, help="output folder of the training")
+parser.add_argument("images", type=Path, nargs="+", help="files or folders")
+parser.add_argument("--csv", type=Path, help="write the scores of all classes there")
+args = parser.parse_args()
+
+try:
+    names = json.loads((args.run / "classes.json").read_text())
+    model = keras.saving.load_model(args.run / "best.keras", compile=False)
+except (OSError, ValueError) as error:
+    sys.exit(f"{args.run} holds no network of train_own_images.py: {error}")
+size = model.image_shape[:2]
+
+paths = []
+for path in args.images:
+    within = (
+        sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path]
+    )
+    paths += within
+rows, unreadable = [], 0
+for start in range(0, len(paths), BATCH):
+    images, there = [], []
+    for path in paths[start : start + BATCH]:
+        try:
+            images.append(datasets.read_image(path, size))
+            there.append(path)
+        except Exception as error:  # what a damaged file raises is nowhere said
+            print(f"{path}: can't be read ({error})", file=sys.stderr)
+            unreadable += 1
+    if not there:
+        continue
+    scores = model.predict(np.stack(images), verbose=0)["scores"]
+    for path, row in zip(there, scores, strict=True):
+        best = np.argsort(-row)[:3]
+        print(f"{path}: {', '.join(f'{names[i]} {row[i]:.2f}' for i in best)}")
+        rows.append([path, names[best[0]], *(f"{score:.4f}" for score in row)])
+if args.csv:
+    with (
+        files.replaced(args.csv) as unfinished,
+        open(unfinished, "w", newline="") as file,
+    ):
+        csv.writer(file).writerows([["file", "class", *names], *rows])
+sys.exit(1 if unreadable and not rows else 0)

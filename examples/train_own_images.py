@@ -1,0 +1,286 @@
+"""Trains capsules on your own images and says what they have learned.
+
+    python examples/train_own_images.py FOLDER
+    python examples/train_own_images.py FOLDER --size 128 --epochs 60 --no-mirror
+
+FOLDER has a subfolder for each class, with PNG, JPEG, WebP, GIF or BMP files of any
+size. Some images of each class are set aside to choose the best epoch by, and as many
+to test. What can't be read is named and left out.
+
+The output folder gets the best model, classes.json, metrics.json, history.csv, a model
+card and pictures: the confusion matrix, ROC curves, the most confident mistakes, and
+where in an image the votes for a class come from. saved_models/ gets a SavedModel. Stop
+it whenever you like: --resume goes on after the last finished epoch. Afterwards
+`python examples/predict_images.py OUTPUT IMAGES` says what other images show.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn import metrics as measures
+from sklearn.utils.class_weight import compute_class_weight
+
+from keras_capsules import (
+    callbacks,
+    datasets,
+    export,
+    files,
+    losses,
+    models,
+    plotting,
+    routing,
+)
+
+# Images of a figure, and of an epoch at least, as far as whole repetitions go.
+SHOWN, EPOCH = 8, 500
+
+callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+add = parser.add_argument
+add("folder", type=Path, help="has a subfolder of images for each class")
+add(
+    "--size",
+    type=int,
+    default=64,
+    help="height and width of the images for the network",
+)
+add("--routing", choices=routing.names(), default="self_attention")
+add("--width", type=int, default=32, help="channels of the backbone's first stage")
+add("--decoder", action="store_true", help="learn to draw the images as well")
+add("--no-mirror", action="store_true", help="for what must not be mirrored, as text")
+add("--epochs", type=int, default=40)
+add("--batch-size", type=int, default=16)
+add("--seed", type=int, default=0)
+add("--output", type=Path, help="folder (default: runs/NAME of the folder)")
+add("--resume", action="store_true", help="go on with the run in --output")
+args = parser.parse_args()
+
+output = args.output or Path("runs") / args.folder.resolve().name
+exported = Path("saved_models") / output.name
+if output.name in models.Classifier.preset_names():
+    parser.error(f"--output {output}: {exported} is a network of the package")
+try:
+    finished = len(callbacks.Checkpoint.history_of(output))
+except ValueError as error:
+    parser.error(str(error))
+if finished and not args.resume:
+    parser.error(f"{output} holds a run: add --resume, or choose another --output")
+
+# Data.
+try:
+    images = datasets.image_folder(args.folder, args.size, args.seed)
+except ValueError as error:
+    sys.exit(str(error))
+for path, reason in images.unreadable.items():
+    print(f"left out: {path} ({reason})")
+names = images.class_names
+labels = np.array([label for _, label in images.train.as_numpy_iterator()])
+print(
+    f"{len(labels)} images to train, {len(images.validation)} to validate, "
+    f"{len(images.test)} to test"
+)
+for label, name in enumerate(names):
+    print(f"{np.sum(labels == label):8} {name}")
+# A run that goes on must not see the images in the order of its first epoch again.
+seed = args.seed + finished
+keras.utils.set_random_seed(seed)
+
+# Every epoch sees other versions of the images.
+changes = [
+    keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
+    keras.layers.RandomRotation(0.05, fill_mode="reflect", seed=seed),
+    keras.layers.RandomZoom(0.1, fill_mode="reflect", seed=seed),
+]
+if not args.no_mirror:
+    changes.append(keras.layers.RandomFlip("horizontal", seed=seed))
+
+
+def changed(batch, labels):
+    for change in changes:
+        batch = change(batch, training=True)
+    return batch, labels
+
+
+# An epoch of few images shows them several times.
+repeated = images.train.repeat(max(1, EPOCH // len(labels)))
+train = repeated.shuffle(10_000, seed).batch(args.batch_size)
+train = train.map(changed).prefetch(2)
+validation, test = (
+    split.batch(args.batch_size) for split in (images.validation, images.test)
+)
+# Rare classes count as much as frequent ones.
+weights = compute_class_weight("balanced", classes=np.arange(len(names)), y=labels)
+
+# Model. The scale of the images is a part of it.
+image_shape = (args.size, args.size, 3)
+model = models.CapsuleClassifier(
+    image_shape,
+    classes=len(names),
+    backbone=models.residual_backbone(image_shape, args.width),
+    preprocess=keras.layers.Rescaling(1 / 255),
+    routing=args.routing,
+    decoder_units=(256, 512) if args.decoder else None,
+)
+model.summary()
+
+# Training. The learning rate rises and falls to zero.
+steps = args.epochs * len(train)
+optimizer = keras.optimizers.AdamW(
+    keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=0.001, warmup_steps=steps // 10
+    ),
+    weight_decay=0.01,
+)
+model.compile(optimizer, loss=losses.MarginLoss(), metrics=["accuracy"])
+
+checkpoint = callbacks.Checkpoint(output)
+try:
+    checkpoint.restore(model)
+except ValueError as error:
+    sys.exit(f"Can't resume: {error}")
+if finished:
+    print(f"Going on after epoch {finished}.")
+# Before the training, for it can take long: what can't be written, and what the results
+# of a shorter one would say.
+exported.mkdir(parents=True, exist_ok=True)
+tempfile.TemporaryFile(dir=exported).close()
+(output / "metrics.json").unlink(missing_ok=True)
+try:
+    model.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=finished,
+        epochs=args.epochs,
+        class_weight=dict(enumerate(weights)),
+        callbacks=[checkpoint],
+    )
+except ValueError as error:
+    sys.exit(str(error))
+
+# Results of the best epoch.
+best = keras.saving.load_model(output / "best.keras", compile=False)
+scores = best.predict(test, verbose=0)["scores"]
+photographs, truth = map(np.stack, zip(*images.test.as_numpy_iterator(), strict=True))
+predicted = scores.argmax(-1)
+report = measures.classification_report(
+    truth, predicted, labels=range(len(names)), target_names=names, zero_division=0.0
+)
+print(f"\nTest images:\n{report}")
+
+
+def chart():
+    """An empty figure that grows with the number of classes."""
+    side = 3.5 + 0.35 * len(names)
+    figure = Figure(figsize=(side + 1.0, side), layout="constrained", dpi=120)
+    return figure, figure.subplots()
+
+
+# Pictures.
+figure, axis = chart()
+measures.ConfusionMatrixDisplay.from_predictions(
+    truth,
+    predicted,
+    labels=range(len(names)),
+    display_labels=names,
+    xticks_rotation=45 if len(names) > 4 else "horizontal",
+    cmap="Blues",
+    colorbar=False,
+    ax=axis,
+)
+axis.set_title("test images")
+figure.savefig(output / "confusion.png")
+
+figure, axis = chart()
+for label, name in enumerate(names):
+    measures.RocCurveDisplay.from_predictions(
+        truth == label, scores[:, label], name=name, ax=axis
+    )
+axis.set(
+    title="each class against the others",
+    xlabel="share of other images taken for the class",
+    ylabel="share of its images found",
+)
+figure.savefig(output / "roc.png")
+
+plotting.curves(checkpoint.history).savefig(output / "curves.png")
+shown = np.random.default_rng(0).permutation(len(photographs))[:SHOWN]
+plotting.credit_maps(best, photographs[shown], names).savefig(output / "credit.png")
+if args.decoder:
+    plotting.reconstructions(
+        best, photographs[shown], truth[shown], class_names=names
+    ).savefig(output / "reconstructions.png")
+
+confidence = scores.max(-1)
+wrong = np.flatnonzero(predicted != truth)
+wrong = wrong[np.argsort(-confidence[wrong])][:SHOWN]
+if len(wrong):
+    mistakes = plotting.credit_maps(best, photographs[wrong], names)
+    mistakes.savefig(output / "mistakes.png")
+    print("The most confident mistakes:")
+    for index in wrong:
+        print(
+            f"  {images.test_files[index]}: {names[predicted[index]]} "
+            f"{confidence[index]:.2f}"
+        )
+
+# Export, without the optimizer.
+with files.replaced(exported / "model.keras") as unfinished:
+    best.save(unfinished)
+with files.replaced(output / "classes.json") as unfinished:
+    unfinished.write_text(json.dumps(names))
+if keras.backend.backend() == "tensorflow":
+    warm_up = importlib.util.find_spec("tensorflow_serving") is not None
+    export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
+
+results = {
+    "test_accuracy": float(np.mean(predicted == truth)),
+    "epochs": len(checkpoint.history),
+    "best_epoch": checkpoint.best_epoch["epoch"],
+    "parameters": best.count_params(),
+    "seconds": sum(row["seconds"] for row in checkpoint.history),
+}
+counts = {name: int(np.sum(labels == label)) for label, name in enumerate(names)}
+card = {
+    "images": f"{args.size}×{args.size} pixels, RGB from 0 to 255",
+    "classes": ", ".join(names),
+    "network": f"{best.count_params():,} parameters, routing {args.routing}",
+    "images to train": ", ".join(f"{count} {name}" for name, count in counts.items()),
+    "images to validate": len(images.validation),
+    "images to test": len(images.test),
+    "accuracy": f"{100.0 * results['test_accuracy']:.1f} % of the test images",
+    "epochs": f"{results['epochs']}, the best of them {results['best_epoch']}",
+    "made with": f"Keras {keras.version()}, {keras.backend.backend()}",
+}
+lines = [f"# {output.name}", "", "| | |", "| --- | --- |"]
+lines += [f"| {name} | {value} |" for name, value in card.items()]
+lines += ["", "```", report, "```", ""]
+with files.replaced(output / "README.md") as unfinished:
+    unfinished.write_text("\n".join(lines))
+settings = {**vars(args), "folder": str(args.folder), "output": str(output)}
+with files.replaced(output / "metrics.json") as unfinished:
+    unfinished.write_text(
+        json.dumps({**settings, **results, "images": counts}, indent=1)
+    )
+print()
+for name, value in results.items():
+    text = f"{value:.4f}" if isinstance(value, float) else value
+    print(f"{name:>15}  {text}")
+print(f"{'files':>15}  {output}: {', '.join(sorted(os.listdir(output)))}")
+print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")

@@ -1,0 +1,97 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_capsules.plotting.inputs import batch_of, names_of
+from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.traces import check_has_trace, class_trace
+
+
+def credit_maps(
+    model: keras.Model, images: Any, class_names: Sequence[str] | None = None
+) -> Figure:
+    """Draws where in an image the votes come from that make the predicted class.
+
+    Each image stands above itself with a map over it. The brightness of a place is how
+    much its children lengthen the pose of the class: `Σ_i w_ij V_ij · v_j / |v_j|` over
+    the capsules i at the place, for the predicted class j, with its weights w, votes V
+    and pose v in the last iteration. Places that shorten it stay dark.
+
+    Args:
+        model: a network whose class capsules see a grid of vector capsules, such as
+            `models.CapsuleClassifier` or `models.CapsNet`.
+        images: a batch of images of floats, as the network was trained on.
+        class_names: a name for each class; by default its number.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: the model has no trace or its class capsules see no grid, the images
+            have another shape than its or are of integers, or there is not one name for
+            each class.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_capsules import models, plotting
+    >>> model = models.CapsNet((16, 16, 1), 3, filters=4, kernel_size=5,
+    ...                        primary_capsules=2)
+    >>> figure = plotting.credit_maps(model, np.random.rand(2, 16, 16, 1))
+    >>> len(figure.axes)
+    4
+    """
+    check_has_trace(model)
+    images = batch_of(images, model.image_shape)
+    names = names_of(class_names, model.classes)
+    scores = keras.ops.convert_to_numpy(model.predict_on_batch(images)["scores"])
+    predicted = scores.argmax(-1)
+    credit = _credit(model, images, predicted)  # (images, height, width)
+
+    title = "where the votes for the predicted class come from"
+    figure, axes = panels(2, len(images), title)
+    for index, (above, below) in enumerate(axes.T):
+        image = images[index] - images[index].min()
+        image = image / max(image.max(), 1e-6)
+        for axis in (above, below):
+            show(axis, image)
+        height, width = model.image_shape[:2]
+        below.imshow(
+            credit[index],
+            cmap="inferno",
+            alpha=0.6,
+            vmin=0.0,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            interpolation="bilinear",
+        )
+        label = predicted[index]
+        above.set_title(f"{names[label]} {scores[index, label]:.2f}", fontsize=8)
+    return figure
+
+
+def _credit(model, images, classes):
+    layer = model.capsule_layers[-1]
+    grid = layer.get_build_config()["input_shape"]
+    if isinstance(grid[0], (tuple, list)) or len(grid) != 5:
+        raise ValueError(
+            "Argument `model` must have class capsules that see a grid of vector "
+            f"capsules. Received: {type(model).__name__}"
+        )
+    trace = class_trace(model, images)
+    rows = np.arange(len(images))
+    weights = trace["weights"][-1][rows, classes]  # (images, children)
+    poses = trace["parents"][-1][rows, classes].reshape(len(images), -1)
+    children = model.lowest_capsules(model.as_images(images))
+    children = keras.ops.convert_to_numpy(keras.ops.cast(children, "float32"))
+    children = children.reshape(len(images), -1, grid[-1])  # (images, children, D)
+    kernel = keras.ops.convert_to_numpy(keras.ops.cast(layer.kernel, "float32"))
+    # Of shared matrices there is one for all children.
+    kernel = np.broadcast_to(kernel, (children.shape[1], *kernel.shape[1:]))
+    kernel = kernel.swapaxes(0, 1)[classes]  # (images, children, D, R)
+    toward = np.einsum("nid,nidr,nr->ni", children, kernel, poses)
+    lengths = np.maximum(np.linalg.norm(poses, axis=-1, keepdims=True), 1e-6)
+    credit = weights * toward / lengths
+    return credit.reshape(len(images), *grid[1:4]).sum(-1)

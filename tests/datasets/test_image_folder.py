@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from helpers import all_examples
+from PIL import Image
+
+from keras_capsules import datasets
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten images of each colour, in the formats that are read."""
+    for name, colour in COLOURS.items():
+        (tmp_path / name / "more").mkdir(parents=True)
+        for index in range(10):
+            ending = ("png", "JPG", "webp", "gif", "bmp")[index % 5]
+            image = Image.new("RGB", (20 + index, 30 - index), colour)
+            image.save(
+                tmp_path / name / ("more" if index > 6 else "") / f"{index}.{ending}"
+            )
+    return tmp_path
+
+
+def test_every_class_is_in_every_part(folder):
+    found = datasets.image_folder(folder, size=(8, 6))
+    assert found.class_names == ("blue", "green", "red") and not found.unreadable
+    counts = {"train": 6, "validation": 2, "test": 2}
+    for name, count in counts.items():
+        images, labels = all_examples(getattr(found, name))
+        assert images.shape == (3 * count, 8, 6, 3) and images.dtype == "float32"
+        assert labels.dtype == "int32" and list(np.bincount(labels)) == 3 * [count]
+        # Images are as bright as bytes, and belong to their labels.
+        colours = np.array([*COLOURS.values()])[labels]
+        np.testing.assert_allclose(images.mean((1, 2)), colours, atol=8)
+    labels = all_examples(found.test)[1]
+    for path, label in zip(found.test_files, labels, strict=True):
+        assert path.relative_to(folder).parts[0] == found.class_names[label]
+    assert len(set(np.diff(all_examples(found.train)[1]))) > 2  # the classes are mixed
+
+
+def test_the_seed_decides_what_is_set_aside(folder):
+    files = [datasets.image_folder(folder, 4, seed).test_files for seed in (1, 1, 2)]
+    assert files[0] == files[1] != files[2]
+
+
+def test_what_can_not_be_read_is_named_and_other_files_are_ignored(folder):
+    broken = folder / "red" / "broken.png"
+    broken.write_bytes((folder / "red" / "0.png").read_bytes()[:40])
+    (folder / "red" / "notes.txt").write_text("red")
+    (folder / "red" / ".hidden.png").write_bytes(b"")
+    (folder / ".cache").mkdir()
+    found = datasets.image_folder(folder, 4)
+    assert list(found.unreadable) == [broken] and found.unreadable[broken]
+    assert len(found.train) + len(found.validation) + len(found.test) == 30
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_any_mode_is_read(tmp_path, mode):
+    grey = Image.fromarray(np.full((9, 9), 0, "uint8"))
+    if mode == "I;16":
+        image = Image.fromarray(np.full((9, 9), 200 * 256, "uint16"))
+    else:
+        image = grey.convert("RGB").convert(mode)
+    image.save(tmp_path / "image.tif")
+    found = datasets.read_image(tmp_path / "image.tif", 4)
+    assert found.shape == (4, 4, 3) and found.dtype == "uint8"
+    np.testing.assert_allclose(found, 200 if mode == "I;16" else 0, atol=2)
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    Image.new("RGBA", (5, 5), (255, 0, 0, 0)).save(tmp_path / "image.png")
+    assert datasets.read_image(tmp_path / "image.png", 5).min() == 255
+
+
+def test_images_are_cropped_from_the_middle_and_turned(tmp_path):
+    pixels = np.zeros((10, 30, 3), "uint8")
+    pixels[:, 10:20] = 255
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "image.png")
+    assert datasets.read_image(tmp_path / "image.png", 10)[:, 1:9].min() > 200
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was held upright
+    image.save(tmp_path / "image.jpg", exif=exif, quality=100)
+    found = datasets.read_image(tmp_path / "image.jpg", (30, 10))
+    assert found[12:18].min() > 150 and found[:8].max() < 100
+
+
+def test_bad_folders(folder):
+    with pytest.raises(ValueError, match=r"subfolder for each class.*subfolders \[\]"):
+        datasets.image_folder(folder / "nowhere")
+    with pytest.raises(ValueError, match=r"subfolders \['more'\]"):
+        datasets.image_folder(folder / "red")
+    for path in list((folder / "red").rglob("*.*"))[2:]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"Received: 2 that can be read in .*/red"):
+        datasets.image_folder(folder)
+    with pytest.raises(ValueError, match="`size`"):
+        datasets.image_folder(folder, size=0)

@@ -1,0 +1,87 @@
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import scripts
+from helpers import not_on_jax, once
+from PIL import Image
+
+from keras_capsules import models
+
+SCRIPT = "train_own_images.py"
+SMALL = ("--size", "16", "--width", "2", "--epochs", "2", "--output", "run")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten dark and seven light images, and one that can't be read."""
+    random = np.random.default_rng(0)
+    for name, level, count in (("dark", 40, 10), ("light", 200, 7)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = level + random.integers(0, 40, (20, 16 + index, 3), "uint8")
+            path = tmp_path / "images" / name / f"{index}.png"
+            Image.fromarray(pixels.astype("uint8")).save(path)
+    (tmp_path / "images" / "dark" / "broken.png").write_bytes(b"no image")
+    return tmp_path / "images"
+
+
+@not_on_jax
+def test_from_a_folder_to_predictions(tmp_path, folder):
+    result = scripts.run(tmp_path, SCRIPT, str(folder), *SMALL, "--decoder")
+    assert result.returncode == 0, result.stderr
+    assert "left out: " in result.stdout and "broken.png" in result.stdout
+    assert "11 images to train, 3 to validate, 3 to test" in result.stdout
+    output = tmp_path / "run"
+    names = {path.name for path in output.iterdir()}
+    assert names - {"mistakes.png"} == {
+        *("best.keras", "last.keras", "metrics.json", "history.csv", "classes.json"),
+        *("README.md", "curves.png", "confusion.png", "roc.png", "credit.png"),
+        "reconstructions.png",
+    }
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["images"] == {"dark": 6, "light": 5} and metrics["epochs"] == 2
+    card = (output / "README.md").read_text()
+    assert "| classes | dark, light |" in card and "16×16 pixels" in card
+    exported = tmp_path / "saved_models" / "run"
+    model = keras.saving.load_model(exported / "model.keras")
+    assert isinstance(model, models.CapsuleClassifier) and model.decoder is not None
+    assert model.preprocess.scale == 1 / 255
+    tensorflow = keras.backend.backend() == "tensorflow"
+    assert (exported / "1" / "saved_model.pb").exists() == tensorflow
+
+    flags = ("run", str(folder), "--csv", "found.csv")
+    result = scripts.run(tmp_path, "predict_images.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "broken.png: can't be read" in result.stderr
+    with open(tmp_path / "found.csv", newline="") as file:
+        first, *rows = csv.reader(file)
+    assert first == ["file", "class", "dark", "light"] and len(rows) == 17
+    scores = model.predict(
+        np.asarray(Image.open(rows[0][0]).resize((16, 16)))[None], verbose=0
+    )["scores"][0]
+    assert float(rows[0][2]) == pytest.approx(scores[0], abs=0.1)
+
+
+@once
+def test_a_run_that_goes_on(tmp_path, folder):
+    run = (str(folder), "--size", "16", "--width", "2", "--output", "run")
+    assert scripts.run(tmp_path, SCRIPT, *run, "--epochs", "1").returncode == 0
+    refused = scripts.run(tmp_path, SCRIPT, *run)
+    assert refused.returncode == 2 and "add --resume" in refused.stderr
+    result = scripts.run(tmp_path, SCRIPT, *run, "--epochs", "2", "--resume")
+    assert result.returncode == 0, result.stderr
+    assert "Going on after epoch 1." in result.stdout
+    assert "Epoch 2/2" in result.stdout and "Epoch 1/" not in result.stdout
+
+
+@once
+def test_what_is_wrong_is_said_in_one_line(tmp_path, folder):
+    result = scripts.run(tmp_path, SCRIPT, str(folder / "dark"))
+    assert result.returncode == 1 and "subfolder for each class" in result.stderr
+    result = scripts.run(tmp_path, "predict_images.py", "run", str(folder))
+    assert result.returncode == 1
+    assert "run holds no network of train_own_images.py" in result.stderr
+    assert "Traceback" not in result.stderr
