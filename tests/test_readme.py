@@ -4,7 +4,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import not_on_jax
+from helpers import not_on_jax, once
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,6 +38,16 @@ def test_the_lines_of_the_layers_make_a_model_that_trains():
         np.zeros((2, 28, 28, 1)), np.array([0, 1])
     )
     assert loss > 0 and accuracy == 0.5
+
+
+@once
+def test_the_lines_of_the_classifier_make_a_model_that_trains():
+    (code,) = re.findall(r"```python\n([^`]*MobileNetV2.*?)```", README, re.DOTALL)
+    scope = {}
+    exec(code, scope)
+    images = np.zeros((2, 96, 96, 3), "uint8")
+    loss, _ = scope["model"].train_on_batch(images, np.array([0, 1]))
+    assert loss > 0 and not scope["backbone"].trainable
 
 
 @only_tensorflow
