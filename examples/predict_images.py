@@ -3,7 +3,9 @@
     python examples/predict_images.py runs/flowers rose.jpg
     python examples/predict_images.py runs/flowers FOLDER --csv predictions.csv
 
-The first argument is the output folder of the training. Images may have any size.
+The first argument is the output folder of the training, or what it has exported to
+saved_models/. Images may have any size: they are scaled and cropped to the middle
+square, as in the training. A score is from 0 to 1; scores need not add up to 1.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,40 +33,42 @@ parser.add_argument("images", type=Path, nargs="+", help="files or folders")
 parser.add_argument("--csv", type=Path, help="write the scores of all classes there")
 args = parser.parse_args()
 
+trained = args.run / "best.keras"
+if not trained.exists():
+    trained = args.run / "model.keras"
 try:
     names = json.loads((args.run / "classes.json").read_text())
-    model = keras.saving.load_model(args.run / "best.keras", compile=False)
+    model = keras.saving.load_model(trained, compile=False)
 except (OSError, ValueError) as error:
     sys.exit(f"{args.run} holds no network of train_own_images.py: {error}")
-size = model.image_shape[:2]
-
 paths = []
 for path in args.images:
-    within = (
-        sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path]
-    )
-    paths += within
-rows, unreadable = [], 0
+    paths += datasets.image_files(path) if path.is_dir() else [path]
+if not paths:
+    sys.exit("There are no images.")
+if args.csv:
+    try:  # before all the work
+        tempfile.TemporaryFile(dir=args.csv.parent).close()
+    except OSError as error:
+        parser.error(f"--csv {args.csv} can't be written: {error}")
+
+rows = []
 for start in range(0, len(paths), BATCH):
-    images, there = [], []
+    images, read = [], []
     for path in paths[start : start + BATCH]:
         try:
-            images.append(datasets.read_image(path, size))
-            there.append(path)
+            images.append(datasets.read_image(path, model.image_shape[:2]))
+            read.append(path)
         except Exception as error:  # what a damaged file raises is nowhere said
             print(f"{path}: can't be read ({error})", file=sys.stderr)
-            unreadable += 1
-    if not there:
+    if not read:
         continue
     scores = model.predict(np.stack(images), verbose=0)["scores"]
-    for path, row in zip(there, scores, strict=True):
+    for path, row in zip(read, scores, strict=True):
         best = np.argsort(-row)[:3]
         print(f"{path}: {', '.join(f'{names[i]} {row[i]:.2f}' for i in best)}")
         rows.append([path, names[best[0]], *(f"{score:.4f}" for score in row)])
 if args.csv:
-    with (
-        files.replaced(args.csv) as unfinished,
-        open(unfinished, "w", newline="") as file,
-    ):
+    with files.replaced(args.csv) as unfinished, open(unfinished, "w") as file:
         csv.writer(file).writerows([["file", "class", *names], *rows])
-sys.exit(1 if unreadable and not rows else 0)
+sys.exit(0 if rows else 1)

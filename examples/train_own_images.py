@@ -3,9 +3,10 @@
     python examples/train_own_images.py FOLDER
     python examples/train_own_images.py FOLDER --size 128 --epochs 60 --no-mirror
 
-FOLDER has a subfolder for each class, with PNG, JPEG, WebP, GIF or BMP files of any
-size. Some images of each class are set aside to choose the best epoch by, and as many
-to test. What can't be read is named and left out.
+FOLDER has a subfolder for each class, with three images or more: PNG, JPEG, WebP, GIF,
+BMP or TIFF files of any size. They are scaled and cropped to the middle square. About
+15 % of each class are set aside to choose the best epoch by, and as many to test. Files
+that can't be read are named and left out.
 
 The output folder gets the best model, classes.json, metrics.json, history.csv, a model
 card and pictures: the confusion matrix, ROC curves, the most confident mistakes, and
@@ -50,47 +51,79 @@ SHOWN, EPOCH = 8, 500
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
-parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-)
+
+def at_least(minimum):
+    """The type of a flag that is an integer of at least `minimum`."""
+
+    def integer(text):
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"expected at least {minimum}: {text}")
+        return int(text)
+
+    return integer
+
+
+class Formatter(
+    argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter
+):
+    """Shows the text above as it is, and the default of each flag."""
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
 add = parser.add_argument
 add("folder", type=Path, help="has a subfolder of images for each class")
+add("--size", type=at_least(8), default=64, help="height and width that images get")
 add(
-    "--size",
-    type=int,
-    default=64,
-    help="height and width of the images for the network",
+    "--routing",
+    choices=routing.names(),
+    default="self_attention",
+    help="how capsules agree",
 )
-add("--routing", choices=routing.names(), default="self_attention")
-add("--width", type=int, default=32, help="channels of the backbone's first stage")
+add("--width", type=at_least(1), default=32, help="channels of the first stage")
 add("--decoder", action="store_true", help="learn to draw the images as well")
 add("--no-mirror", action="store_true", help="for what must not be mirrored, as text")
-add("--epochs", type=int, default=40)
-add("--batch-size", type=int, default=16)
-add("--seed", type=int, default=0)
-add("--output", type=Path, help="folder (default: runs/NAME of the folder)")
+add("--epochs", type=at_least(1), default=40, help="of 500 images at least")
+add("--batch-size", type=at_least(1), default=16, help="images of a step")
+add("--seed", type=at_least(0), default=0, help="of weights, order and changes")
+add("--output", type=Path, help="folder; without it runs/NAME of the folder")
 add("--resume", action="store_true", help="go on with the run in --output")
 args = parser.parse_args()
 
 output = args.output or Path("runs") / args.folder.resolve().name
-exported = Path("saved_models") / output.name
-if output.name in models.Classifier.preset_names():
+exported = Path("saved_models") / output.resolve().name
+if exported.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
+if args.folder.resolve() in (output.resolve(), *output.resolve().parents):
+    parser.error(f"--output {output} lies within {args.folder}: it would be a class")
 try:
     finished = len(callbacks.Checkpoint.history_of(output))
 except ValueError as error:
     parser.error(str(error))
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
+settings_file = output / "settings.json"
+if output.exists() and any(output.iterdir()) and not settings_file.exists():
+    parser.error(f"{output} holds other files: choose another --output")
 
 # Data.
 try:
-    images = datasets.image_folder(args.folder, args.size, args.seed)
+    images = datasets.image_folder(args.folder, args.size)
 except ValueError as error:
     sys.exit(str(error))
 for path, reason in images.unreadable.items():
     print(f"left out: {path} ({reason})")
 names = images.class_names
+# What a run that goes on must have in common with the one before.
+settings = {
+    name: getattr(args, name) for name in ("size", "routing", "width", "decoder")
+}
+settings["classes"] = list(names)
+if finished:
+    kept = json.loads(settings_file.read_text())
+    changed = {name: x for name, x in kept.items() if x != settings.get(name)}
+    if changed:
+        now = {name: settings.get(name) for name in changed}
+        sys.exit(f"Can't resume: {output} was made with {changed}. Received: {now}")
 labels = np.array([label for _, label in images.train.as_numpy_iterator()])
 print(
     f"{len(labels)} images to train, {len(images.validation)} to validate, "
@@ -161,7 +194,14 @@ if finished:
 # of a shorter one would say.
 exported.mkdir(parents=True, exist_ok=True)
 tempfile.TemporaryFile(dir=exported).close()
-(output / "metrics.json").unlink(missing_ok=True)
+output.mkdir(parents=True, exist_ok=True)
+for name in ("metrics.json", "mistakes.png"):
+    (output / name).unlink(missing_ok=True)
+for folder in (output, exported):
+    with files.replaced(folder / "classes.json") as unfinished:
+        unfinished.write_text(json.dumps(names))
+with files.replaced(settings_file) as unfinished:
+    unfinished.write_text(json.dumps(settings, indent=1))
 try:
     model.fit(
         train,
@@ -199,7 +239,7 @@ measures.ConfusionMatrixDisplay.from_predictions(
     predicted,
     labels=range(len(names)),
     display_labels=names,
-    xticks_rotation=45 if len(names) > 4 else "horizontal",
+    xticks_rotation="vertical" if len(names) > 4 else "horizontal",
     cmap="Blues",
     colorbar=False,
     ax=axis,
@@ -221,7 +261,9 @@ figure.savefig(output / "roc.png")
 
 plotting.curves(checkpoint.history).savefig(output / "curves.png")
 shown = np.random.default_rng(0).permutation(len(photographs))[:SHOWN]
-plotting.credit_maps(best, photographs[shown], names).savefig(output / "credit.png")
+plotting.credit_maps(best, photographs[shown], names, truth[shown]).savefig(
+    output / "credit.png"
+)
 if args.decoder:
     plotting.reconstructions(
         best, photographs[shown], truth[shown], class_names=names
@@ -231,20 +273,18 @@ confidence = scores.max(-1)
 wrong = np.flatnonzero(predicted != truth)
 wrong = wrong[np.argsort(-confidence[wrong])][:SHOWN]
 if len(wrong):
-    mistakes = plotting.credit_maps(best, photographs[wrong], names)
+    mistakes = plotting.credit_maps(best, photographs[wrong], names, truth[wrong])
     mistakes.savefig(output / "mistakes.png")
     print("The most confident mistakes:")
     for index in wrong:
         print(
-            f"  {images.test_files[index]}: {names[predicted[index]]} "
-            f"{confidence[index]:.2f}"
+            f"  {images.test_files[index]}: {names[truth[index]]}, "
+            f"taken for {names[predicted[index]]} {confidence[index]:.2f}"
         )
 
 # Export, without the optimizer.
 with files.replaced(exported / "model.keras") as unfinished:
     best.save(unfinished)
-with files.replaced(output / "classes.json") as unfinished:
-    unfinished.write_text(json.dumps(names))
 if keras.backend.backend() == "tensorflow":
     warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
@@ -258,21 +298,26 @@ results = {
 }
 counts = {name: int(np.sum(labels == label)) for label, name in enumerate(names)}
 card = {
-    "images": f"{args.size}×{args.size} pixels, RGB from 0 to 255",
+    "images": f"RGB from 0 to 255, cropped to {args.size}×{args.size} pixels",
+    "scores": "of each class, from 0 to 1; they need not add up to 1",
     "classes": ", ".join(names),
     "network": f"{best.count_params():,} parameters, routing {args.routing}",
     "images to train": ", ".join(f"{count} {name}" for name, count in counts.items()),
     "images to validate": len(images.validation),
     "images to test": len(images.test),
     "accuracy": f"{100.0 * results['test_accuracy']:.1f} % of the test images",
-    "epochs": f"{results['epochs']}, the best of them {results['best_epoch']}",
+    "epochs": f"{results['epochs']}; the network is that of epoch "
+    f"{results['best_epoch']}, whose loss on the images to validate was smallest",
+    "command": f"`python examples/train_own_images.py {' '.join(sys.argv[1:])}`",
     "made with": f"Keras {keras.version()}, {keras.backend.backend()}",
 }
-lines = [f"# {output.name}", "", "| | |", "| --- | --- |"]
-lines += [f"| {name} | {value} |" for name, value in card.items()]
+lines = [f"# {exported.name}", "", "| | |", "| --- | --- |"]
+for name, value in card.items():
+    lines.append(f"| {name} | {str(value).replace('|', '/')} |")
 lines += ["", "```", report, "```", ""]
-with files.replaced(output / "README.md") as unfinished:
-    unfinished.write_text("\n".join(lines))
+for folder in (output, exported):
+    with files.replaced(folder / "README.md") as unfinished:
+        unfinished.write_text("\n".join(lines))
 settings = {**vars(args), "folder": str(args.folder), "output": str(output)}
 with files.replaced(output / "metrics.json") as unfinished:
     unfinished.write_text(

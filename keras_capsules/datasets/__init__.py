@@ -16,7 +16,12 @@ from keras_capsules.datasets.distorted_images import DistortedImages
 from keras_capsules.datasets.distortion import random_distortion
 from keras_capsules.datasets.eth80 import eth80
 from keras_capsules.datasets.fashion_mnist import fashion_mnist
-from keras_capsules.datasets.image_folder import ImageFolder, image_folder, read_image
+from keras_capsules.datasets.image_folder import (
+    ImageFolder,
+    image_files,
+    image_folder,
+    read_image,
+)
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.multi_mnist import multi_mnist
 from keras_capsules.datasets.photographs import central_crop
@@ -41,6 +46,7 @@ __all__ = [
     "digits",
     "eth80",
     "fashion_mnist",
+    "image_files",
     "image_folder",
     "mnist",
     "multi_mnist",

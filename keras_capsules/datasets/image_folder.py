@@ -1,4 +1,5 @@
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from keras_capsules import validation
 
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
+_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Of the images of a class: to validate, and as many to test.
 _SHARE = 0.15
 
@@ -33,19 +34,19 @@ class ImageFolder(NamedTuple):
 
 
 def image_folder(
-    folder: str | os.PathLike, size: int | tuple[int, int] = 64, seed: int = 0
+    folder: str | os.PathLike, size: int | tuple[int, int] = 64
 ) -> ImageFolder:
     """Reads one's own images, from a folder with a subfolder for each class.
 
-    PNG, JPEG, WebP, GIF and BMP files of any size and mode are read, also from folders
-    within those of the classes. See `read_image` for what becomes of them. About 15 %
-    of the images of each class are set aside to validate, and as many to test. The
-    images are kept in memory as bytes: 10,000 of 64×64 take 120 MB.
+    The images are those of `image_files`, also in folders within those of the classes.
+    See `read_image` for what becomes of them. About 15 % of the images of each class
+    are set aside to validate, and as many to test. The name of a file decides where it
+    belongs, so it stays there when others are added. The images are kept in memory as
+    bytes: 10,000 of 64×64 take 120 MB.
 
     Args:
         folder: the folder.
         size: height and width of the images, an integer or a tuple of 2.
-        seed: decides which images are set aside.
 
     Returns:
         The splits, with float32 images `(height, width, 3)` with values from 0 to 255
@@ -64,9 +65,11 @@ def image_folder(
     """
     size = validation.check_window("size", size)
     root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"Argument `folder` must be a folder. Received: {root}")
     names = sorted(
         path.name
-        for path in (root.iterdir() if root.is_dir() else ())
+        for path in root.iterdir()
         if path.is_dir() and not path.name.startswith(".")
     )
     if len(names) < 2:
@@ -74,13 +77,12 @@ def image_folder(
             "Argument `folder` must be a folder with a subfolder for each class, two "
             f"at least. Received: {root}, with the subfolders {names}"
         )
-    random = np.random.default_rng(seed)
     parts, unreadable = {"train": [], "validation": [], "test": []}, {}
     for label, name in enumerate(names):
-        examples = []
-        for path in _files(root / name):
+        examples = {}
+        for path in image_files(root / name):
             try:
-                examples.append((read_image(path, size), label, path))
+                examples[path] = read_image(path, size), label, path
             except Exception as error:  # what a damaged file raises is nowhere said
                 unreadable[path] = f"{type(error).__name__}: {error}"
         if len(examples) < 3:
@@ -88,19 +90,31 @@ def image_folder(
                 "Argument `folder` must have three images for each class at least. "
                 f"Received: {len(examples)} that can be read in {root / name}"
             )
-        held_out = max(1, round(_SHARE * len(examples)))
-        order = [examples[index] for index in random.permutation(len(examples))]
-        parts["validation"] += order[:held_out]
-        parts["test"] += order[held_out : 2 * held_out]
-        parts["train"] += order[2 * held_out :]
+        for part, paths in _split(examples, root).items():
+            parts[part] += [examples[path] for path in paths]
     # The classes are mixed: a large folder is shuffled in part only.
-    random.shuffle(parts["train"])
+    np.random.default_rng(0).shuffle(parts["train"])
     return ImageFolder(
         *map(_dataset, parts.values()),
         class_names=tuple(names),
         test_files=tuple(path for _, _, path in parts["test"]),
         unreadable=unreadable,
     )
+
+
+def image_files(folder: str | os.PathLike) -> list[Path]:
+    """The images in a folder and in those within it, by their endings.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The paths of PNG, JPEG, WebP, GIF, BMP and TIFF files that are not hidden,
+        sorted.
+    """
+    paths = Path(folder).rglob("*")
+    paths = (path for path in paths if path.suffix.lower() in _ENDINGS)
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarray:
@@ -144,9 +158,27 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
         return np.asarray(image)
 
 
-def _files(folder):
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
-    return sorted(path for path in paths if not path.name.startswith("."))
+def _split(paths, root):
+    """Which files of a class are in which part."""
+    places = {path: _place(str(path.relative_to(root))) for path in paths}
+    order = sorted(paths, key=places.get)
+    tested, held_out = (
+        sum(place < share for place in places.values())
+        for share in (_SHARE, 2 * _SHARE)
+    )
+    # Each part has one image at least.
+    tested = min(max(tested, 1), len(order) - 2)
+    held_out = min(max(held_out, tested + 1), len(order) - 1)
+    return {
+        "train": order[held_out:],
+        "validation": order[tested:held_out],
+        "test": order[:tested],
+    }
+
+
+def _place(text):
+    """A number from 0 to 1 that depends on a text alone."""
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big") / 2**32
 
 
 def _dataset(examples):

@@ -180,6 +180,7 @@ def _layer(name, value):
         value = keras.saving.deserialize_keras_object(value)
     if value is not None and not isinstance(value, keras.layers.Layer):
         raise ValueError(
-            f"Argument `{name}` must be a Keras model or layer. Received: {value!r}"
+            f"Argument `{name}` must be a Keras model or layer, such as "
+            f"keras.layers.Rescaling. Received: {value!r}"
         )
     return value

@@ -1,38 +1,45 @@
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_capsules.plotting.inputs import batch_of, names_of
+from keras_capsules.plotting.inputs import images_of, names_of, present_classes
 from keras_capsules.plotting.panels import panels, show
 from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
 def credit_maps(
-    model: keras.Model, images: Any, class_names: Sequence[str] | None = None
+    model: keras.Model,
+    images: Any,
+    class_names: Sequence[str] | None = None,
+    labels: Any = None,
 ) -> Figure:
     """Draws where in an image the votes come from that make the predicted class.
 
-    Each image stands above itself with a map over it. The brightness of a place is how
-    much its children lengthen the pose of the class: `Σ_i w_ij V_ij · v_j / |v_j|` over
-    the capsules i at the place, for the predicted class j, with its weights w, votes V
-    and pose v in the last iteration. Places that shorten it stay dark.
+    Each image stands above itself with a map over it, of a scale of its own. The
+    brightness of a place is how much its children lengthen the pose of the class:
+    `Σ_i w_ij V_ij · v_j / |v_j|` over the capsules i at the place, for the predicted
+    class j, with its weights w, votes V and pose v in the last iteration. Places that
+    shorten it stay dark.
 
     Args:
         model: a network whose class capsules see a grid of vector capsules, such as
             `models.CapsuleClassifier` or `models.CapsNet`.
-        images: a batch of images of floats, as the network was trained on.
+        images: a batch of images, as the network was trained on; integers only where it
+            scales them itself.
         class_names: a name for each class; by default its number.
+        labels: the classes that the images show, to be named as well.
 
     Returns:
         The figure.
 
     Raises:
         ValueError: the model has no trace or its class capsules see no grid, the images
-            have another shape than its or are of integers, or there is not one name for
-            each class.
+            have another shape than its or are of integers, there is not one name for
+            each class, or not one label for each image.
 
     Example:
 
@@ -45,16 +52,19 @@ def credit_maps(
     4
     """
     check_has_trace(model)
-    images = batch_of(images, model.image_shape)
+    images, originals = images_of(model, images)
     names = names_of(class_names, model.classes)
     scores = keras.ops.convert_to_numpy(model.predict_on_batch(images)["scores"])
     predicted = scores.argmax(-1)
     credit = _credit(model, images, predicted)  # (images, height, width)
 
+    present = None
+    if labels is not None:
+        present = present_classes(labels, model.classes, len(images), several=False)
     title = "where the votes for the predicted class come from"
-    figure, axes = panels(2, len(images), title)
+    figure, axes = panels(2, len(images), fill(title, max(14 * len(images), 16)))
     for index, (above, below) in enumerate(axes.T):
-        image = images[index] - images[index].min()
+        image = originals[index] - originals[index].min()
         image = image / max(image.max(), 1e-6)
         for axis in (above, below):
             show(axis, image)
@@ -62,13 +72,20 @@ def credit_maps(
         below.imshow(
             credit[index],
             cmap="inferno",
-            alpha=0.6,
+            alpha=0.5,
             vmin=0.0,
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             interpolation="bilinear",
         )
         label = predicted[index]
-        above.set_title(f"{names[label]} {scores[index, label]:.2f}", fontsize=8)
+        text = fill(f"{names[label]} {scores[index, label]:.2f}", 16)
+        above.set_title(text, fontsize=8)
+        if present is not None:
+            truth = present[index].argmax()
+            text = fill(f"shows {names[truth]}", 16)
+            below.set_title(
+                text, fontsize=8, color="black" if truth == label else "red"
+            )
     return figure
 
 

@@ -47,6 +47,29 @@ def batch_of(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     return array
 
 
+def images_of(model: keras.Model, images: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Images as a network takes them, and as they are drawn.
+
+    Args:
+        model: a network. One that scales images itself also takes integers.
+        images: an array, a list, or a tensor of any backend.
+
+    Returns:
+        Float32 images `(n, height, width, channels)`, and the same as the network's
+        decoder is to draw them.
+
+    Raises:
+        ValueError: they have another shape, are none, or are integers that the network
+            does not scale.
+    """
+    if getattr(model, "preprocess", None) is not None:
+        images = keras.ops.convert_to_numpy(images).astype("float32")
+    images = batch_of(images, model.image_shape)
+    if not hasattr(model, "drawn_images"):
+        return images, images
+    return images, keras.ops.convert_to_numpy(model.drawn_images(images))
+
+
 def one_image(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
     """An image, alone or as a batch of one.
 

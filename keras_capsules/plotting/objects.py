@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_capsules.plotting.inputs import (
-    batch_of,
     check_has_decoder,
+    images_of,
     names_of,
     present_classes,
 )
@@ -57,7 +57,7 @@ def objects_apart(
         figure 5.
     """
     check_has_decoder(model)
-    images = batch_of(images, model.image_shape)
+    images, originals = images_of(model, images)
     present = present_classes(labels, model.classes, len(images))
     names = names_of(class_names, model.classes)
     outputs = model.predict_on_batch(images)
@@ -80,7 +80,7 @@ def objects_apart(
         )
         axes[0, column].set_title(there, fontsize=8)
         axes[1, column].set_title(found, fontsize=8, color=color)
-        rows = (images, np.maximum(first, second), first, second)
+        rows = (originals, np.maximum(first, second), first, second)
         for axis, row in zip(axes[:, column], rows, strict=True):
             show(axis, row[column])
     return figure

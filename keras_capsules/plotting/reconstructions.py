@@ -5,8 +5,8 @@ import keras
 from matplotlib.figure import Figure
 
 from keras_capsules.plotting.inputs import (
-    batch_of,
     check_has_decoder,
+    images_of,
     names_of,
     present_classes,
 )
@@ -53,7 +53,7 @@ def reconstructions(
         figure 3.
     """
     check_has_decoder(model)
-    images = batch_of(images, model.image_shape)
+    images, originals = images_of(model, images)
     present = present_classes(labels, model.classes, len(images), several=False)
     names = names_of(class_names, model.classes)
     outputs = model.predict_on_batch(images)
@@ -62,7 +62,7 @@ def reconstructions(
     figure, axes = panels(2, len(images), "originals over reconstructions")
     for column, prediction in enumerate(predictions):
         label = present[column].argmax()
-        show(axes[0, column], images[column])
+        show(axes[0, column], originals[column])
         show(axes[1, column], drawn[column])
         color = "black" if label == prediction else "red"
         axes[0, column].set_title(f"label {names[label]}", fontsize=8)

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import all_examples
 from PIL import Image
 
 from keras_capsules import datasets
+from keras_capsules.datasets.image_folder import _split
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -25,23 +28,38 @@ def folder(tmp_path):
 def test_every_class_is_in_every_part(folder):
     found = datasets.image_folder(folder, size=(8, 6))
     assert found.class_names == ("blue", "green", "red") and not found.unreadable
-    counts = {"train": 6, "validation": 2, "test": 2}
-    for name, count in counts.items():
-        images, labels = all_examples(getattr(found, name))
-        assert images.shape == (3 * count, 8, 6, 3) and images.dtype == "float32"
-        assert labels.dtype == "int32" and list(np.bincount(labels)) == 3 * [count]
+    total = 0
+    for part in (found.train, found.validation, found.test):
+        images, labels = all_examples(part)
+        assert images.shape[1:] == (8, 6, 3) and images.dtype == "float32"
+        assert labels.dtype == "int32" and set(labels) == {0, 1, 2}
         # Images are as bright as bytes, and belong to their labels.
         colours = np.array([*COLOURS.values()])[labels]
         np.testing.assert_allclose(images.mean((1, 2)), colours, atol=8)
+        total += len(images)
+    assert total == 30
     labels = all_examples(found.test)[1]
     for path, label in zip(found.test_files, labels, strict=True):
         assert path.relative_to(folder).parts[0] == found.class_names[label]
     assert len(set(np.diff(all_examples(found.train)[1]))) > 2  # the classes are mixed
 
 
-def test_the_seed_decides_what_is_set_aside(folder):
-    files = [datasets.image_folder(folder, 4, seed).test_files for seed in (1, 1, 2)]
-    assert files[0] == files[1] != files[2]
+def test_about_as_many_as_said_are_set_aside_and_stay_there():
+    paths = [Path(f"class/{index}.png") for index in range(1_000)]
+    parts = _split(paths, Path())
+    counts = {name: len(found) for name, found in parts.items()}
+    assert sum(counts.values()) == 1_000
+    assert 120 < counts["test"] < 180 and 120 < counts["validation"] < 180
+    for name, found in _split(paths[:500], Path()).items():
+        assert set(found) <= set(parts[name])
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_no_part_of_a_small_class_is_empty(count):
+    for start in range(40):
+        paths = [Path(f"{start + index}.png") for index in range(count)]
+        parts = _split(paths, Path())
+        assert all(parts.values()) and sum(map(len, parts.values())) == count
 
 
 def test_what_can_not_be_read_is_named_and_other_files_are_ignored(folder):
@@ -87,7 +105,7 @@ def test_images_are_cropped_from_the_middle_and_turned(tmp_path):
 
 
 def test_bad_folders(folder):
-    with pytest.raises(ValueError, match=r"subfolder for each class.*subfolders \[\]"):
+    with pytest.raises(ValueError, match=r"must be a folder\. Received: .*nowhere"):
         datasets.image_folder(folder / "nowhere")
     with pytest.raises(ValueError, match=r"subfolders \['more'\]"):
         datasets.image_folder(folder / "red")

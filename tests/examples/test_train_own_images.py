@@ -33,26 +33,28 @@ def test_from_a_folder_to_predictions(tmp_path, folder):
     result = scripts.run(tmp_path, SCRIPT, str(folder), *SMALL, "--decoder")
     assert result.returncode == 0, result.stderr
     assert "left out: " in result.stdout and "broken.png" in result.stdout
-    assert "11 images to train, 3 to validate, 3 to test" in result.stdout
+    assert " images to train, " in result.stdout
     output = tmp_path / "run"
     names = {path.name for path in output.iterdir()}
     assert names - {"mistakes.png"} == {
         *("best.keras", "last.keras", "metrics.json", "history.csv", "classes.json"),
+        "settings.json",
         *("README.md", "curves.png", "confusion.png", "roc.png", "credit.png"),
         "reconstructions.png",
     }
     metrics = json.loads((output / "metrics.json").read_text())
-    assert metrics["images"] == {"dark": 6, "light": 5} and metrics["epochs"] == 2
+    assert metrics["images"].keys() == {"dark", "light"} and metrics["epochs"] == 2
+    exported = tmp_path / "saved_models" / "run"
     card = (output / "README.md").read_text()
     assert "| classes | dark, light |" in card and "16×16 pixels" in card
-    exported = tmp_path / "saved_models" / "run"
+    assert (exported / "README.md").read_text() == card
     model = keras.saving.load_model(exported / "model.keras")
     assert isinstance(model, models.CapsuleClassifier) and model.decoder is not None
     assert model.preprocess.scale == 1 / 255
     tensorflow = keras.backend.backend() == "tensorflow"
     assert (exported / "1" / "saved_model.pb").exists() == tensorflow
 
-    flags = ("run", str(folder), "--csv", "found.csv")
+    flags = ("saved_models/run", str(folder), "--csv", "found.csv")
     result = scripts.run(tmp_path, "predict_images.py", *flags)
     assert result.returncode == 0, result.stderr
     assert "broken.png: can't be read" in result.stderr
@@ -71,6 +73,11 @@ def test_a_run_that_goes_on(tmp_path, folder):
     assert scripts.run(tmp_path, SCRIPT, *run, "--epochs", "1").returncode == 0
     refused = scripts.run(tmp_path, SCRIPT, *run)
     assert refused.returncode == 2 and "add --resume" in refused.stderr
+    (tmp_path / "images" / "dark").rename(tmp_path / "images" / "dim")
+    refused = scripts.run(tmp_path, SCRIPT, *run, "--width", "3", "--resume")
+    made = "was made with {'width': 2, 'classes': ['dark', 'light']}"
+    assert refused.returncode == 1 and made in refused.stderr
+    (tmp_path / "images" / "dim").rename(tmp_path / "images" / "dark")
     result = scripts.run(tmp_path, SCRIPT, *run, "--epochs", "2", "--resume")
     assert result.returncode == 0, result.stderr
     assert "Going on after epoch 1." in result.stdout
@@ -81,6 +88,15 @@ def test_a_run_that_goes_on(tmp_path, folder):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, folder):
     result = scripts.run(tmp_path, SCRIPT, str(folder / "dark"))
     assert result.returncode == 1 and "subfolder for each class" in result.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    for flags, reason in (
+        (("--output", "mine"), "mine holds other files"),
+        (("--size", "7"), "expected at least 8: 7"),
+    ):
+        result = scripts.run(tmp_path, SCRIPT, str(folder), *flags)
+        assert result.returncode == 2 and reason in result.stderr
+    assert (tmp_path / "mine" / "README.md").read_text() == "mine"
     result = scripts.run(tmp_path, "predict_images.py", "run", str(folder))
     assert result.returncode == 1
     assert "run holds no network of train_own_images.py" in result.stderr

@@ -102,8 +102,8 @@ def test_a_score_is_learned_where_lengths_say_nothing():
 @pytest.mark.parametrize(
     ("argument", "value", "reason"),
     [
-        ("backbone", "resnet", "model or layer. Received: 'resnet'"),
-        ("preprocess", 255, "model or layer. Received: 255"),
+        ("backbone", "resnet", "model or layer.* Received: 'resnet'"),
+        ("preprocess", 255, "model or layer.* Received: 255"),
         ("backbone", keras.layers.Flatten(), r"include_top=False.*\(None, 1440\)"),
         ("backbone", models.residual_backbone((9, 9, 1), 2, 1), "take images of"),
     ],

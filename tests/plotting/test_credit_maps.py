@@ -43,9 +43,12 @@ def test_bytes_of_a_classifier_that_scales_them():
         preprocess=keras.layers.Rescaling(1 / 255),
         primary_capsules=2,
     )
-    images = np.random.default_rng(0).integers(0, 256, (1, *shape)).astype("float32")
-    axes = plotting.credit_maps(model, images).axes
-    assert axes[0].images[0].get_array().max() == 1.0
+    images = np.random.default_rng(0).integers(0, 256, (1, *shape), "uint8")
+    above, below = plotting.credit_maps(model, images, ["cat", "dog"], [1]).axes
+    assert above.images[0].get_array().max() == 1.0
+    predicted = above.get_title().split()[0]
+    assert below.get_title() == "shows dog"
+    assert below.title.get_color() == ("black" if predicted == "dog" else "red")
 
 
 def test_networks_without_a_grid_of_vectors():
