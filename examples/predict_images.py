@@ -69,6 +69,9 @@ for start in range(0, len(paths), BATCH):
         print(f"{path}: {', '.join(f'{names[i]} {row[i]:.2f}' for i in best)}")
         rows.append([path, names[best[0]], *(f"{score:.4f}" for score in row)])
 if args.csv:
-    with files.replaced(args.csv) as unfinished, open(unfinished, "w") as file:
+    with (
+        files.replaced(args.csv) as unfinished,
+        open(unfinished, "w", newline="") as file,
+    ):
         csv.writer(file).writerows([["file", "class", *names], *rows])
 sys.exit(0 if rows else 1)

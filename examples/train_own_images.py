@@ -10,8 +10,9 @@ that can't be read are named and left out.
 
 The output folder gets the best model, classes.json, metrics.json, history.csv, a model
 card and pictures: the confusion matrix, ROC curves, the most confident mistakes, and
-where in an image the votes for a class come from. saved_models/ gets a SavedModel. Stop
-it whenever you like: --resume goes on after the last finished epoch. Afterwards
+where in an image the votes for a class come from. saved_models/ gets the network, with
+TensorFlow as a SavedModel too. Stop it whenever you like: --resume goes on after the
+last finished epoch. Afterwards
 `python examples/predict_images.py OUTPUT IMAGES` says what other images show.
 """
 
@@ -22,6 +23,7 @@ import os
 import signal
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -46,7 +48,7 @@ from keras_capsules import (
     routing,
 )
 
-# Images of a figure, and of an epoch at least, as far as whole repetitions go.
+# Images of a figure, and up to how many an epoch repeats those of a small folder.
 SHOWN, EPOCH = 8, 500
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
@@ -63,29 +65,35 @@ def at_least(minimum):
     return integer
 
 
-class Formatter(
-    argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter
-):
-    """Shows the text above as it is, and the default of each flag."""
-
-
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 add = parser.add_argument
 add("folder", type=Path, help="has a subfolder of images for each class")
-add("--size", type=at_least(8), default=64, help="height and width that images get")
+add("--size", type=at_least(8), default=64, help="of the images (default: 64)")
 add(
     "--routing",
     choices=routing.names(),
     default="self_attention",
-    help="how capsules agree",
+    help="default: self_attention",
 )
-add("--width", type=at_least(1), default=32, help="channels of the first stage")
+add(
+    "--width",
+    type=at_least(1),
+    default=32,
+    help="channels of the backbone's first stage (default: 32)",
+)
 add("--decoder", action="store_true", help="learn to draw the images as well")
 add("--no-mirror", action="store_true", help="for what must not be mirrored, as text")
-add("--epochs", type=at_least(1), default=40, help="of 500 images at least")
-add("--batch-size", type=at_least(1), default=16, help="images of a step")
-add("--seed", type=at_least(0), default=0, help="of weights, order and changes")
-add("--output", type=Path, help="folder; without it runs/NAME of the folder")
+add(
+    "--epochs",
+    type=at_least(1),
+    default=40,
+    help="small folders are repeated in each, up to 500 images (default: 40)",
+)
+add("--batch-size", type=at_least(1), default=16, help="default: 16")
+add("--seed", type=at_least(0), default=0, help="default: 0")
+add("--output", type=Path, help="default: runs/NAME of the folder")
 add("--resume", action="store_true", help="go on with the run in --output")
 args = parser.parse_args()
 
@@ -118,11 +126,14 @@ settings = {
     name: getattr(args, name) for name in ("size", "routing", "width", "decoder")
 }
 settings["classes"] = list(names)
+settings["files"] = sha256(str(datasets.image_files(args.folder)).encode()).hexdigest()
 if finished:
     kept = json.loads(settings_file.read_text())
     changed = {name: x for name, x in kept.items() if x != settings.get(name)}
     if changed:
         now = {name: settings.get(name) for name in changed}
+        if list(changed) == ["files"]:
+            sys.exit(f"Can't resume: {args.folder} has other files than in {output}.")
         sys.exit(f"Can't resume: {output} was made with {changed}. Received: {now}")
 labels = np.array([label for _, label in images.train.as_numpy_iterator()])
 print(
@@ -135,14 +146,16 @@ for label, name in enumerate(names):
 seed = args.seed + finished
 keras.utils.set_random_seed(seed)
 
-# Every epoch sees other versions of the images.
+# Every epoch sees other versions of the images. With one seed all changes would go
+# together.
+seeds = [4 * seed + index for index in range(4)]
 changes = [
-    keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
-    keras.layers.RandomRotation(0.05, fill_mode="reflect", seed=seed),
-    keras.layers.RandomZoom(0.1, fill_mode="reflect", seed=seed),
+    keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seeds[0]),
+    keras.layers.RandomRotation(0.05, fill_mode="reflect", seed=seeds[1]),
+    keras.layers.RandomZoom(0.1, fill_mode="reflect", seed=seeds[2]),
 ]
 if not args.no_mirror:
-    changes.append(keras.layers.RandomFlip("horizontal", seed=seed))
+    changes.append(keras.layers.RandomFlip("horizontal", seed=seeds[3]))
 
 
 def changed(batch, labels):
@@ -175,9 +188,10 @@ model.summary()
 
 # Training. The learning rate rises and falls to zero.
 steps = args.epochs * len(train)
+warm_up = steps // 10
 optimizer = keras.optimizers.AdamW(
     keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=0.001, warmup_steps=steps // 10
+        0.0, steps - warm_up, warmup_target=0.001, warmup_steps=warm_up
     ),
     weight_decay=0.01,
 )
@@ -197,9 +211,8 @@ tempfile.TemporaryFile(dir=exported).close()
 output.mkdir(parents=True, exist_ok=True)
 for name in ("metrics.json", "mistakes.png"):
     (output / name).unlink(missing_ok=True)
-for folder in (output, exported):
-    with files.replaced(folder / "classes.json") as unfinished:
-        unfinished.write_text(json.dumps(names))
+with files.replaced(output / "classes.json") as unfinished:
+    unfinished.write_text(json.dumps(names))
 with files.replaced(settings_file) as unfinished:
     unfinished.write_text(json.dumps(settings, indent=1))
 try:
@@ -285,6 +298,8 @@ if len(wrong):
 # Export, without the optimizer.
 with files.replaced(exported / "model.keras") as unfinished:
     best.save(unfinished)
+with files.replaced(exported / "classes.json") as unfinished:
+    unfinished.write_text(json.dumps(names))
 if keras.backend.backend() == "tensorflow":
     warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
@@ -318,11 +333,9 @@ lines += ["", "```", report, "```", ""]
 for folder in (output, exported):
     with files.replaced(folder / "README.md") as unfinished:
         unfinished.write_text("\n".join(lines))
-settings = {**vars(args), "folder": str(args.folder), "output": str(output)}
+flags = {**vars(args), "folder": str(args.folder), "output": str(output)}
 with files.replaced(output / "metrics.json") as unfinished:
-    unfinished.write_text(
-        json.dumps({**settings, **results, "images": counts}, indent=1)
-    )
+    unfinished.write_text(json.dumps({**flags, **results, "images": counts}, indent=1))
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

@@ -71,16 +71,16 @@ def compare(output, settings, resume, load, cnn, capsules):
     """
     runs = {}
 
-    def train(name, build, epochs, match=None, **best):
+    def train(name, build, count, match=None, **best):
         print(f"\n{name}, {output.name}")
         runs[name] = run = Run(output / name, settings, resume)
         train, validation, *tests = run.batches(lambda: load(run.seed))
         image_shape = tuple(train.element_spec[0].shape[1:])
-        model, others = build(image_shape, epochs * len(train))
+        model, others = build(image_shape, count * len(train))
         familiar, novel = tests
         sample = novel.take(-(-SAMPLE // settings["batch_size"]))
         errors = TestErrors(familiar, sample, match)
-        run.fit(model, train, validation, epochs, [*others, errors], **best)
+        run.fit(model, train, validation, count, [*others, errors], **best)
         return tests
 
     cnn_epochs = settings.get("cnn_epochs") or settings["epochs"]

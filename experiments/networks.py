@@ -163,9 +163,12 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
         scores = _dense_scores(images, classes)
     else:
         scores = _capsule_scores(images, classes, name, momentum)
+    # In half precision the loss would be as coarse as the scores.
+    scores = keras.layers.Activation("linear", dtype="float32")(scores)
     model = keras.Model(images, scores, name=name)
+    warm_up = min(200, steps // 10)
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=0.003, warmup_steps=min(200, steps // 10)
+        0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
     )
     model.compile(
         keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum),

@@ -11,7 +11,7 @@ more of them it gets better at familiar viewpoints, and the capsules match it la
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
 model that is compared, best.keras. Stop it whenever you like: --resume, with the same
---epochs, goes on after the last finished epoch.
+--epochs and --cnn-epochs, goes on after the last finished epoch.
 """
 
 import keras

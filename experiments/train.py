@@ -147,7 +147,7 @@ if args.network == "contender" and contents(args.dataset)["objects"] == 1:
         # Photographs are standardized: their pixels have no bounds.
         clip=None if args.dataset in VIEWPOINTS else (0.0, 1.0),
     )
-    attacked = test.take(-(-ATTACKED // args.batch_size))
+    attacked = test.unbatch().take(ATTACKED).batch(args.batch_size)
     (row,) = robustness.accuracy_under_attack(
         {args.routing: model}, attacked, attack, [EPSILON]
     )

@@ -87,6 +87,7 @@ class RoutingMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         with averages_of(self.model):
             measured = self.measure(self.model)
+        self._warned |= _without_activations(self.model)
         for layer, found in measured.items():
             logs |= {f"{layer}_{name}": value for name, value in found.items()}
             if found["activation_std"] < _DEVIATION and layer not in self._warned:
@@ -101,6 +102,18 @@ class RoutingMonitor(keras.callbacks.Callback):
 
 def _capsule_layers(model):
     return [layer for layer in model.layers if isinstance(layer, CapsuleLayer)]
+
+
+def _without_activations(model):
+    """Names of layers in which neither activations nor lengths say who is present."""
+    layers = getattr(model, "capsule_layers", None) or _capsule_layers(model)
+    return {
+        layer.name
+        for layer in layers
+        if not (
+            layer.routing.computes_activations or layer.routing.length_is_activation
+        )
+    }
 
 
 def _check(model):

@@ -41,8 +41,8 @@ def image_folder(
     The images are those of `image_files`, also in folders within those of the classes.
     See `read_image` for what becomes of them. About 15 % of the images of each class
     are set aside to validate, and as many to test. The name of a file decides where it
-    belongs, so it stays there when others are added. The images are kept in memory as
-    bytes: 10,000 of 64×64 take 120 MB.
+    belongs, so nearly all stay there when others are added. The images are kept in
+    memory as bytes: 10,000 of 64×64 take 120 MB.
 
     Args:
         folder: the folder.
@@ -87,7 +87,7 @@ def image_folder(
                 unreadable[path] = f"{type(error).__name__}: {error}"
         if len(examples) < 3:
             raise ValueError(
-                "Argument `folder` must have three images for each class at least. "
+                "Argument `folder` must have at least three images for each class. "
                 f"Received: {len(examples)} that can be read in {root / name}"
             )
         for part, paths in _split(examples, root).items():
@@ -112,13 +112,16 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
         The paths of PNG, JPEG, WebP, GIF, BMP and TIFF files that are not hidden,
         sorted.
     """
-    paths = Path(folder).rglob("*")
-    paths = (path for path in paths if path.suffix.lower() in _ENDINGS)
-    return sorted(path for path in paths if not path.name.startswith("."))
+    return sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in _ENDINGS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarray:
-    """Reads an image file of any size and mode.
+    """Reads an image file of any size.
 
     It is turned as the camera was held, scaled until it covers `size` and cropped to
     that from the middle. What is transparent becomes white. Of an animation the first
@@ -133,6 +136,7 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
 
     Raises:
         OSError: the file is missing or is no image; a damaged image can raise others.
+        ValueError: its values are integers of 32 bits or floats, of no known range.
 
     Example:
 
@@ -148,6 +152,8 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
         if image.mode.startswith("I;16"):
             # Its values go to 65,535, of which Pillow would keep what is below 256.
             image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+        if image.mode in ("I", "F"):
+            raise ValueError(f"the values of mode {image.mode} have no known range")
         if image.mode in ("P", "PA", "LA") or "transparency" in image.info:
             image = image.convert("RGBA")
         if image.mode == "RGBA":

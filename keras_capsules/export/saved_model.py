@@ -56,8 +56,7 @@ def export_saved_model(
         overwrite: whether a version that is already there is replaced.
         preprocess: makes images as the network was trained on, of float32 images
             with values from 0 to 255, with `keras.ops` or TensorFlow. By default it
-            divides by 255, unless the network prepares images itself, as
-            `CapsuleClassifier` with a `preprocess` does.
+            divides by 255; a `CapsuleClassifier` takes them as they are.
         pixels_shape: shape `(height, width, channels)` of the uint8 images, if
             `preprocess` makes images of another.
         warm_up: whether to add the requests that TensorFlow Serving runs before it

@@ -42,7 +42,7 @@ def signatures(
         images = tf.cast(images, "float32")
         if preprocess is not None:
             images = preprocess(images)
-        elif getattr(model, "preprocess", None) is None:
+        elif not hasattr(model, "preprocess"):  # else it takes images as they are
             images = images / 255.0
         return serve(tf.ensure_shape(images, (None, *model.image_shape)))
 

@@ -41,10 +41,12 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
         backbone: a model or layer from images to features
-            `(batch, height, width, channels)`; `None` for `residual_backbone`.
+            `(batch, height, width, channels)`, with `compute_output_shape`; `None` for
+            `residual_backbone`.
         preprocess: a layer that the images go through before the backbone, such as
             `keras.layers.Rescaling`; `None` for images that the backbone takes as they
-            are. The decoder draws what it returns.
+            are. The decoder draws what it returns: images of the same shape, with
+            values from 0 to 1.
         primary_capsules: types of primary capsules.
         primary_pose_shape: size of their poses.
         class_pose_shape: size of the poses of the class capsules.
@@ -120,8 +122,8 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         self.preprocess = _layer("preprocess", preprocess)
         self.backbone = _layer("backbone", backbone)
         if backbone is None:
-            self.backbone = residual_backbone(self.image_shape)
-        strides = self._strides()
+            self.backbone = residual_backbone(self.image_shape, dtype=self.dtype_policy)
+        strides = self._strides(decoder_units)
         self.primary = PrimaryCapsule(
             primary_capsules,
             primary_pose_shape,
@@ -139,8 +141,9 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         return *below, self.backbone, self.primary
 
     def drawn_images(self, images):
-        images = super().drawn_images(images)
-        return images if self.preprocess is None else self.preprocess(images)
+        if self.preprocess is None:
+            return images
+        return self.preprocess(self.as_images(images))
 
     def get_config(self):
         return {
@@ -151,19 +154,29 @@ class CapsuleClassifier(VectorCapsuleNetwork):
             "primary_pose_shape": self.primary_pose_shape,
         }
 
-    def _strides(self):
+    def _strides(self, decoder_units):
         """Strides of the primary capsules, from the grid that the backbone leaves."""
         shape = (None, *self.image_shape)
-        try:
-            if self.preprocess is not None:
-                shape = self.preprocess.compute_output_shape(shape)
-            shape = tuple(self.backbone.compute_output_shape(shape))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "Argument `backbone` must take images of shape "
-                f"(batch, *{self.image_shape}). Received: {self.backbone.name}, which "
-                f"says: {error}"
-            ) from error
+        for name in ("preprocess", "backbone"):
+            layer = getattr(self, name)
+            try:
+                if layer is not None:
+                    shape = tuple(layer.compute_output_shape(shape))
+            except (NotImplementedError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Argument `{name}` must take images of shape {shape}. Received: "
+                    f"{layer.name}, which says: {error}"
+                ) from error
+            if (
+                name == "preprocess"
+                and decoder_units is not None
+                and shape[1:] != self.image_shape
+            ):
+                raise ValueError(
+                    "Argument `preprocess` must keep the shape of images that a "
+                    f"decoder draws, {self.image_shape}. Received: {layer.name}, which "
+                    f"makes {shape[1:]}"
+                )
         if len(shape) != 4 or None in shape[1:]:
             raise ValueError(
                 "Argument `backbone` must make features of shape (batch, height, "

@@ -302,8 +302,15 @@ def _check_is_one(name, value):
 
 def in_float32(model: Classifier) -> Classifier:
     """A network that computes in float32: itself, or a copy with its weights."""
-    if model.compute_dtype == "float32":
+    if not any(map(_in_half_precision, model._flatten_layers())):
         return model
     copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
+    for layer in copy._flatten_layers():  # a backbone has a precision of its own
+        if _in_half_precision(layer):
+            layer.dtype_policy = "float32"
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _in_half_precision(layer):
+    return layer.compute_dtype in ("float16", "bfloat16")

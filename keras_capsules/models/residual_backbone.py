@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -8,7 +10,10 @@ _GRID = 8
 
 
 def residual_backbone(
-    input_shape: tuple[int, int, int], width: int = 32, blocks: int = 2
+    input_shape: tuple[int, int, int],
+    width: int = 32,
+    blocks: int = 2,
+    dtype: Any = None,
 ) -> keras.Model:
     """A residual network that makes a small grid of features of an image of any size.
 
@@ -21,6 +26,7 @@ def residual_backbone(
         input_shape: `(height, width, channels)` of an image, at least 8×8 pixels.
         width: channels of the first stage.
         blocks: residual blocks of a stage, each with two convolutions.
+        dtype: the precision of its layers, as any Keras layer takes it.
 
     Returns:
         A functional model from images `(batch, height, width, channels)`, with values
@@ -50,40 +56,45 @@ def residual_backbone(
     images = keras.Input(shape)
     largest = max(shape[:2])
     if largest <= 40:
-        x = _convolution(images, channels)
+        x = _convolution(images, channels, dtype=dtype)
     else:
-        x = _convolution(images, channels, kernel_size=7, strides=2)
-    x = layers.ReLU()(x)
+        x = _convolution(images, channels, kernel_size=7, strides=2, dtype=dtype)
+    x = layers.ReLU(dtype=dtype)(x)
     if largest > 80:
-        x = layers.MaxPooling2D(3, 2, padding="same")(x)
+        x = layers.MaxPooling2D(
+            3, 2, padding="same", data_format="channels_last", dtype=dtype
+        )(x)
     for index in range(blocks):
-        x = _block(x, channels, name=f"stage_1_block_{index + 1}")
+        x = _block(x, channels, 1, f"stage_1_block_{index + 1}", dtype)
     stage = 1
     while max(x.shape[1:3]) > _GRID:
         stage, channels = stage + 1, 2 * channels
         for index in range(blocks):
             strides = 1 if index else 2
-            x = _block(x, channels, strides, f"stage_{stage}_block_{index + 1}")
+            x = _block(x, channels, strides, f"stage_{stage}_block_{index + 1}", dtype)
     return keras.Model(images, x, name="residual_backbone")
 
 
-def _convolution(x, channels, kernel_size=3, strides=1):
+def _convolution(x, channels, kernel_size=3, strides=1, dtype=None):
     x = layers.Conv2D(
         channels,
         kernel_size,
         strides,
         padding="same",
+        data_format="channels_last",
         use_bias=False,
         kernel_initializer="he_normal",
+        dtype=dtype,
     )(x)
     # Trainings on few images have few steps: averages must follow within them.
-    return layers.BatchNormalization(momentum=0.9)(x)
+    return layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
 
 
-def _block(x, channels, strides=1, name=None):
+def _block(x, channels, strides, name, dtype):
     shortcut = x
     if strides > 1:
-        shortcut = _convolution(x, channels, kernel_size=1, strides=strides)
-    x = layers.ReLU()(_convolution(x, channels, strides=strides))
-    x = layers.Add()([_convolution(x, channels), shortcut])
-    return layers.ReLU(name=name)(x)
+        shortcut = _convolution(x, channels, 1, strides, dtype)
+    x = _convolution(x, channels, 3, strides, dtype)
+    x = _convolution(layers.ReLU(dtype=dtype)(x), channels, dtype=dtype)
+    x = layers.Add(dtype=dtype)([x, shortcut])
+    return layers.ReLU(dtype=dtype, name=name)(x)

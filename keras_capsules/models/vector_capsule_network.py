@@ -1,4 +1,3 @@
-import warnings
 from typing import Any
 
 import keras
@@ -8,9 +7,6 @@ from keras_capsules import routing as routings
 from keras_capsules import validation
 from keras_capsules.layers import CapsuleLength, DigitCapsule
 from keras_capsules.models.capsule_network import CapsuleNetwork
-
-# Parameters; in a training they take 800 MB.
-_MANY = 50_000_000
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -93,7 +89,6 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
         self.freeze_sublayers()
-        self._warn_of_size()
 
     def build(self, input_shape):
         shape = input_shape
@@ -136,9 +131,9 @@ class VectorCapsuleNetwork(CapsuleNetwork):
 
         Args:
             poses: poses of the class capsules, `(batch, classes, D)`.
-            labels: the classes to draw: integers, one-hot or multi-hot. Without
-                labels the `objects` longest capsules are drawn; with a routing
-                that computes activations, labels are needed.
+            labels: the classes to draw: integers, one-hot or multi-hot. Without labels
+                the `objects` capsules with the highest scores are drawn; with a
+                routing that computes activations, labels are needed.
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1,
@@ -171,20 +166,3 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         if self.score is None:
             return self.length(poses)
         return self.score(poses)[..., 0]
-
-    def _warn_of_size(self):
-        """Warns of what hardly fits into memory, as large images make it."""
-        if self.count_params() > _MANY:
-            parts = {"class capsules": self.class_capsules, "decoder": self.decoder}
-            parts = [
-                f"{part.count_params() / 1e6:.0f} million in the {name}"
-                for name, part in parts.items()
-                if part is not None
-            ]
-            warnings.warn(
-                f"{type(self).__name__} has {self.count_params() / 1e6:.0f} million "
-                f"parameters for images of shape {self.image_shape}, "
-                f"{' and '.join(parts)}. models.CapsuleClassifier has a few million "
-                "for images of any size; decoder_units=None leaves the decoder out.",
-                stacklevel=3,
-            )

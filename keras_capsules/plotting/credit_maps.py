@@ -74,6 +74,7 @@ def credit_maps(
             cmap="inferno",
             alpha=0.5,
             vmin=0.0,
+            vmax=max(credit[index].max(), 1e-6),
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             interpolation="bilinear",
         )

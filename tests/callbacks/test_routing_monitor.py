@@ -147,6 +147,15 @@ def test_a_layer_that_carries_nothing_is_named_once():
     assert len(named) == 1 and "after epoch 1 they are 1.000" in str(named[0].message)
 
 
+@pytest.mark.filterwarnings("error:The activations")
+def test_lengths_that_say_nothing_give_no_warning():
+    model = small_capsnet(routing="inverted_attention")
+    images, labels = random_images(4)
+    monitor = RoutingMonitor(images)
+    history = model.fit(images, labels, verbose=0, callbacks=[monitor]).history
+    assert history["class_capsules_activation_std"][0] < 0.01
+
+
 def test_models_without_capsule_layers():
     images, labels = random_images(4, (16, 14, 1))
     model = models.BaselineCNN((16, 14, 1), 3, filters=(2, 2), units=4)

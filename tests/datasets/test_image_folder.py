@@ -67,7 +67,9 @@ def test_what_can_not_be_read_is_named_and_other_files_are_ignored(folder):
     broken.write_bytes((folder / "red" / "0.png").read_bytes()[:40])
     (folder / "red" / "notes.txt").write_text("red")
     (folder / "red" / ".hidden.png").write_bytes(b"")
-    (folder / ".cache").mkdir()
+    for name in (".cache", "red/.cache"):
+        (folder / name).mkdir()
+        Image.new("L", (4, 4)).save(folder / name / "copy.png")
     found = datasets.image_folder(folder, 4)
     assert list(found.unreadable) == [broken] and found.unreadable[broken]
     assert len(found.train) + len(found.validation) + len(found.test) == 30
@@ -84,6 +86,13 @@ def test_any_mode_is_read(tmp_path, mode):
     found = datasets.read_image(tmp_path / "image.tif", 4)
     assert found.shape == (4, 4, 3) and found.dtype == "uint8"
     np.testing.assert_allclose(found, 200 if mode == "I;16" else 0, atol=2)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_modes_without_a_range_are_refused(tmp_path, mode):
+    Image.new(mode, (5, 5)).save(tmp_path / "image.tif")
+    with pytest.raises(ValueError, match=f"mode {mode} have no known range"):
+        datasets.read_image(tmp_path / "image.tif", 5)
 
 
 def test_what_is_transparent_becomes_white(tmp_path):

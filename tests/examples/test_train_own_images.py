@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import keras
 import numpy as np
@@ -33,7 +34,10 @@ def test_from_a_folder_to_predictions(tmp_path, folder):
     result = scripts.run(tmp_path, SCRIPT, str(folder), *SMALL, "--decoder")
     assert result.returncode == 0, result.stderr
     assert "left out: " in result.stdout and "broken.png" in result.stdout
-    assert " images to train, " in result.stdout
+    counts = re.search(
+        r"(\d+) images to train, (\d+) to validate, (\d+) to test", result.stdout
+    ).groups()
+    assert sum(map(int, counts)) == 17
     output = tmp_path / "run"
     names = {path.name for path in output.iterdir()}
     assert names - {"mistakes.png"} == {

@@ -4,6 +4,7 @@ import pytest
 from helpers import close, not_on_jax
 
 from keras_capsules import losses, models, routing
+from keras_capsules.models.classifier import in_float32
 
 SHAPE = (20, 24, 3)
 
@@ -17,6 +18,13 @@ def network(routing="uniform", **settings):
     optimizer = keras.optimizers.Adam(0.01)
     model.compile(optimizer, losses.MarginLoss(), metrics=["accuracy"])
     return model
+
+
+class Unsaid(keras.layers.Layer):
+    """A layer of which Keras doesn't know what it makes."""
+
+    def call(self, images):
+        return images
 
 
 def photographs(count=12):
@@ -85,6 +93,26 @@ def test_any_layer_is_a_backbone():
     close(copy(images)["scores"], model(images)["scores"])
 
 
+def test_half_precision_reaches_the_backbone_and_leaves_for_export():
+    backbone = models.residual_backbone(SHAPE, 4, 1, dtype="mixed_bfloat16")
+    model = network(backbone=backbone, dtype="mixed_bfloat16")
+    default = models.CapsuleClassifier(SHAPE, 3, dtype="mixed_bfloat16")
+    assert default.backbone.layers[1].compute_dtype == "bfloat16"
+    copy = in_float32(model)
+    assert {layer.compute_dtype for layer in copy._flatten_layers()} == {"float32"}
+    images = photographs(4)[0]
+    close(copy(images)["scores"], model(images)["scores"], rtol=0.05, atol=0.02)
+
+
+def test_the_format_of_images_elsewhere_does_not_matter():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = models.residual_backbone((96, 96, 3), 4, 1)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert model.output_shape == (None, 6, 6, 16)
+
+
 @pytest.mark.parametrize("size", [32, 64, 128, 224])
 def test_defaults_have_few_parameters_at_any_size(size):
     model = models.CapsuleClassifier((size, size, 3), 10)
@@ -106,8 +134,10 @@ def test_a_score_is_learned_where_lengths_say_nothing():
         ("preprocess", 255, "model or layer.* Received: 255"),
         ("backbone", keras.layers.Flatten(), r"include_top=False.*\(None, 1440\)"),
         ("backbone", models.residual_backbone((9, 9, 1), 2, 1), "take images of"),
+        ("backbone", Unsaid(), "which says: .*compute_output_shape"),
+        ("preprocess", keras.layers.Resizing(9, 9), r"draws.* makes \(9, 9, 3\)"),
     ],
 )
 def test_bad_arguments(argument, value, reason):
     with pytest.raises(ValueError, match=f"`{argument}` .*{reason}"):
-        network(**{argument: value})
+        network(**{argument: value}, decoder_units=(8,))

@@ -271,7 +271,7 @@ def test_images_of_unknown_size():
     images, labels = random_images(6, (20, 19, 1))
     networks = (
         small_capsnet((20, 19, 1)),
-        small_matrix_capsnet(decoder_units=(8,), routing=routing.EMRouting(1)),
+        small_matrix_capsnet(decoder_units=(8,)),
         models.BaselineCNN((20, 19, 1), 3, filters=(2, 2), units=4),
     )
     networks[2].compile("adam", "sparse_categorical_crossentropy")

@@ -4,7 +4,6 @@ import pytest
 from helpers import close, random_images, small_capsnet
 
 from keras_capsules import losses, models, routing
-from keras_capsules.models import vector_capsule_network
 
 IMAGE_SHAPE = (6, 5, 2)
 
@@ -221,12 +220,3 @@ def test_capsnet_goes_through_its_lower_layers():
     images, _ = random_images(2)
     capsules = model.lowest_capsules(images)
     close(capsules, model.primary(model.conv(images)))
-
-
-def test_many_parameters_are_named_with_what_has_them(monkeypatch):
-    monkeypatch.setattr(vector_capsule_network, "_MANY", 1_000)
-    with pytest.warns(UserWarning, match="CapsNet has 0 million .* and 0 million in"):
-        small_capsnet()
-    sizes = {"filters": 4, "kernel_size": 5, "primary_capsules": 2}
-    with pytest.warns(UserWarning, match=r"\(16, 14, 1\), 0 million in the class caps"):
-        models.CapsNet((16, 14, 1), 3, decoder_units=None, **sizes)
