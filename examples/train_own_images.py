@@ -130,10 +130,10 @@ settings["files"] = sha256(str(datasets.image_files(args.folder)).encode()).hexd
 if finished:
     kept = json.loads(settings_file.read_text())
     changed = {name: x for name, x in kept.items() if x != settings.get(name)}
+    if changed.pop("files", None) and not changed:
+        sys.exit(f"Can't resume: {args.folder} has other files than {output} is of.")
     if changed:
         now = {name: settings.get(name) for name in changed}
-        if list(changed) == ["files"]:
-            sys.exit(f"Can't resume: {args.folder} has other files than in {output}.")
         sys.exit(f"Can't resume: {output} was made with {changed}. Received: {now}")
 labels = np.array([label for _, label in images.train.as_numpy_iterator()])
 print(

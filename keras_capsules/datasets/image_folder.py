@@ -111,6 +111,12 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     Returns:
         The paths of PNG, JPEG, WebP, GIF, BMP and TIFF files that are not hidden,
         sorted.
+
+    Example:
+
+    ```python
+    paths = datasets.image_files("flowers")
+    ```
     """
     return sorted(
         path

@@ -90,16 +90,10 @@ def test_a_run_that_goes_on(tmp_path, folder):
 
 @once
 def test_what_is_wrong_is_said_in_one_line(tmp_path, folder):
-    result = scripts.run(tmp_path, SCRIPT, str(folder / "dark"))
-    assert result.returncode == 1 and "subfolder for each class" in result.stderr
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("mine")
-    for flags, reason in (
-        (("--output", "mine"), "mine holds other files"),
-        (("--size", "7"), "expected at least 8: 7"),
-    ):
-        result = scripts.run(tmp_path, SCRIPT, str(folder), *flags)
-        assert result.returncode == 2 and reason in result.stderr
+    result = scripts.run(tmp_path, SCRIPT, str(folder), "--output", "mine")
+    assert result.returncode == 2 and "mine holds other files" in result.stderr
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"
     result = scripts.run(tmp_path, "predict_images.py", "run", str(folder))
     assert result.returncode == 1
