@@ -85,7 +85,8 @@ def machines(kept):
         ", ".join(
             [
                 *where.get("gpus", []),
-                f"{where['cores']} cores of {where['processor']}",
+                f"{where['cores']} core{'s' * (where['cores'] != 1)} of "
+                f"{where['processor']}",
                 where["backend"],
             ]
         )
