@@ -12,8 +12,7 @@ The output folder gets the best model, classes.json, metrics.json, history.csv, 
 card and pictures: the confusion matrix, ROC curves, the most confident mistakes, and
 where in an image the votes for a class come from. saved_models/ gets the network, with
 TensorFlow as a SavedModel too. Stop it whenever you like: --resume goes on after the
-last finished epoch. Afterwards
-`python examples/predict_images.py OUTPUT IMAGES` says what other images show.
+last finished epoch. predict_images.py says what other images show.
 """
 
 import argparse
@@ -158,7 +157,7 @@ if not args.no_mirror:
     changes.append(keras.layers.RandomFlip("horizontal", seed=seeds[3]))
 
 
-def changed(batch, labels):
+def augmented(batch, labels):
     for change in changes:
         batch = change(batch, training=True)
     return batch, labels
@@ -167,7 +166,7 @@ def changed(batch, labels):
 # An epoch of few images shows them several times.
 repeated = images.train.repeat(max(1, EPOCH // len(labels)))
 train = repeated.shuffle(10_000, seed).batch(args.batch_size)
-train = train.map(changed).prefetch(2)
+train = train.map(augmented).prefetch(2)
 validation, test = (
     split.batch(args.batch_size) for split in (images.validation, images.test)
 )

@@ -18,12 +18,11 @@ from pathlib import Path
 from experiments import pages
 from experiments.kept import keep, machines, results_of
 from experiments.networks import CONTENDERS
-from experiments.pages import head, line, read_page, spread
+from experiments.pages import figure, head, line, origin, read_page, spread
 from experiments.runs import natural, parser_of
 from keras_capsules import plotting
 
 RESULTS, PAGE = Path("results/leaderboard"), Path("docs/leaderboard.md")
-IMAGES = Path("docs/images")
 FOLDER = Path("runs/leaderboard")
 # How long the networks are trained, by the data set.
 BUDGETS = {
@@ -94,27 +93,23 @@ def section(dataset):
         if contender not in there:
             lines.append(line([contender, "not run here", *["–"] * (len(COLUMNS) - 1)]))
     if there:
-        IMAGES.mkdir(parents=True, exist_ok=True)
         others = {"paper": [], "best open code": []}
         drawn = [
             {"label": contender, "ours": errors(runs[contender]), **others}
             for contender in there
         ]
-        picture = f"leaderboard_{dataset}.png"
-        plotting.errors(drawn).savefig(IMAGES / picture)
-        lines += ["", f"![Errors](images/{picture})"]
+        lines += figure(plotting.errors(drawn), f"leaderboard_{dataset}", "Errors")
     where = machines(metrics for kept in runs.values() for metrics in kept)
-    where = f" ({where})" if where else ""
+    # ETH-80 has no default folder.
     data = " --data-dir FOLDER" if dataset == "eth80" else ""
-    lines += ["", f"`python -m experiments.leaderboard {dataset}{data}`{where} runs"]
-    lines += ["", "```", command_of(dataset, "ROUTING") + data, "```"]
+    command = f"python -m experiments.leaderboard {dataset}{data}"
+    lines += origin(command, where, [command_of(dataset, "ROUTING") + data])
     return "\n".join(lines)
 
 
 def write_page():
     """Puts the tables between the marks that docs/leaderboard.md has for them."""
-    read_page(PAGE, BUDGETS)
-    pages.write_page(PAGE, {dataset: section(dataset) for dataset in BUDGETS})
+    pages.write_page(PAGE, BUDGETS, section)
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
 
 

@@ -212,10 +212,11 @@ def _capsule_scores(images, classes, name, momentum):
 
 def _routing(name, momentum):
     """A routing that averages its statistics, if it has any, with this momentum."""
-    config = routing.get(name).get_config()
-    if "momentum" in config:
-        config["momentum"] = momentum
-    return type(routing.get(name)).from_config(config)
+    route = routing.get(name)
+    config = route.get_config()
+    if "momentum" not in config:
+        return route
+    return type(route).from_config({**config, "momentum": momentum})
 
 
 def _dense_scores(images, classes):

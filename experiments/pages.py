@@ -3,6 +3,9 @@
 import re
 import statistics
 import sys
+from pathlib import Path
+
+IMAGES = Path("docs/images")
 
 
 def line(cells):
@@ -24,6 +27,19 @@ def spread(values):
     return found
 
 
+def figure(drawn, name, text):
+    """The lines of a figure, which is kept in docs/images."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(IMAGES / f"{name}.png")
+    return ["", f"![{text}](images/{name}.png)"]
+
+
+def origin(command, where, commands):
+    """The lines that say which command made a section, where, and what it runs."""
+    where = f" ({where})" if where else ""
+    return ["", f"`{command}`{where} runs", "", "```", *commands, "```"]
+
+
 def marks(name):
     """What stands in a page before and behind a section."""
     return f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -42,11 +58,23 @@ def read_page(path, names):
     return page
 
 
-def write_page(path, sections):
-    """Puts sections, by their names, between the marks that a page has for them."""
-    page = read_page(path, sections)
+def write_page(path, names, section):
+    """Puts sections between the marks that a page has for them.
+
+    Args:
+        path: the page.
+        names: of its sections.
+        section: function that takes a name and returns the text; it is called when the
+            page is known to have all marks.
+
+    Returns:
+        The texts, by name.
+    """
+    page = read_page(path, names)
+    sections = {name: section(name) for name in names}
     for name, text in sections.items():
         mark, end = marks(name)
         new = f"{mark}\n{text}\n{end}"
         page = re.sub(f"{mark}.*?{end}", lambda _, new=new: new, page, flags=re.DOTALL)
     path.write_text(page)
+    return sections

@@ -16,13 +16,12 @@ from pathlib import Path
 from experiments import pages
 from experiments.kept import keep, key_of, machines, results_of
 from experiments.matching import epochs
-from experiments.pages import head, line, read_page, spread
+from experiments.pages import figure, head, line, origin, read_page, spread
 from experiments.runs import natural, parser_of
 from experiments.tables import MISTAKEN, RUNS, TABLES
 from keras_capsules import plotting
 
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
-IMAGES = Path("docs/images")
 FOLDER = Path("runs/results")
 # Whose errors a table has.
 NUMBERS = "ours", "paper", "best open code"
@@ -158,39 +157,29 @@ BESIDE = {
 }
 
 
-def figure(drawn, name, text):
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(IMAGES / f"{name}.png")
-    return ["", f"![{text}](images/{name}.png)"]
-
-
 def section(name):
     """What stands in docs/results.md of a table."""
     table = TABLES[name]
     lines = error_table(table, name) if table.rows else []
     rows = {row.run for row in table.rows}
-    for run in table.runs:
-        if run in BESIDE:
-            found = kept(run)
-            if found:
-                lines += BESIDE[run](run, found[0])
-            elif run not in rows:  # else they say so
-                lines += ["", f"{run}: not run here"]
-    shown = rows | BESIDE.keys() & {*table.runs}
     found = {run: kept(run) for run in table.runs}
+    for run in table.runs:
+        if run in BESIDE and found[run]:
+            lines += BESIDE[run](run, found[run][0])
+        elif run in BESIDE and run not in rows:  # else they say so
+            lines += ["", f"{run}: not run here"]
+    shown = rows | BESIDE.keys() & {*table.runs}
     where = machines(metrics for run in shown for metrics in found[run])
     seeds = {found[run][0].get("seed", 0) for run in shown if found[run]}
     flag = f" --seed {seeds.pop()}" if len(seeds) == 1 and 0 not in seeds else ""
     # ETH-80 has no default folder.
     data = " --data-dir FOLDER" if name == "eth80" else ""
-    lines += ["", f"`python -m experiments.reproduce {name}{flag}{data}`"]
-    lines[-1] += f" ({where}) runs" if where else " runs"
     commands = [
         command_of(run, runs[0].get("seed", 0) if runs else 0, FOLDER) + data
         for run, runs in found.items()
     ]
-    lines += ["", "```", *commands, "```"]
-    return "\n".join(lines)
+    command = f"python -m experiments.reproduce {name}{flag}{data}"
+    return "\n".join(lines + origin(command, where, commands))
 
 
 def write_page(shown=None):
@@ -199,9 +188,7 @@ def write_page(shown=None):
     Args:
         shown: name of the table that is printed too.
     """
-    read_page(PAGE, TABLES)
-    sections = {name: section(name) for name in TABLES}
-    pages.write_page(PAGE, sections)
+    sections = pages.write_page(PAGE, TABLES, section)
     if shown:
         print(f"\n{sections[shown]}")
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
@@ -216,9 +203,7 @@ parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs 
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
-    read_page(
-        PAGE, TABLES
-    )  # that it can't be written is known before hours of training
+    read_page(PAGE, TABLES)  # that it can't be written is known before hours
     if args.table:
         for name in TABLES[args.table].runs:
             train(name, args.seed, args.folder, options)

@@ -66,8 +66,8 @@ cnn = commands.add_parser("cnn", help="what capsules are compared with")
 add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
 
 contender = commands.add_parser("contender", help="the network of the leaderboard")
-others = ("multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
-add_flags(contender, "contender", [*DIGITS, *others])
+names = (*DIGITS, "multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
+add_flags(contender, "contender", names)
 contender.add_argument("--routing", choices=networks.CONTENDERS, default="dynamic")
 args = parser.parse_args()
 

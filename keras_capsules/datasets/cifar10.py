@@ -7,9 +7,9 @@ from keras_capsules.datasets.splits import Splits
 def cifar10(data_dir: str | os.PathLike | None = None) -> Splits:
     """CIFAR-10, read through TensorFlow Datasets.
 
-    45,000 images to train, the last 5,000 training images to validate, 10,000 to test;
-    they take 0.7 GB of memory.
-    `random_shift` by 4 pixels and `random_flip` are the usual augmentation.
+    45,000 images to train, the last 5,000 training images to validate, 10,000 to test.
+    They take 0.7 GB of memory. `random_shift` by 4 pixels and `random_flip` are the
+    usual augmentation.
 
     Args:
         data_dir: as for `datasets.mnist`.

@@ -40,10 +40,7 @@ def signatures(
         import tensorflow as tf
 
         images = tf.cast(images, "float32")
-        if preprocess is not None:
-            images = preprocess(images)
-        elif not hasattr(model, "preprocess"):  # else it takes images as they are
-            images = images / 255.0
+        images = (preprocess or model.from_bytes)(images)
         return serve(tf.ensure_shape(images, (None, *model.image_shape)))
 
     def reconstruct(images):

@@ -4,11 +4,8 @@ import keras
 
 from keras_capsules import validation
 from keras_capsules.layers import PrimaryCapsule
-from keras_capsules.models.residual_backbone import residual_backbone
+from keras_capsules.models.residual_backbone import GRID, residual_backbone
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
-
-# The grid of primary capsules has at most 8×8 places.
-_GRID = 8
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -123,12 +120,27 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         self.backbone = _layer("backbone", backbone)
         if backbone is None:
             self.backbone = residual_backbone(self.image_shape, dtype=self.dtype_policy)
-        strides = self._strides(decoder_units)
+        images = None, *self.image_shape
+        prepared = _shape_after("preprocess", self.preprocess, images)
+        if decoder_units is not None and prepared != images:
+            raise ValueError(
+                "Argument `preprocess` must keep the shape of images that a decoder "
+                f"draws, {images[1:]}. Received: {self.preprocess.name}, which makes "
+                f"{prepared[1:]}"
+            )
+        features = _shape_after("backbone", self.backbone, prepared)
+        if len(features) != 4 or None in features[1:]:
+            raise ValueError(
+                "Argument `backbone` must make features of shape (batch, height, "
+                "width, channels), as networks of keras.applications do with "
+                f"include_top=False. Received: {self.backbone.name}, which makes "
+                f"{features}"
+            )
         self.primary = PrimaryCapsule(
             primary_capsules,
             primary_pose_shape,
             kernel_size=3,
-            strides=strides,
+            strides=tuple(-(-size // GRID) for size in features[1:3]),
             padding="same",
             dtype=self.dtype_policy,
             name="primary_capsule",
@@ -139,6 +151,9 @@ class CapsuleClassifier(VectorCapsuleNetwork):
     def lower_layers(self):
         below = () if self.preprocess is None else (self.preprocess,)
         return *below, self.backbone, self.primary
+
+    def from_bytes(self, images):
+        return images  # `preprocess` and the backbone say what their scale is
 
     def drawn_images(self, images):
         if self.preprocess is None:
@@ -154,38 +169,6 @@ class CapsuleClassifier(VectorCapsuleNetwork):
             "primary_pose_shape": self.primary_pose_shape,
         }
 
-    def _strides(self, decoder_units):
-        """Strides of the primary capsules, from the grid that the backbone leaves."""
-        shape = (None, *self.image_shape)
-        for name in ("preprocess", "backbone"):
-            layer = getattr(self, name)
-            try:
-                if layer is not None:
-                    shape = tuple(layer.compute_output_shape(shape))
-            except (NotImplementedError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"Argument `{name}` must take images of shape {shape}. Received: "
-                    f"{layer.name}, which says: {error}"
-                ) from error
-            if (
-                name == "preprocess"
-                and decoder_units is not None
-                and shape[1:] != self.image_shape
-            ):
-                raise ValueError(
-                    "Argument `preprocess` must keep the shape of images that a "
-                    f"decoder draws, {self.image_shape}. Received: {layer.name}, which "
-                    f"makes {shape[1:]}"
-                )
-        if len(shape) != 4 or None in shape[1:]:
-            raise ValueError(
-                "Argument `backbone` must make features of shape (batch, height, "
-                "width, channels), as networks of keras.applications do with "
-                f"include_top=False. Received: {self.backbone.name}, which makes "
-                f"{shape}"
-            )
-        return tuple(-(-size // _GRID) for size in shape[1:3])
-
 
 def _layer(name, value):
     """A layer, its config, or `None`."""
@@ -197,3 +180,16 @@ def _layer(name, value):
             f"keras.layers.Rescaling. Received: {value!r}"
         )
     return value
+
+
+def _shape_after(name, layer, shape):
+    """The shape of what a layer, if there is one, makes of images."""
+    if layer is None:
+        return shape
+    try:
+        return tuple(layer.compute_output_shape(shape))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Argument `{name}` must take images of shape {shape}. Received: "
+            f"{layer.name}, which says: {error}"
+        ) from error

@@ -155,6 +155,20 @@ class Classifier(Nested, keras.Model):
         images = ops.cast(images, self.compute_dtype)
         return with_static_shape(images, (None, *self.image_shape))
 
+    def from_bytes(self, images: Any) -> Any:
+        """Makes of images with values from 0 to 255 what the network is called with.
+
+        An exported network does it where it is given bytes. By default it divides by
+        255; a subclass for images of another scale writes its own.
+
+        Args:
+            images: float32 images `(batch, *image_shape)`.
+
+        Returns:
+            The images, in the scale that the network was trained on.
+        """
+        return images / 255.0
+
     def check_labels(self, labels: Any, name: str) -> None:
         """Raises an error if labels can't be those of this network.
 

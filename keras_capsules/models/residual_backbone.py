@@ -5,8 +5,8 @@ from keras import layers
 
 from keras_capsules import validation
 
-# Grids with more places are halved once more.
-_GRID = 8
+# Features and primary capsules have at most so many places along each axis.
+GRID = 8
 
 
 def residual_backbone(
@@ -48,9 +48,9 @@ def residual_backbone(
     shape = validation.check_positive_integers("input_shape", input_shape, 3)
     channels = validation.check_positive_integer("width", width)
     validation.check_positive_integer("blocks", blocks)
-    if min(shape[:2]) < _GRID:
+    if min(shape[:2]) < GRID:
         raise ValueError(
-            f"Argument `input_shape` must be at least {_GRID}×{_GRID} pixels. "
+            f"Argument `input_shape` must be at least {GRID}×{GRID} pixels. "
             f"Received: {shape}"
         )
     images = keras.Input(shape)
@@ -67,7 +67,7 @@ def residual_backbone(
     for index in range(blocks):
         x = _block(x, channels, 1, f"stage_1_block_{index + 1}", dtype)
     stage = 1
-    while max(x.shape[1:3]) > _GRID:
+    while max(x.shape[1:3]) > GRID:
         stage, channels = stage + 1, 2 * channels
         for index in range(blocks):
             strides = 1 if index else 2
