@@ -88,7 +88,7 @@ RUNS = {
     "toys_mistakes": "python -m experiments.mistaken_toys --dataset toys/full "
     "{toys_cnn}/best.keras {toys_1}/best.keras {toys_3}/best.keras",
     "azimuth": f"{VIEWPOINTS} {LONG_CNN} --novel azimuth",
-    "elevation": f"{VIEWPOINTS} --dataset toys/full --epochs 8 --novel elevation",
+    "elevation": f"{VIEWPOINTS} {LONG_CNN} --novel elevation",
     "eth80_azimuth": f"{VIEWPOINTS} {ETH80} --novel azimuth --epochs 60",
     "eth80_elevation": f"{VIEWPOINTS} {ETH80} --novel elevation --epochs 20",
     "eth80_cnn": f"python -m experiments.train cnn {ETH80} --epochs 20",
