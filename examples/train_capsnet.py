@@ -79,7 +79,7 @@ keras.utils.set_random_seed(seed)
 load = {
     "digits": datasets.digits,
     "mnist": lambda: datasets.mnist(args.data_dir),
-    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, seed),
+    "multi_mnist": lambda: datasets.multi_mnist(args.data_dir, seed, own_images=True),
 }
 try:
     splits = load[args.dataset]()
@@ -93,7 +93,7 @@ if args.on_device:
         if objects == 2:
             digits = datasets.mnist(args.data_dir).train.take(args.limit)
             train = datasets.OverlaidImages(
-                digits, args.batch_size, classes=10, seed=seed
+                digits, args.batch_size, classes=10, own_images=True, seed=seed
             )
         else:
             train = datasets.ShiftedImages(train, args.batch_size, seed=seed)
@@ -153,7 +153,7 @@ except ValueError as error:
 print("Test images:")
 best = keras.saving.load_model(output / "best.keras")
 accuracy = best.evaluate(test, return_dict=True)["accuracy"]
-images, labels = (np.asarray(part) for part in next(iter(test.rebatch(10))))
+images, labels = keras.tree.map_structure(np.asarray, next(iter(test.rebatch(10))))
 draw = plotting.objects_apart if objects == 2 else plotting.reconstructions
 plotting.curves(checkpoint.history).savefig(output / "curves.png")
 draw(best, images, labels).savefig(output / "reconstructions.png")

@@ -64,9 +64,7 @@ def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
         **settings: as for `models.CapsNet`; by default the sizes of the paper.
     """
     model = models.CapsNet(image_shape, classes, **settings)
-    learning_rate = keras.optimizers.schedules.ExponentialDecay(
-        learning_rate, decay_steps=steps, decay_rate=0.05
-    )
+    learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
         adam(learning_rate, steps),
         loss=losses.MarginLoss(),

@@ -58,12 +58,21 @@ def above_zero(text):
     return number
 
 
-def load(dataset, data_dir, seed=0):
-    """The splits of a data set, by the name it has on the command line."""
+def load(dataset, data_dir, seed=0, own_images=False):
+    """The splits of a data set, by the name it has on the command line.
+
+    Args:
+        dataset: the name.
+        data_dir: where it lies.
+        seed: of what is drawn at random.
+        own_images: whether labels of several objects hold the image of each.
+    """
     loaders = {
         "digits": datasets.digits,
         "mnist": lambda: datasets.mnist(data_dir),
-        "multi_mnist": lambda: datasets.multi_mnist(data_dir, seed),
+        "multi_mnist": lambda: datasets.multi_mnist(
+            data_dir, seed, own_images=own_images
+        ),
         "aff_mnist": lambda: datasets.aff_mnist(data_dir, seed),
         **{name: partial(loader, data_dir) for name, loader in PICTURES.items()},
         "toys": lambda: datasets.toys("small", data_dir, seed=seed),

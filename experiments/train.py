@@ -48,7 +48,14 @@ capsnet.add_argument(
     "--learning-rate",
     type=above_zero,
     default=0.001,
-    help="of the first step; it falls to a twentieth",
+    help="of the first step; it falls to zero",
+)
+capsnet.add_argument(
+    "--reconstruction-weight",
+    type=above_zero,
+    default=0.392,
+    help="0.392 is the paper's; 7.84 is that of its authors' code, which divides the "
+    "margin loss by 20",
 )
 capsnet.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 
@@ -72,7 +79,7 @@ contender.add_argument("--routing", choices=networks.CONTENDERS, default="dynami
 args = parser.parse_args()
 
 fixed = {
-    "capsnet": ["variant", "learning_rate"],
+    "capsnet": ["variant", "learning_rate", "reconstruction_weight"],
     "matrix_capsnet": ["variant", "routing", "loss"],
     "contender": ["routing"],
 }
@@ -83,7 +90,7 @@ run = Run(
 )
 keras.config.set_dtype_policy(args.precision)
 train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed)
+    lambda: load(args.dataset, args.data_dir, run.seed, args.network == "capsnet")
 )
 
 # The network.
@@ -93,6 +100,7 @@ settings, others, best = {}, [], {}
 if args.network == "capsnet":
     settings = {"iterations": args.iterations}
     sizes = contents(args.dataset) | models.CapsNet.variants[args.variant]
+    sizes["reconstruction_weight"] = args.reconstruction_weight
     if args.no_reconstruction:
         sizes["decoder_units"] = None
     model = networks.capsnet(
@@ -136,7 +144,7 @@ run.fit(model, train, validation, args.epochs, others, **best)
 
 # Results of the best epoch.
 model, results = run.test(test)
-examples, labels = (np.asarray(part) for part in next(iter(test)))
+examples, labels = keras.tree.map_structure(np.asarray, next(iter(test)))
 pictures = {}
 if routed:
     pictures["routing"] = plotting.routing_history(run.history)
@@ -160,8 +168,9 @@ elif args.network == "matrix_capsnet":
 elif args.network == "capsnet" and model.decoder is not None:
     several = model.objects > 1
     draw = plotting.objects_apart if several else plotting.reconstructions
+    few = keras.tree.map_structure(lambda part: part[:10], (examples, labels))
     pictures |= {
-        "reconstructions": draw(model, examples[:10], labels[:10]),
+        "reconstructions": draw(model, *few),
         "pose_tweaks": plotting.pose_tweaks(model, examples[0]),
     }
 run.report(model, {**settings, **results}, pictures)

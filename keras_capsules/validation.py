@@ -25,6 +25,16 @@ def check_positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_natural_integer(name: str, value: Any) -> int:
+    """Returns `value` if it is an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 0. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
 def check_positive(name: str, value: Any) -> float:
     """Returns `value` if it is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < inf:

@@ -159,6 +159,22 @@ def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
     return model
 
 
+def small_efficient_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
+    """A network like the paper's, small enough to train in a test."""
+    settings = {
+        "filters": (4, 5),
+        "primary_capsules": 3,
+        "primary_pose_shape": 4,
+        "class_pose_shape": 6,
+        "decoder_units": (8,),
+    }
+    model = models.EfficientCapsNet(image_shape, classes, **{**settings, **kwargs})
+    model.compile(
+        keras.optimizers.Adam(0.01), loss=losses.MarginLoss(), metrics=["accuracy"]
+    )
+    return model
+
+
 def small_matrix_capsnet(image_shape=(20, 19, 1), classes=3, **kwargs):
     """The same for the second paper, with two iterations.
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import once, small_capsnet
 
 from keras_capsules import callbacks, layers, models, routing
-from keras_capsules.models import classifier
+from keras_capsules.models import presets
 
 ROOT = Path(__file__).parents[1]
 FOREIGN = {
@@ -58,9 +58,11 @@ def hostile(tmp_path):
 def test_no_load_path_of_ours_runs_a_lambda(hostile, monkeypatch):
     with pytest.raises(ValueError):
         callbacks.Checkpoint(hostile).restore(small_capsnet(decoder_units=None))
-    monkeypatch.setattr(classifier, "preset_file", lambda _: hostile / "last.keras")
+    monkeypatch.setattr(presets, "preset_file", lambda _: hostile / "last.keras")
     with pytest.raises(ValueError, match="arbitrary code"):
         models.CapsNet.from_preset("capsnet_mnist_small")
+    with pytest.raises(ValueError, match="arbitrary code"):
+        models.CapsNet.from_preset(hostile / "last.keras")
 
 
 @once

@@ -153,7 +153,7 @@ class ShiftedImages(DeviceDataset):
     def __init__(
         self, dataset: Any, batch_size: int, max_shift: int = 2, seed: int = 0
     ) -> None:
-        self.max_shift = _checked_shift(max_shift)
+        self.max_shift = validation.check_natural_integer("max_shift", max_shift)
         super().__init__(dataset, batch_size, seed)
 
     def draw(self, random):
@@ -179,6 +179,7 @@ class OverlaidImages(DeviceDataset):
         max_shift: the largest distance of an image from the centre along each axis, in
             pixels, or 0. The canvas is so much larger on each side.
         classes: number of classes; `None` for one more than the largest label.
+        own_images: whether labels also hold each image alone, as `multi_mnist` says.
         seed: seed of the order, the partners and the shifts.
 
     Attributes:
@@ -210,9 +211,11 @@ class OverlaidImages(DeviceDataset):
         batch_size: int,
         max_shift: int = 4,
         classes: int | None = None,
+        own_images: bool = False,
         seed: int = 0,
     ) -> None:
-        self.max_shift = _checked_shift(max_shift)
+        self.own_images = own_images
+        self.max_shift = validation.check_natural_integer("max_shift", max_shift)
         images, labels = _arrays(dataset)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(
@@ -247,9 +250,15 @@ class OverlaidImages(DeviceDataset):
         size = tuple(s + 2 * self.max_shift for s in images.shape[1:3])
         pairs = zip((first, second), shifts, strict=True)
         both = [shifted(ops.take(images, i, axis=0), s, size) for i, s in pairs]
-        classes = (ops.take(labels, i, axis=0) for i in (first, second))
-        one_hot = (ops.one_hot(c, self.classes) for c in classes)
-        return ops.maximum(*both), sum(one_hot)
+        classes = [ops.take(labels, i, axis=0) for i in (first, second)]
+        scores = sum(ops.one_hot(c, self.classes) for c in classes)
+        overlaid = ops.maximum(*both)
+        if not self.own_images:
+            return overlaid, scores
+        smaller = ops.reshape(classes[0] < classes[1], (-1, 1, 1, 1))
+        ordered = ops.where(smaller, *both), ops.where(smaller, *both[::-1])
+        # (batch, 2, height, width, channels)
+        return overlaid, {"scores": scores, "images": ops.stack(ordered, axis=1)}
 
 
 def shifted(images: Any, shifts: Any, size: tuple[int, int]) -> Any:
@@ -283,15 +292,6 @@ def shifted(images: Any, shifts: Any, size: tuple[int, int]) -> Any:
     images = ops.take_along_axis(images, pixels, axis=1)
     images = ops.reshape(images, (-1, *size, channels))
     return images * ops.cast(inside[..., None], images.dtype)
-
-
-def _checked_shift(max_shift):
-    if isinstance(max_shift, bool) or not isinstance(max_shift, int) or max_shift < 0:
-        raise ValueError(
-            "Argument `max_shift` must be an integer of at least 0. "
-            f"Received: max_shift={max_shift!r}"
-        )
-    return max_shift
 
 
 def _shifts(random, most, count):

@@ -6,13 +6,18 @@ import tensorflow as tf
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.placement import place, with_random_seeds
 from keras_capsules.datasets.splits import Splits
+from keras_capsules.validation import check_natural_integer
 
-_SIZE = 36
-_MAX_SHIFT = 4
+_SIZE = 28
 _CLASSES = 10
 
 
-def multi_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Splits:
+def multi_mnist(
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    max_shift: int = 4,
+    own_images: bool = False,
+) -> Splits:
     """Two overlapping MNIST digits of different classes in one image.
 
     Each digit is shifted by up to 4 pixels from the centre of a 36×36 canvas,
@@ -25,39 +30,51 @@ def multi_mnist(data_dir: str | os.PathLike | None = None, seed: int = 0) -> Spl
     Args:
         data_dir: as for `datasets.mnist`.
         seed: seed of the training pairs, with TensorFlow's global seed.
+        max_shift: the largest distance of a digit from the centre along each axis, in
+            pixels, or 0. The canvas is so much larger on each side. The paper says 4;
+            the README of its authors' code says 6.
+        own_images: whether a label also holds the image of each digit alone. The
+            decoder of a network with `objects=2` then draws each digit from its own
+            capsule, as in the paper.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(36, 36, 1)` with values
-        from 0 to 1 and a float32 multi-hot label `(10,)`.
+        from 0 to 1 and a float32 multi-hot label `(10,)`. With `own_images` the label
+        is a dict of it, `scores`, and `images` `(2, 36, 36, 1)`: the digits alone, that
+        of the smaller class first.
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
+        ValueError: `max_shift` is no integer of at least 0.
 
     Example:
 
     ```python
-    train, validation, test = datasets.multi_mnist(seed=1)
+    train, validation, test = datasets.multi_mnist(seed=1, own_images=True)
     ```
 
     Reference:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         section 6.1.
     """
+    check_natural_integer("max_shift", max_shift)
     train, validation, test = mnist(data_dir)
+    settings = max_shift, own_images
     return Splits(
-        _pairs(train, seed, vary=True),
-        _pairs(validation, 1, vary=False),
-        _pairs(test, 2, vary=False),
+        _pairs(train, seed, True, *settings),
+        _pairs(validation, 1, False, *settings),
+        _pairs(test, 2, False, *settings),
     )
 
 
-def _pairs(digits, seed, vary):
+def _pairs(digits, seed, vary, max_shift, own_images):
     images, labels = digits.batch(len(digits)).get_single_element()
     # Sorted by class, the digits of other classes are two runs of indices.
     order = np.argsort(labels.numpy(), kind="stable")
     counts = np.bincount(labels.numpy(), minlength=_CLASSES)
     starts = np.cumsum(counts) - counts
     counts, starts = tf.constant(counts), tf.constant(starts)
+    size = _SIZE + 2 * max_shift
     sorted_images, sorted_labels = tf.gather(images, order), tf.gather(labels, order)
 
     def overlay(digit, random):
@@ -65,12 +82,16 @@ def _pairs(digits, seed, vary):
         others = len(order) - counts[label]
         partner = tf.random.stateless_uniform((), random, 0, others, tf.int64)
         partner += tf.where(partner >= starts[label], counts[label], 0)
-        first = place(image, _SIZE, _MAX_SHIFT, random + 1)
-        second = place(sorted_images[partner], _SIZE, _MAX_SHIFT, random + 2)
-        classes = [label, sorted_labels[partner]]
-        return (
-            tf.maximum(first, second),
-            tf.reduce_sum(tf.one_hot(classes, _CLASSES), axis=0),
+        classes = tf.stack([label, sorted_labels[partner]])
+        both = tf.stack(
+            [
+                place(image, size, max_shift, random + 1),
+                place(sorted_images[partner], size, max_shift, random + 2),
+            ]
         )
+        scores = tf.reduce_sum(tf.one_hot(classes, _CLASSES), axis=0)
+        if own_images:
+            scores = {"scores": scores, "images": tf.gather(both, tf.argsort(classes))}
+        return tf.reduce_max(both, axis=0), scores
 
     return with_random_seeds(digits, seed, vary).map(overlay, tf.data.AUTOTUNE)

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_capsules.validation import check_natural_integer
+
 
 def random_shift(
     dataset: tf.data.Dataset, max_shift: int = 2, seed: int = 0
@@ -15,11 +17,14 @@ def random_shift(
 
     Args:
         dataset: `(image, label)` pairs, an image `(height, width, channels)`.
-        max_shift: the largest shift along each axis, in pixels.
+        max_shift: the largest shift along each axis, in pixels, or 0.
         seed: seed of the shifts.
 
     Returns:
         The data set with shifted images.
+
+    Raises:
+        ValueError: `max_shift` is no integer of at least 0.
 
     Example:
 
@@ -29,6 +34,7 @@ def random_shift(
     >>> tuple(image.shape), int(label)
     ((28, 28, 1), 7)
     """
+    check_natural_integer("max_shift", max_shift)
     margin = [[max_shift, max_shift], [max_shift, max_shift], [0, 0]]
 
     def shift(example, random):

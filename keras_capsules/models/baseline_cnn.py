@@ -125,6 +125,10 @@ class BaselineCNN(Classifier):
         x = self.drop(self.hidden(x), training=training)
         return {"scores": self.probabilities(x)}
 
+    @property
+    def head(self):
+        return (self.probabilities,)
+
     def get_config(self):
         return {
             **super().get_config(),

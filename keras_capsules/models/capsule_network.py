@@ -1,4 +1,5 @@
 import warnings
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ from keras import ops
 from keras_capsules import validation
 from keras_capsules._backend import replicas
 from keras_capsules.layers import CapsuleLayer
-from keras_capsules.models.classifier import Classifier, of_scores
+from keras_capsules.models.classifier import Classifier, labels_of, of_scores
 from keras_capsules.ops import class_indicators
 
 
@@ -28,6 +29,15 @@ class CapsuleNetwork(Classifier):
     `add_decoder` once its other layers are there. The two parts of the loss are in
     the logs, `scores_loss` and `reconstruction_loss`, before it is weighted. What
     `evaluate` returns as a list has only the loss and the metrics of `compile`.
+
+    Where an image shows several objects, the decoder draws each alone. By default the
+    pixelwise maximum of what it draws is compared with the image. Where labels are a
+    dict of `scores` and `images` `(batch, objects, height, width, channels)`, the image
+    of each object, that of the smallest class first, each is compared with its own, and
+    their errors are added.
+
+    This loss is the network's own: train the network itself. Within a `Sequential` or
+    functional model it can be used, and trained if it has no decoder.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -79,6 +89,8 @@ class CapsuleNetwork(Classifier):
         self.decoder = None
         self.decoder_units = None
         self._parts_of_loss = {}
+        # Whether it is part of a functional model, and is trained by itself now.
+        self._is_part = self._trains = False
 
     # What a subclass writes.
 
@@ -126,9 +138,21 @@ class CapsuleNetwork(Classifier):
         """
         return images
 
+    @property
+    def head(self):
+        decoder = () if self.decoder is None else (self.decoder,)
+        return self.capsule_layers[-1], *decoder
+
     # What users call.
 
     def call(self, images, training=None):
+        if training and self._is_part and self.decoder is not None and not self._trains:
+            raise ValueError(
+                "A network with a decoder can't be trained within another model, which "
+                "would leave out its reconstruction loss. Train the network itself on "
+                "images that are scaled before, use CapsuleClassifier with "
+                f"`preprocess`, or set decoder_units=None. Received: {self.name}"
+            )
         capsules = self.lowest_capsules(self.as_images(images), training)
         for layer in self.capsule_layers:
             capsules = layer(self.between_layers(capsules), training=training)
@@ -205,7 +229,7 @@ class CapsuleNetwork(Classifier):
         """
         self._check_decoder()
         self.check_labels(labels, "labels")
-        return self._draw(poses, class_indicators(labels, self.classes))
+        return self._draw_together(poses, class_indicators(labels, self.classes))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Any:
         """Draws images again from the poses that the network sees in them.
@@ -224,8 +248,20 @@ class CapsuleNetwork(Classifier):
         self._check_decoder()
         outputs = self(images)
         if labels is None:
-            return self._draw(outputs["poses"], self._most_active(outputs["scores"]))
+            classes = self._most_active(outputs["scores"])
+            return self._draw_together(outputs["poses"], classes)
         return self.decode(outputs["poses"], labels)
+
+    def _check(self, x, y, name="y"):
+        super()._check(x, y, name)
+        if self.decoder is not None and _own_images(y) is not None:
+            expected = self.objects, *self.image_shape
+            if tuple(_own_images(y).shape[1:]) != expected:
+                raise ValueError(
+                    f"Argument `{name}` must hold `images` of shape (batch, "
+                    f"{', '.join(map(str, expected))}), the image of each object. "
+                    f"Received: {tuple(_own_images(y).shape)}"
+                )
 
     def check_labels(self, labels, name):
         super().check_labels(labels, name)
@@ -251,21 +287,39 @@ class CapsuleNetwork(Classifier):
                 _warn_of_large_images(self.drawn_images(x[:64]))
             if not isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks = [*keras.tree.flatten(callbacks or []), _WatchesImages()]
-        return super().fit(
-            x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
-        )
+        with self._training():
+            return super().fit(
+                x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+            )
+
+    def train_on_batch(self, *args, **kwargs):
+        with self._training():
+            return super().train_on_batch(*args, **kwargs)
+
+    def compute_output_spec(self, images, training=None):
+        # Keras asks for it where a functional model is made.
+        self._is_part = True
+        return super().compute_output_spec(images, training)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.decoder is None:
             return loss
-        drawn = self.decode(y_pred["poses"], of_scores("y", y))
-        pixels = -1, prod(self.image_shape)
+        labels, own_images = labels_of("y", y), _own_images(y)
+        self.check_labels(labels, "y")
+        drawn = self._draw(y_pred["poses"], class_indicators(labels, self.classes))
+        if own_images is None:
+            expected, drawn = self.drawn_images(x), ops.max(drawn, axis=1)
+        else:
+            expected = self.drawn_images(_joined(own_images))
+        pixels = -1, prod(drawn.shape[1:])
         error = keras.losses.MeanSquaredError()(
-            ops.reshape(self.drawn_images(x), pixels),
+            ops.reshape(expected, pixels),
             ops.reshape(drawn, pixels),
             of_scores("sample_weight", sample_weight),
         )
+        if own_images is not None:
+            error *= self.objects
         parts = self._parts_of_loss.values()
         for part, value in zip(parts, (loss, error), strict=True):
             value = replicas() * ops.stop_gradient(value)
@@ -278,6 +332,14 @@ class CapsuleNetwork(Classifier):
             "decoder_units": self.decoder_units,
             "reconstruction_weight": self.reconstruction_weight,
         }
+
+    @contextmanager
+    def _training(self):
+        self._trains = True
+        try:
+            yield
+        finally:
+            self._trains = False
 
     def _flatten_metrics_in_order(self, logs):
         # `loss, accuracy = model.evaluate(…)` goes on to work.
@@ -295,18 +357,43 @@ class CapsuleNetwork(Classifier):
         return ops.sum(ops.one_hot(classes, self.classes), axis=1)
 
     def _draw(self, poses, indicators):
+        """Draws each object alone, that of the smallest class first.
+
+        Args:
+            poses: poses of the class capsules, `(batch, classes, …)`.
+            indicators: multi-hot labels.
+
+        Returns:
+            Images `(batch, objects, *image_shape)`, black where there are fewer.
+        """
         poses = ops.convert_to_tensor(poses)
-        present, classes = ops.top_k(indicators, self.objects)
-        images = 0.0
-        for index in range(self.objects):
-            keep = ops.one_hot(classes[:, index], self.classes, dtype=poses.dtype)
-            keep = ops.reshape(keep, (-1, self.classes, *(1,) * (len(poses.shape) - 2)))
-            image = self.decoder(poses * keep)
-            weight = ops.cast(present[:, index], image.dtype)
-            image = image * weight[:, None, None, None]
-            # On PyTorch `ops.maximum` rounds float64 to float32.
-            images = ops.where(image > images, image, images)
-        return images
+        # Of equal values PyTorch's `top_k` takes any first.
+        ranks = self.classes * ops.cast(indicators, "float32")
+        ranks -= ops.arange(self.classes, dtype="float32")
+        _, classes = ops.top_k(ranks, self.objects)
+        present = ops.take_along_axis(indicators, classes, axis=1)
+        keep = ops.one_hot(classes, self.classes, dtype=poses.dtype)
+        # (batch, objects, classes, 1, …)
+        keep = ops.reshape(
+            keep, (-1, self.objects, self.classes, *(1,) * (len(poses.shape) - 2))
+        )
+        images = self.decoder(_joined(keep * poses[:, None]))
+        images = ops.reshape(images, (-1, self.objects, *self.image_shape))
+        return images * ops.cast(present[..., None, None, None], images.dtype)
+
+    def _draw_together(self, poses, indicators):
+        """The pixelwise maximum of all objects that are drawn."""
+        return ops.max(self._draw(poses, indicators), axis=1)
+
+
+def _own_images(y):
+    """The image of each object, if labels hold them."""
+    return y.get("images") if isinstance(y, dict) else None
+
+
+def _joined(x):
+    """Makes one axis of the first two, images and objects."""
+    return ops.reshape(x, (-1, *x.shape[2:]))
 
 
 # More than any image of a network has whose values are about from 0 to 1.

@@ -1,17 +1,18 @@
 import os
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import keras
 from keras import ops
 
-from keras_capsules import validation
+from keras_capsules import files, validation
 from keras_capsules._backend import (
     build_training,
     complete_onnx,
     unrolled,
     with_static_shape,
 )
-from keras_capsules.models.presets import preset_file
+from keras_capsules.models.presets import FILE, load_preset
 from keras_capsules.nested import Nested
 
 Network = TypeVar("Network", bound="Classifier")
@@ -24,7 +25,8 @@ class Classifier(Nested, keras.Model):
     A subclass returns a dict from `call`, in which `scores` has a value for each
     class. Losses and metrics see the scores; whatever else is in the dict is for
     those who call the network. Losses and labels may be keyed by output,
-    `{"scores": …}`, as in any functional model.
+    `{"scores": …}`, as in any functional model. Labels may then hold `images` too,
+    which a decoder draws; see `CapsuleNetwork`.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -66,7 +68,8 @@ class Classifier(Nested, keras.Model):
     (6, 3)
     """
 
-    # What comes trained with the package, by the names that `from_preset` takes.
+    # What comes trained with the package: the names that `from_preset` takes, each with
+    # the number of parameters and the accuracy.
     presets: ClassVar[dict[str, str]] = {}
 
     def __init__(
@@ -80,30 +83,86 @@ class Classifier(Nested, keras.Model):
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.image_shape))
 
     @classmethod
-    def from_preset(cls: type[Network], preset: str) -> Network:
-        """A trained network that comes with the package; nothing is downloaded.
+    def from_preset(
+        cls: type[Network], preset: str | os.PathLike, classes: int | None = None
+    ) -> Network:
+        """A trained network, one that comes with the package or a saved one.
+
+        With `classes` it gets a new head for other classes and keeps the weights of the
+        layers below, to be fine-tuned.
 
         Args:
-            preset: one of `preset_names()`: `"capsnet_mnist_small"`, a `CapsNet`,
-                `"efficient_capsnet_mnist_paper"`, an `EfficientCapsNet`, or
-                `"matrix_capsnet_mnist_small"`, a `MatrixCapsNet`, all trained on
-                MNIST. `saved_models/` has a card of each.
+            preset: one of `preset_names()`; a `.keras` file, or a folder that
+                `save_to_preset` wrote; or `"hf://USER/NAME"`, a repository of the
+                Hugging Face hub, for which `huggingface_hub` must be installed.
+                `saved_models/` has a card of each preset of the package.
+            classes: the number of classes of a new head; `None` for the network as it
+                was trained.
 
         Returns:
             The network, not compiled.
 
         Raises:
             FileNotFoundError: the package was installed without its presets.
-            ValueError: this class has no preset of this name.
+            ImportError: `huggingface_hub` is needed and not installed.
+            ValueError: there is no such preset, or it is no network of this class.
 
         Example:
 
         >>> from keras_capsules import models
         >>> models.CapsNet.from_preset("capsnet_mnist_small").count_params()
         1280720
+        >>> letters = models.CapsNet.from_preset("capsnet_mnist_small", classes=26)
+        >>> letters.classes
+        26
         """
-        validation.check_one_of("preset", preset, cls.preset_names())
-        return keras.saving.load_model(preset_file(preset), compile=False)
+        model = load_preset(preset, cls.preset_names())
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"Argument `preset` must be a {cls.__name__}. Received: "
+                f"preset={preset!r}, which is a {type(model).__name__}"
+            )
+        return model if classes is None else model._with_new_head(classes)
+
+    def save_to_preset(self, preset_dir: str | os.PathLike) -> None:
+        """Writes `model.keras` into a folder, for `from_preset`.
+
+        The file has the network without its optimizer. `model.save("hf://USER/NAME")`,
+        of Keras, writes to the Hugging Face hub instead.
+
+        Args:
+            preset_dir: the folder; made if it is missing. A `model.keras` that it has
+                is replaced.
+
+        Raises:
+            OSError: the file can't be written; one that was there stays as it is.
+
+        Example:
+
+        ```python
+        model.save_to_preset("letters")
+        models.CapsNet.from_preset("letters")
+        ```
+        """
+        model = type(self).from_config(self.get_config())
+        model.set_weights(self.get_weights())
+        Path(preset_dir).mkdir(parents=True, exist_ok=True)
+        with files.replaced(Path(preset_dir) / FILE) as unfinished:
+            model.save(unfinished)
+
+    @property
+    def head(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers whose weights depend on the number of classes."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must say which layers are its `head`."
+        )
+
+    def _with_new_head(self, classes):
+        model = type(self).from_config({**self.get_config(), "classes": classes})
+        for new, old in zip(model.layers, self.layers, strict=True):
+            if new not in model.head:
+                new.set_weights(old.get_weights())
+        return model
 
     @classmethod
     def preset_names(cls) -> tuple[str, ...]:
@@ -206,19 +265,20 @@ class Classifier(Nested, keras.Model):
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        y, scores = of_scores("y", y), y_pred["scores"]
+        y, scores = labels_of("y", y), y_pred["scores"]
         sample_weight = of_scores("sample_weight", sample_weight)
         if isinstance(self.loss, dict):
             y, scores = {"scores": y}, {"scores": scores}
         return super().compute_loss(x, y, scores, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y, sample_weight = of_scores("y", y), of_scores("sample_weight", sample_weight)
+        y = labels_of("y", y)
+        sample_weight = of_scores("sample_weight", sample_weight)
         return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
 
     def _check(self, x, y, name="y"):
         if y is not None:
-            self.check_labels(of_scores(name, y), name)
+            self.check_labels(labels_of(name, y), name)
         _check_is_one("x", x)
 
     def export(
@@ -273,6 +333,29 @@ class Classifier(Nested, keras.Model):
             "input_shape": self.image_shape,
             "classes": self.classes,
         }
+
+
+def labels_of(name: str, y: Any) -> Any:
+    """The labels, without the images that may stand beside them.
+
+    Args:
+        name: name of the argument, for the error.
+        y: labels, or a dict of `scores`, the labels, and perhaps `images`.
+
+    Returns:
+        The labels.
+
+    Raises:
+        ValueError: as for `of_scores`.
+
+    Example:
+
+    >>> labels_of("y", {"scores": 3, "images": 4})
+    3
+    """
+    if isinstance(y, dict):
+        y = {key: value for key, value in y.items() if key != "images"}
+    return of_scores(name, y)
 
 
 def of_scores(name: str, value: Any) -> Any:

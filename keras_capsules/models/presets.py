@@ -1,10 +1,46 @@
-"""Where the trained networks are that come with the package."""
+"""Trained networks: those that come with the package, and saved ones."""
 
+import os
+from collections.abc import Collection
 from pathlib import Path
+
+import keras
 
 _PACKAGE = Path(__file__).parents[1]
 # In an installed package, in its repository.
 _FOLDERS = (_PACKAGE / "presets", _PACKAGE.parent / "saved_models")
+# What a folder of a trained network has.
+FILE = "model.keras"
+
+
+def load_preset(preset: str | os.PathLike, names: Collection[str]) -> keras.Model:
+    """A trained network, not compiled.
+
+    Args:
+        preset: one of `names`; a `.keras` file, or a folder that has `model.keras`; or
+            `"hf://USER/NAME"`, a repository of the Hugging Face hub.
+        names: names of presets that come with the package.
+
+    Returns:
+        The network.
+
+    Raises:
+        FileNotFoundError: the package was installed without its presets.
+        ImportError: `huggingface_hub` is needed and not installed.
+        ValueError: `preset` is none of these.
+    """
+    path = str(preset)
+    if preset in names:
+        path = preset_file(preset)
+    elif not path.startswith("hf://"):  # Keras reads from the hub by itself
+        path = Path(preset) / FILE if Path(preset).is_dir() else Path(preset)
+        if not path.is_file():
+            raise ValueError(
+                f"Argument `preset` must be one of {tuple(names)}, a .keras file, a "
+                f"folder that has {FILE}, or 'hf://USER/NAME'. "
+                f"Received: preset={preset!r}"
+            )
+    return keras.saving.load_model(path, compile=False)
 
 
 def preset_file(preset: str) -> Path:
@@ -19,7 +55,7 @@ def preset_file(preset: str) -> Path:
     Raises:
         FileNotFoundError: the package was installed without its presets.
     """
-    files = [folder / preset / "model.keras" for folder in _FOLDERS]
+    files = [folder / preset / FILE for folder in _FOLDERS]
     for file in files:
         if file.exists():
             return file

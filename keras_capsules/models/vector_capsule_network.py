@@ -111,6 +111,11 @@ class VectorCapsuleNetwork(CapsuleNetwork):
     def capsule_layers(self):
         return (self.class_capsules,)
 
+    @property
+    def head(self):
+        score = () if self.score is None else (self.score,)
+        return *super().head, *score
+
     def lowest_capsules(self, images, training=None):
         for layer in self.lower_layers:
             images = layer(images, training=training)
@@ -151,7 +156,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
                 "Argument `labels` must be given: with this routing the length of a "
                 "pose does not say which class is there. Received: None"
             )
-        return self._draw(poses, self._most_active(self._scores(poses)))
+        return self._draw_together(poses, self._most_active(self._scores(poses)))
 
     def get_config(self):
         return {

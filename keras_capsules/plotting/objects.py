@@ -26,13 +26,16 @@ def objects_apart(
 
     Each of the two longest capsules is decoded alone. The rows show the image,
     the two reconstructions laid over each other in red and blue, and each
-    alone.
+    alone. If the labels hold the image of each object, the first row shows these
+    in red and blue too.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
         images: images of two objects, `(n, height, width, channels)`, one a
             column, of floats as the network was trained on.
-        labels: multi-hot labels `(n, classes)`.
+        labels: multi-hot labels `(n, classes)`, or a dict of them, `scores`, and of
+            `images` `(n, 2, height, width, channels)`, as `datasets.multi_mnist` makes
+            it.
         class_names: a name for each class; by default its number.
 
     Returns:
@@ -58,6 +61,10 @@ def objects_apart(
     """
     check_has_decoder(model)
     images, originals = images_of(model, images)
+    if isinstance(labels, dict):
+        alone = np.moveaxis(keras.ops.convert_to_numpy(labels["images"]), 1, 0)
+        originals = np.maximum(*_colored(alone))
+        labels = labels["scores"]
     present = present_classes(labels, model.classes, len(images))
     names = names_of(class_names, model.classes)
     outputs = model.predict_on_batch(images)
@@ -66,10 +73,7 @@ def objects_apart(
         keras.ops.convert_to_numpy(model.decode(outputs["poses"], predictions[:, k]))
         for k in range(2)
     ]
-    first, second = (
-        drawn.mean(-1, keepdims=True) * color
-        for drawn, color in zip(apart, (_FIRST, _SECOND), strict=True)
-    )
+    first, second = _colored(apart)
     figure, axes = panels(4, len(images), "two digits, drawn apart")
     for column, classes in enumerate(predictions):
         expected = np.flatnonzero(present[column])
@@ -84,3 +88,11 @@ def objects_apart(
         for axis, row in zip(axes[:, column], rows, strict=True):
             show(axis, row[column])
     return figure
+
+
+def _colored(pair):
+    """Images of two objects, `(n, height, width, channels)`, in the two colours."""
+    return [
+        images.mean(-1, keepdims=True) * color
+        for images, color in zip(pair, (_FIRST, _SECOND), strict=True)
+    ]

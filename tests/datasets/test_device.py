@@ -76,6 +76,17 @@ def test_two_different_digits_and_their_maximum():
     assert (seen >= 5).all()
 
 
+def test_each_image_alone():
+    data = datasets.OverlaidImages((DIGITS, LABELS), batch_size=10, own_images=True)
+    images, labels = data[0]
+    own = keras.ops.convert_to_numpy(labels["images"])
+    assert own.shape == (10, 2, 36, 36, 1)
+    np.testing.assert_array_equal(own.max(1), keras.ops.convert_to_numpy(images))
+    scores = keras.ops.convert_to_numpy(labels["scores"])
+    classes = [np.flatnonzero(row) for row in scores]
+    np.testing.assert_allclose(own.max((2, 3, 4)), (np.array(classes) + 1) / 20.0)
+
+
 def test_a_network_is_fit():
     tf_data = pytest.importorskip("tensorflow").data.Dataset
     data = datasets.ShiftedImages(

@@ -1,28 +1,19 @@
 import keras
 import numpy as np
 import pytest
-from helpers import POLICIES, close, finite, not_on_jax, random_images
+from helpers import (
+    POLICIES,
+    close,
+    finite,
+    not_on_jax,
+    random_images,
+    small_efficient_capsnet,
+)
 
 from keras_capsules import export, losses, models, routing
 
 # The last leaves a grid of one place.
 SIZES = [(17, 20, 3), (24, 13, 2), (9, 10, 1)]
-
-
-def small_efficient_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
-    """A network like the paper's, small enough to train in a test."""
-    settings = {
-        "filters": (4, 5),
-        "primary_capsules": 3,
-        "primary_pose_shape": 4,
-        "class_pose_shape": 6,
-        "decoder_units": (8,),
-    }
-    model = models.EfficientCapsNet(image_shape, classes, **{**settings, **kwargs})
-    model.compile(
-        keras.optimizers.Adam(0.01), loss=losses.MarginLoss(), metrics=["accuracy"]
-    )
-    return model
 
 
 def trained_a_little(**kwargs):

@@ -1,8 +1,17 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
+from helpers import (
+    close,
+    random_images,
+    small_capsnet,
+    small_efficient_capsnet,
+    small_matrix_capsnet,
+)
 
-from keras_capsules import datasets, models
+from keras_capsules import datasets, losses, models, routing
 from keras_capsules.models import presets
 
 CLASSES = {
@@ -61,7 +70,7 @@ def test_unknown_presets():
         (models.Classifier, r"\(.*'capsnet_mnist_small', .*'efficient_caps"),
     ):
         with pytest.raises(
-            ValueError, match=f"`preset` must be one of {known}.*'mnist'"
+            ValueError, match=f"`preset` must be one of {known}.*a .keras.*'mnist'"
         ):
             network.from_preset("mnist")
     with pytest.raises(ValueError, match="preset='capsnet_mnist_small'"):
@@ -88,3 +97,70 @@ def test_an_installed_package_has_its_own(tmp_path, monkeypatch):
     file.parent.mkdir()
     file.touch()
     assert presets.preset_file("capsnet_mnist_small") == file
+
+
+def small_networks():
+    return [
+        small_capsnet(routing=routing.InvertedAttentionRouting()),
+        small_efficient_capsnet(),
+        small_matrix_capsnet(decoder_units=(8,)),
+        models.CapsuleClassifier(
+            (8, 8, 1),
+            3,
+            backbone=models.residual_backbone((8, 8, 1), width=4, blocks=1),
+            primary_capsules=2,
+        ),
+        models.BaselineCNN((16, 14, 1), 3, filters=(2, 4), units=8),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_a_saved_network_gets_a_new_head(index, tmp_path):
+    model = small_networks()[index]
+    if not model.compiled:
+        model.compile("adam", losses.MarginLoss())
+    images = np.random.default_rng(0).random((4, *model.image_shape), "float32")
+    model.fit(images, np.arange(4) % 3, verbose=0)
+    model.save_to_preset(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["model.keras"]
+    again = type(model).from_preset(tmp_path / "mine")
+    assert not again.compiled
+    for name, value in again(images).items():
+        close(value, model(images)[name])
+
+    # As many classes as before: nothing is kept by its shape alone.
+    for classes in (3, 5):
+        other = type(model).from_preset(tmp_path / "mine" / "model.keras", classes)
+        assert other(images)["scores"].shape == (4, classes)
+        for new, old in zip(other.layers, model.layers, strict=True):
+            pairs = zip(new.get_weights(), old.get_weights(), strict=True)
+            if new not in other.head:
+                assert all(np.array_equal(*pair) for pair in pairs)
+            elif new.trainable_weights:
+                assert not all(np.array_equal(*pair) for pair in pairs)
+        other.compile("adam", model.loss)
+        other.fit(images, np.arange(4) % classes, verbose=0)
+
+
+def test_a_preset_of_another_class(tmp_path):
+    small_capsnet().save_to_preset(tmp_path)
+    with pytest.raises(ValueError, match=r"must be a MatrixCapsNet.*is a CapsNet"):
+        models.MatrixCapsNet.from_preset(tmp_path)
+
+
+def test_a_repository_of_the_hugging_face_hub(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    model = small_capsnet()
+    model.save(tmp_path / "capsnet.keras")
+    shutil.unpack_archive(tmp_path / "capsnet.keras", tmp_path / "repository", "zip")
+    asked = []
+
+    def download(repo_id, **_):
+        asked.append(repo_id)
+        return str(tmp_path / "repository")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    images, _ = random_images(2)
+    again = models.Classifier.from_preset("hf://someone/digits")
+    close(again(images)["scores"], model(images)["scores"])
+    assert asked == ["someone/digits"]

@@ -24,3 +24,13 @@ def test_the_two_longest_capsules_each_alone_and_in_a_colour():
     assert second[..., 2].mean() > second[..., 0].mean()  # blue
     np.testing.assert_allclose(together, np.maximum(first, second))
     assert [axes[2].title.get_color(), axes[3].title.get_color()] == ["black", "red"]
+
+
+def test_the_image_of_each_object_in_its_colour():
+    model = small_capsnet(objects=2)
+    images, _ = random_images(2)
+    alone = np.stack([images, np.zeros_like(images)], axis=1)
+    labels = {"scores": np.array([[1, 1, 0], [0, 1, 1]]), "images": alone}
+    shown = plotting.objects_apart(model, images, labels).axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[..., 0], images[0, ..., 0], rtol=1e-6)
+    assert (shown[..., 2] < shown[..., 0]).all()
