@@ -4,11 +4,12 @@
 
 Both networks are trained on MNIST digits that lie at random on a black canvas, never
 changed otherwise. As in the paper they are compared on changed digits where they are
-equally good on unchanged ones; matching.py says how.
+equally good on unchanged ones; matching.py says how. A CNN that is trained as long is
+better on those: with fewer --cnn-epochs both can be equally good.
 
 The output folder gets metrics.json, a figure, and a folder for each training with the
 model that is compared, best.keras. Stop it whenever you like: --resume, with the same
---epochs, goes on after the last finished epoch.
+--epochs and --cnn-epochs, goes on after the last finished epoch.
 """
 
 import keras
@@ -31,9 +32,10 @@ parser = parser_of(__doc__)
 add_flags(parser, "affine_robustness", ["aff_mnist"])
 parser.add_argument("--variant", choices=models.CapsNet.variants, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
+parser.add_argument("--cnn-epochs", type=positive, help="default: as many as --epochs")
 args = parser.parse_args()
 
-settings = settings_of(args, "variant", "iterations", "epochs")
+settings = settings_of(args, "variant", "iterations", "epochs", "cnn_epochs")
 output = folder_of(args, "affine_robustness")
 keras.config.set_dtype_policy(args.precision)
 

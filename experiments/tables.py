@@ -75,7 +75,7 @@ RUNS = {
     "multi_mnist_paper": capsnet("--dataset multi_mnist --epochs 100 --batch-size 128"),
     "multi_mnist_cnn": "python -m experiments.train cnn --dataset multi_mnist "
     "--epochs 60 --precision mixed_bfloat16",
-    "aff_mnist": "python -m experiments.affine_robustness --epochs 10 "
+    "aff_mnist": "python -m experiments.affine_robustness --epochs 10 --cnn-epochs 3 "
     "--precision mixed_bfloat16",
     "toys_cnn": "python -m experiments.train cnn --dataset toys/full --epochs 10",
     "toys_1": matrix_capsnet(f"{TOYS} --iterations 1"),

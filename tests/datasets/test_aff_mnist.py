@@ -25,6 +25,23 @@ def test_test_digits_are_transformed_within_the_limits():
     assert min((top > 0).sum() for top in tops) < 10  # rotated
 
 
+def test_test_digits_lie_anywhere_and_are_whole():
+    dataset = datasets.aff_mnist().test
+    images, _ = all_examples(dataset)
+    used = [np.nonzero(image[..., 0]) for image in images]
+    ends = np.array([[[x.min(), x.max()] for x in axes] for axes in used])
+    # (image, axis, first or last)
+    assert ends.min() < 3 and ends.max() > 36  # beyond the range of the training digits
+    room = 39 - (ends[..., 1] - ends[..., 0])
+    share = ends[..., 0] / np.maximum(room, 1)
+    assert 0.35 < share.mean() < 0.65 and share.std() > 0.2
+    # What was rolled over the border would leave a gap.
+    for image in images:
+        for axis in (0, 1):
+            lines = np.nonzero(image.any((axis, 2)))[0]
+            assert (np.diff(lines) == 1).all()
+
+
 def test_test_digits_that_are_only_moved():
     images, labels = all_examples(datasets.aff_mnist(affine=False).test)
     areas = images.sum((1, 2, 3)) / (20 * (labels + 1) / 255)
