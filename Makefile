@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Where it is set every process compiles TensorFlow's modules anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all test-wheel lint clean
+.PHONY: help install demo test test-all test-wheel docs lint clean
 
 help:
 	@echo "make install     an environment with everything, in $(VENV)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test        the tests, on TensorFlow"
 	@echo "make test-all    the tests, on TensorFlow, JAX and PyTorch"
 	@echo "make test-wheel  install the wheel into a clean environment and use it"
+	@echo "make docs        the site, in build/site"
 	@echo "make lint        ruff"
 	@echo "make clean       remove environments, builds and runs"
 
@@ -50,6 +51,15 @@ test-all: $(VENV)/.backends
 
 test-wheel: $(VENV)/.installed
 	$(BIN)/python tests/clean_environment.py
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[docs]"
+	touch $@
+
+# A broken link or a docstring that can't be read is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

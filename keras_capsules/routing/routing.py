@@ -124,7 +124,7 @@ class Routing(Nested, keras.layers.Layer):
 
     # What a subclass writes.
 
-    def build(self, poses_shape, kernel_shape):
+    def build(self, poses_shape: tuple, kernel_shape: tuple) -> None:
         """Makes the weights of a routing that learns something.
 
         Args:
@@ -221,11 +221,11 @@ class Routing(Nested, keras.layers.Layer):
         Returns:
             A dict of tensors, the iterations first:
 
-            - `weights`: what each parent gets of each child,
-              `(iterations, batch, parents, children)`;
+            - `weights`: what each parent gets of each child, `(iterations, batch,
+                parents, children)`;
             - `scores`: what the weights were made of, of the same shape;
             - `distances`: of each vote from the pose of the parent, before `finalize`,
-              of the same shape;
+                of the same shape;
             - `parents`: poses, `(iterations, batch, parents, P, R)`;
             - `activations`: `(iterations, batch, parents)`, if there are any.
 

@@ -1,0 +1,96 @@
+"""Parameters, memory and first steps of the networks on colour images of many sizes.
+
+    python -m benchmarks.sizes
+
+Each network has its defaults, three classes, and 60 images of a disc, a square or
+stripes to learn. Before the training the scores of the classes should lie near a half,
+neither all dead nor all sure. Memory is what a process holds more at its peak after
+ten epochs in batches of 16 than before it made the network.
+"""
+
+import resource
+from functools import partial
+
+import numpy as np
+
+from benchmarks import measure
+
+SIZES = (32, 64, 128, 224)
+# MatrixCapsNet has capsules at every place of an image: their number grows with it.
+NETWORKS = {
+    "CapsuleClassifier": SIZES,
+    "EfficientCapsNet": SIZES,
+    "CapsNet": (32, 64),
+    "MatrixCapsNet": (32, 64),
+}
+IMAGES, CLASSES, EPOCHS, BATCH = 60, 3, 10, 16
+
+
+def shapes(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of shapes in random colours and places, and their labels."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size] / size
+    images, labels = [], np.arange(IMAGES) % CLASSES
+    for label in labels:
+        y, x = rng.uniform(0.35, 0.65, 2)
+        radius = rng.uniform(0.2, 0.35)
+        shape = {
+            0: np.hypot(rows - y, columns - x) < radius,
+            1: np.maximum(abs(rows - y), abs(columns - x)) < radius,
+            2: np.sin(20.0 * (rows + columns + y)) > 0.0,
+        }[int(label)]
+        colors = rng.uniform(size=(2, 3))
+        images.append(np.where(shape[..., None], *colors))
+    return np.asarray(images, "float32"), labels
+
+
+def first_steps(backend: str, network: str, size: int) -> dict:
+    """What a network has and does at the beginning of its training."""
+    import keras
+
+    from keras_capsules import losses, models
+
+    keras.utils.set_random_seed(0)
+    images, labels = shapes(size)
+    peak = partial(resource.getrusage, resource.RUSAGE_SELF)
+    before = peak().ru_maxrss
+    model = getattr(models, network)((size, size, 3), CLASSES)
+    scores = model.predict(images, BATCH, verbose=0)["scores"]
+    model.compile(
+        keras.optimizers.Adam(0.001), losses.MarginLoss(), metrics=["accuracy"]
+    )
+    history = model.fit(images, labels, BATCH, epochs=EPOCHS, verbose=0).history
+    return {
+        "parameters": model.count_params(),
+        "mean": float(scores.mean()),
+        "deviation": float(scores.std()),
+        "first": history["accuracy"][0],
+        "last": history["accuracy"][-1],
+        "mb": (peak().ru_maxrss - before) / 2**10,
+    }
+
+
+def main() -> None:
+    options = measure.arguments(__doc__.splitlines()[0], "sizes")
+    tasks = [
+        {"backend": "tensorflow", "network": network, "size": size}
+        for network, sizes in NETWORKS.items()
+        for size in sizes
+    ]
+    rows = [
+        [
+            found["network"],
+            f"{found['size']}×{found['size']}",
+            f"{found['parameters']:,}",
+            f"{found['mb']:,.0f}",
+            f"{found['mean']:.2f} ± {found['deviation']:.2f}",
+            f"{100.0 * found['first']:.0f}, {100.0 * found['last']:.0f}",
+        ]
+        for found in measure.run(first_steps, tasks, options)
+    ]
+    columns = ["network", "image", "parameters", "MB", "scores before"]
+    measure.show([*columns, f"accuracy in %, epoch 1 and {EPOCHS}"], rows)
+
+
+if __name__ == "__main__":
+    main()
