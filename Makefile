@@ -26,7 +26,7 @@ help:
 # Without --no-compile pip compiles every module of packages that are hardly used.
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable ".[examples,serve,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[examples,serve,notebooks,dev]"
 	touch $@
 
 $(VENV)/.backends: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Makes the examples of docstrings blocks of code on the site."""
+"""Brings the sections of Keras docstrings into the form that the site reads."""
 
 import griffe
 
@@ -15,6 +15,8 @@ class Sections(griffe.Extension):
 def _fenced(paragraph):
     if paragraph == "Example:":
         return "**Example**"
+    if paragraph.startswith("Call arguments:\n"):
+        return paragraph.replace("Call arguments:", "Args: Call arguments:", 1)
     if paragraph.startswith(">>> "):
         return f"```pycon\n{paragraph}\n```"
     return paragraph

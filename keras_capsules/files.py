@@ -10,7 +10,7 @@ __all__ = ["locked", "replace", "replaced"]
 
 
 def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Puts a finished file or folder in its place, safe from a power failure.
+    """Moves a finished file or folder to its place in one step.
 
     Args:
         unfinished: the file or folder, on the file system of `path`.
@@ -59,7 +59,7 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: str | os.PathLike, wait: bool = True) -> Iterator[None]:
-    """Within it no other process has the lock of this folder.
+    """Holds the lock of a folder, so that other processes wait or fail.
 
     The lock is no file: it ends with the process, however that ends. Windows, buckets
     and some network drives have no such locks; there everybody gets one.

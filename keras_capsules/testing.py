@@ -19,7 +19,7 @@ _STEEPEST = 3e4  # float16 ends at 65,504
 
 
 def check_routing(routing: Any) -> None:
-    """Checks that a routing does what every routing has to do.
+    """Checks a routing: gradients, blocks, masks, saving, loading and more.
 
     - Outputs have the shapes that `compute_output_shape` says, for vectors and for
       matrices, alone and with receptive fields that overlap.
@@ -68,7 +68,7 @@ def check_routing(routing: Any) -> None:
 
 
 def check_layer(layer: Any, poses_shape: tuple[int, ...] = (2, 5, 4, 3, 4, 4)) -> None:
-    """Checks that a capsule layer does what every capsule layer has to do.
+    """Checks a capsule layer: shapes, gradients, saving, loading and more.
 
     - Outputs have the shapes that `compute_output_shape` says, without running too.
     - The routing is given poses and a kernel of the shapes that `routing_shapes` says.

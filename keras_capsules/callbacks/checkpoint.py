@@ -28,7 +28,7 @@ _MAX_HISTORY = 32 << 20  # bytes, of more than 100,000 epochs
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps a training so that it can be stopped at any moment and go on.
+    """Saves a training after each epoch, so that it can be stopped and resumed.
 
     After every epoch three files in `directory` are replaced, each in one step and
     after it has reached the disk, so that there is never half a file:
@@ -87,7 +87,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = []
 
     def restore(self, model: keras.Model) -> None:
-        """Gives a model the weights and the optimizer's state that are kept.
+        """Restores the weights and the state of the optimizer that were saved.
 
         A directory without a training changes nothing. The learning-rate schedule
         stays the one that the model is compiled with: another number of epochs
@@ -122,7 +122,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @staticmethod
     def history_of(directory: str | os.PathLike) -> list[dict]:
-        """Reads how far a training has come, without its model.
+        """Reads the history of a saved training, without its model.
 
         Args:
             directory: where the training was kept.

@@ -18,7 +18,7 @@ _stopping = None  # the SystemExit that ends the script
 
 
 def exit_cleanly(hint: str = "") -> None:
-    """Has a script end in one line when it is stopped or its files fail.
+    """Makes a script end with one line, no traceback, when it is interrupted.
 
     Ctrl-C ends it with exit code 130, SIGTERM with 143. `fit` with a
     `callbacks.Checkpoint` stops before the next batch, so that no save is broken off;

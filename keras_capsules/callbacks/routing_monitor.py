@@ -69,7 +69,7 @@ class RoutingMonitor(keras.callbacks.Callback):
         self._warned = set()
 
     def measure(self, model: keras.Model) -> dict[str, dict[str, float]]:
-        """What the routing of each capsule layer of a model does.
+        """Measures what the routing of each capsule layer of a model does.
 
         Args:
             model: a network of this package, or a `Sequential` or functional model with

@@ -16,7 +16,7 @@ _SCALE = (0.8, 1.2)
 def aff_mnist(
     data_dir: str | os.PathLike | None = None, seed: int = 0, affine: bool = True
 ) -> Splits:
-    """MNIST for the test of affine robustness.
+    """Loads MNIST digits on a canvas, with test digits that are transformed.
 
     Training and validation digits lie at random on a black 40×40 canvas, up to 6 pixels
     from its centre, and are otherwise unchanged. Test digits are changed as those of

@@ -5,7 +5,7 @@ from keras_capsules.datasets.splits import Splits
 
 
 def cifar10(data_dir: str | os.PathLike | None = None) -> Splits:
-    """CIFAR-10, read through TensorFlow Datasets.
+    """Loads CIFAR-10 through TensorFlow Datasets.
 
     45,000 images to train, the last 5,000 training images to validate, 10,000 to test.
     They take 0.7 GB of memory. `random_shift` by 4 pixels and `random_flip` are the

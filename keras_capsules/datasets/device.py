@@ -124,7 +124,7 @@ class DeviceDataset(keras.utils.PyDataset):
 
 
 class ShiftedImages(DeviceDataset):
-    """Images on the device, each shifted by a few pixels whenever it is seen.
+    """Images on the device, each randomly shifted by a few pixels.
 
     It is what `random_shift`, `shuffle` and `batch` make of a `tf.data.Dataset`. What
     leaves the image is lost, and what enters it is black.
@@ -167,7 +167,7 @@ class ShiftedImages(DeviceDataset):
 
 
 class OverlaidImages(DeviceDataset):
-    """Two overlapping images of different classes in one, on the device.
+    """Pairs of overlapping images of different classes, made on the device.
 
     It makes of MNIST what `multi_mnist` has for training: each image is the first of
     at most one pair in an epoch; partners and shifts are drawn anew in every epoch.

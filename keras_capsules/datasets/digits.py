@@ -7,7 +7,7 @@ from keras_capsules.datasets.splits import Splits
 
 
 def digits() -> Splits:
-    """The 1,797 handwritten digits that come with scikit-learn.
+    """Loads the 1,797 handwritten digits that come with scikit-learn.
 
     Real digits that need no download: 8×8 pixels with 17 grey levels, enlarged
     to the 28×28 pixels of MNIST. The split is stratified and always the same:

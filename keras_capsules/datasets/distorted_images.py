@@ -12,7 +12,7 @@ from keras_capsules.datasets.distortion import check_erased
 
 
 class DistortedImages(DeviceDataset):
-    """Images on the device, each rotated, squeezed and shifted whenever it is seen.
+    """Images on the device, each randomly rotated, squeezed and shifted.
 
     It is what `random_distortion`, `shuffle` and `batch` make of a `tf.data.Dataset`.
 

@@ -13,7 +13,7 @@ def random_distortion(
     erased: int = 4,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """Rotates, squeezes and shifts images and erases a patch, each time differently.
+    """Randomly rotates, squeezes and shifts images, and erases a patch.
 
     Every second image is rotated, all are narrower than they were and are shifted as
     far as nothing is cut off, and a square of each becomes black. Small distortions

@@ -25,7 +25,7 @@ def eth80(
     crops: int = 1,
     seed: int = 0,
 ) -> Splits:
-    """ETH-80, real objects from 41 viewpoints, with the pipeline of smallNORB.
+    """Loads ETH-80, photographs of real objects from 41 viewpoints.
 
     3,280 photographs of 80 objects: ten each of apples, cars, cows, cups, dogs,
     horses, pears and tomatoes, labels 0 to 7. They are in colour and from one camera.

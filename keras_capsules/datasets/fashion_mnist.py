@@ -5,7 +5,7 @@ from keras_capsules.datasets.splits import Splits
 
 
 def fashion_mnist(data_dir: str | os.PathLike | None = None) -> Splits:
-    """Fashion-MNIST, photographs of clothes, read through TensorFlow Datasets.
+    """Loads Fashion-MNIST, images of clothes, through TensorFlow Datasets.
 
     55,000 images to train, the last 5,000 training images to validate, 10,000 to test.
 

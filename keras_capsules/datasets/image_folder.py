@@ -36,7 +36,7 @@ class ImageFolder(NamedTuple):
 def image_folder(
     folder: str | os.PathLike, size: int | tuple[int, int] = 64
 ) -> ImageFolder:
-    """Reads one's own images, from a folder with a subfolder for each class.
+    """Loads images from a folder that has a subfolder for each class.
 
     The images are those of `image_files`, also in folders within those of the classes.
     See `read_image` for what becomes of them. About 15 % of the images of each class
@@ -103,7 +103,7 @@ def image_folder(
 
 
 def image_files(folder: str | os.PathLike) -> list[Path]:
-    """The images in a folder and in those within it, by their endings.
+    """Lists the image files of a folder and of its subfolders.
 
     Args:
         folder: the folder.
@@ -127,7 +127,7 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarray:
-    """Reads an image file of any size.
+    """Reads an image file, and scales and crops it to a size.
 
     It is turned as the camera was held, scaled until it covers `size` and cropped to
     that from the middle. What is transparent becomes white. Of an animation the first

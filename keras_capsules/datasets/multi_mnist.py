@@ -18,7 +18,7 @@ def multi_mnist(
     max_shift: int = 4,
     own_images: bool = False,
 ) -> Splits:
-    """Two overlapping MNIST digits of different classes in one image.
+    """Loads MultiMNIST: images of two overlapping digits of different classes.
 
     Each digit is shifted by up to 4 pixels from the centre of a 36×36 canvas,
     so that their 28×28 boxes overlap by 80 % on average; the image is the

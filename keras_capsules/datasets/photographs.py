@@ -113,7 +113,7 @@ def for_testing(photographs: Photographs, crops: int = 1) -> tf.data.Dataset:
 
 
 def central_crop(images: tf.Tensor) -> tf.Tensor:
-    """Makes whole pictures of objects what a network is tested with.
+    """Crops and standardizes whole pictures, as test images are.
 
     It is what a network that was trained on `toys`, `smallnorb` or `eth80` needs
     before it where somebody has whole pictures: pass it to

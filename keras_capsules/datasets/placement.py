@@ -11,7 +11,7 @@ from keras_capsules.validation import check_natural_integer
 def random_shift(
     dataset: tf.data.Dataset, max_shift: int = 2, seed: int = 0
 ) -> tf.data.Dataset:
-    """Shifts each image by a few pixels, differently every time it is seen.
+    """Randomly shifts each image by a few pixels.
 
     What leaves the image is lost, and what enters it is black.
 
@@ -46,7 +46,7 @@ def random_shift(
 
 
 def random_flip(dataset: tf.data.Dataset, seed: int = 0) -> tf.data.Dataset:
-    """Mirrors each image from left to right with a probability of a half.
+    """Randomly mirrors each image from left to right.
 
     Args:
         dataset: `(image, label)` pairs, an image `(height, width, channels)`.

@@ -12,7 +12,7 @@ def smallnorb(
     crops: int = 1,
     seed: int = 0,
 ) -> Splits:
-    """smallNORB with the pipeline of the paper on EM routing.
+    """Loads smallNORB, preprocessed as in the paper on EM routing.
 
     Photographs of 50 toys: four-legged animals, human figures, airplanes, trucks
     and cars, labels 0 to 4. Half of the toys of each category is in the 24,300

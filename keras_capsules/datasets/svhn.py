@@ -5,7 +5,7 @@ from keras_capsules.datasets.splits import Splits
 
 
 def svhn(data_dir: str | os.PathLike | None = None) -> Splits:
-    """Street View House Numbers, cropped digits, read through TensorFlow Datasets.
+    """Loads the cropped digits of Street View House Numbers.
 
     68,257 images to train, the last 5,000 training images to validate, 26,032 to test.
     They take 1.2 GB of memory.

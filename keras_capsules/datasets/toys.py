@@ -23,7 +23,7 @@ def toys(
     crops: int = 1,
     seed: int = 0,
 ) -> Splits:
-    """A twin of smallNORB that is rendered instead of downloaded.
+    """Loads toys: a data set like smallNORB that is rendered, not downloaded.
 
     Toys of the same five categories, ten of each, built from simple shapes with
     random proportions; the views, lightings, splits and the pipeline are those of

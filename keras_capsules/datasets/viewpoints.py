@@ -38,7 +38,7 @@ def viewpoint_split(
     crops: int = 1,
     seed: int = 0,
 ) -> ViewpointSplits:
-    """smallNORB, its twin or ETH-80, tested from viewpoints not seen in training.
+    """Splits smallNORB, toys or ETH-80 into familiar and novel viewpoints.
 
     Networks of different kinds are compared on the novel viewpoints where they
     are equally good on the familiar ones. The objects to train on and those to test

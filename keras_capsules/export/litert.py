@@ -14,7 +14,7 @@ from keras_capsules.models import Classifier
 def export_litert(
     model: Classifier, path: str | os.PathLike, precision: str = "float32"
 ) -> Path:
-    """Writes a capsule network for LiteRT, on telephones and small computers.
+    """Exports a capsule network as a LiteRT file, for phones and small computers.
 
     The file has one signature: `images`, float32, of any batch size, → `scores` and,
     from a capsule network, `poses`, both float32. `precision` makes the weights

@@ -30,7 +30,7 @@ def export_onnx(
     opset_version: int | None = None,
     loops: bool = False,
 ) -> Path:
-    """Writes a capsule network for ONNX Runtime.
+    """Exports a capsule network as an ONNX file.
 
     The file answers one of the signatures that `export_saved_model` lists, by the
     same names of inputs and outputs: `"serving_default"` takes `images` as the network

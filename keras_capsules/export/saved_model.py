@@ -26,7 +26,7 @@ def export_saved_model(
     pixels_shape: tuple[int, ...] | None = None,
     warm_up: bool = False,
 ) -> Path:
-    """Writes a capsule network as a SavedModel that needs nothing of ours.
+    """Exports a capsule network as a SavedModel, which loads without this package.
 
     It can be loaded with TensorFlow alone, `tf.saved_model.load(path)`, or served
     with TensorFlow Serving. Its signatures take batches of any size:

@@ -1,4 +1,4 @@
-"""Capsule layers: who may talk to whom."""
+"""Capsule layers: which children connect to which parents."""
 
 from keras_capsules.layers.capsule_layer import CapsuleLayer
 from keras_capsules.layers.capsule_length import CapsuleLength

@@ -12,7 +12,7 @@ from keras_capsules.ops import safe_norm
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleLayer(keras.layers.Layer):
-    """Base class of the layers whose parents are found by a routing.
+    """Base class of capsule layers, whose parents are computed by a routing.
 
     A subclass knows the geometry: which children a parent sees and which of them
     share a matrix. It brings them into the one form that a routing takes: rows of
@@ -129,7 +129,7 @@ class CapsuleLayer(keras.layers.Layer):
         """None: every image has all parents."""
 
     def trace(self, inputs: Any, mask: Any = None) -> dict:
-        """What happens in each iteration of the routing, to look at.
+        """Returns what each iteration of the routing computes.
 
         Args:
             inputs: as for calling the layer.

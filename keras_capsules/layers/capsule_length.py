@@ -11,7 +11,7 @@ _ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 1e-14}
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleLength(keras.layers.Layer):
-    """The length of each capsule: the probability that its object is there.
+    """Computes the length of each capsule, the score of its class.
 
     Squashed poses are not longer than 1, but rounded ones can be, by 0.2 % in bfloat16.
     What exceeds 1 by no more than the rounding of the poses is 1, so that lengths of

@@ -9,7 +9,7 @@ from keras_capsules.ops import class_indicators, safe_norm
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleMask(keras.layers.Layer):
-    """Sets all capsules to zero but those of the labels, or the longest one.
+    """Sets all capsules to zero except those of the labels, or the longest one.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of

@@ -11,7 +11,7 @@ from keras_capsules.ops import ReceptiveFields, extract_patches
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class ConvCapsule(CapsuleLayer):
-    """Capsules that see a patch of the capsules below, as in a convolution.
+    """Convolutional capsule layer: each parent sees a patch of the capsules below.
 
     At each position `capsules` types of parents see the children of a patch, of
     every type. The child at place k of the patch and of type c votes for type j

@@ -9,7 +9,7 @@ from keras_capsules.layers.capsule_layer import CapsuleLayer
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class DigitCapsule(CapsuleLayer):
-    """Capsules that stand for whole objects, each connected to every child.
+    """Fully connected capsule layer: each parent sees every child.
 
     Child i votes for the pose of parent j with a matrix of its own,
     `û_j|i = u_i W_ij`, and the routing computes how strongly they are coupled. With

@@ -10,7 +10,7 @@ from keras_capsules.ops import add_coordinates
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class EMRoutingCapsule(CapsuleLayer):
-    """Capsules of classes, which see all children of an image.
+    """Class capsule layer: each parent sees all children, with a shared kernel.
 
     Children of one type share their matrices over all positions, since an
     object is the same wherever it is. What would be lost with that, the place of

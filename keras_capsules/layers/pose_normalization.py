@@ -11,7 +11,7 @@ from keras_capsules.ops.norms import at_least, at_least_float32
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class PoseNormalization(keras.layers.Layer):
-    """Gives the poses of an image elements of size 1.
+    """Scales the poses of an image so that their elements have RMS 1.
 
     All poses of an image are divided by one number, the root of the mean square
     of their elements. The pose of a parent is an average of votes and the more

@@ -12,7 +12,7 @@ from keras_capsules.ops import squash
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class PrimaryCapsule(Nested, keras.layers.Layer):
-    """The first layer of capsules: a convolution whose channels are poses.
+    """First capsule layer: a convolution whose channels are the poses of capsules.
 
     At each position of the grid that a convolution without activation leaves,
     there are `capsules` types of capsules. A vector pose is squashed to a length

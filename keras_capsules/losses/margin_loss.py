@@ -9,7 +9,7 @@ from keras_capsules.losses.targets import targets
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class MarginLoss(keras.losses.Loss):
-    """Wants the capsules of present classes long and all others short.
+    """Computes the margin loss between labels and the lengths of class capsules.
 
     `L = Σ_k T_k max(0, m⁺ − |v_k|)² + λ (1 − T_k) max(0, |v_k| − m⁻)²`, where
     T_k is 1 if class k is present. Several classes may be present.

@@ -9,7 +9,7 @@ from keras_capsules.losses.targets import targets
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class SpreadLoss(keras.losses.Loss):
-    """Wants the true class more active than any other, by a margin.
+    """Computes the spread loss between labels and the activations of class capsules.
 
     `L = Σ_{k≠t} max(0, m − (a_t − a_k))²`, where t is the class of the sample.
 

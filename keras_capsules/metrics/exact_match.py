@@ -16,7 +16,7 @@ def _is_exact_match(y_true, y_pred):
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class ExactMatch(keras.metrics.MeanMetricWrapper):
-    """Share of images whose present classes are exactly their longest capsules.
+    """Computes how often the highest scores are exactly those of the present classes.
 
     An image with n objects counts if its n longest capsules are those of the
     n present classes; one without any object always counts.

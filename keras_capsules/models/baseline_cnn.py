@@ -9,7 +9,7 @@ from keras_capsules.models.classifier import Classifier
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class BaselineCNN(Classifier):
-    """The convolutional network that capsules are compared with.
+    """Convolutional network that capsule networks are compared with.
 
     Two convolutions with ReLU, each followed by 2×2 max-pooling, a dense layer
     with ReLU and dropout, and a softmax over the classes. The convolutions keep

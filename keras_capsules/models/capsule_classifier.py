@@ -10,7 +10,7 @@ from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleClassifier(VectorCapsuleNetwork):
-    """Capsules above any network that makes features of images.
+    """Capsule network on top of any backbone that extracts features.
 
     images → `preprocess` → `backbone` → primary capsules → class capsules
 

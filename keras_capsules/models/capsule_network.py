@@ -16,7 +16,7 @@ from keras_capsules.ops import class_indicators
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleNetwork(Classifier):
-    """What the networks of both papers share: layers of capsules, and a decoder.
+    """Base class of capsule networks, with capsule layers and an optional decoder.
 
     A subclass names its `capsule_layers`, the last of which has a capsule for each
     class. It says what the first of them is given (`lowest_capsules`), what happens
@@ -159,7 +159,7 @@ class CapsuleNetwork(Classifier):
         return self.outputs(capsules)
 
     def trace(self, images: Any) -> dict:
-        """What the routing of each layer does with images, to look at.
+        """Returns what each iteration of the routing of each layer computes.
 
         Args:
             images: as for calling the network.
@@ -232,7 +232,7 @@ class CapsuleNetwork(Classifier):
         return self._draw_together(poses, class_indicators(labels, self.classes))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Any:
-        """Draws images again from the poses that the network sees in them.
+        """Reconstructs images from the poses that the network computes for them.
 
         Args:
             images: images `(batch, height, width, channels)`.

@@ -20,7 +20,7 @@ Network = TypeVar("Network", bound="Classifier")
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Classifier(Nested, keras.Model):
-    """What the networks share that say which class an image shows.
+    """Base class of the networks, which return a score for each class.
 
     A subclass returns a dict from `call`, in which `scores` has a value for each
     class. Losses and metrics see the scores; whatever else is in the dict is for
@@ -86,7 +86,7 @@ class Classifier(Nested, keras.Model):
     def from_preset(
         cls: type[Network], preset: str | os.PathLike, classes: int | None = None
     ) -> Network:
-        """A trained network, one that comes with the package or a saved one.
+        """Loads a trained network: one that comes with the package, or a saved one.
 
         With `classes` it gets a new head for other classes and keeps the weights of the
         layers below, to be fine-tuned.
@@ -200,7 +200,7 @@ class Classifier(Nested, keras.Model):
         }
 
     def as_images(self, images: Any) -> Any:
-        """Makes of what the network is called with the images that it was built for.
+        """Casts images to the dtype of the computation, and checks their shape.
 
         A subclass begins its `call` with it. Images of integers become floats, and
         sizes that are not known before a graph runs are checked then.
@@ -215,7 +215,7 @@ class Classifier(Nested, keras.Model):
         return with_static_shape(images, (None, *self.image_shape))
 
     def from_bytes(self, images: Any) -> Any:
-        """Makes of images with values from 0 to 255 what the network is called with.
+        """Scales images with values from 0 to 255 to what the network takes.
 
         An exported network does it where it is given bytes. By default it divides by
         255; a subclass for images of another scale writes its own.
@@ -289,7 +289,7 @@ class Classifier(Nested, keras.Model):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Writes the network for programs without Keras, as `keras.Model.export` does.
+        """Exports the network for programs without Keras.
 
         The input is called `images` and takes batches of any size. ONNX and LiteRT
         files compute in float32, also those of a network in half precision, and every

@@ -15,7 +15,7 @@ def residual_backbone(
     blocks: int = 2,
     dtype: Any = None,
 ) -> keras.Model:
-    """A residual network that makes a small grid of features of an image of any size.
+    """Builds a residual network that extracts a small grid of features.
 
     A convolution, for large images with strides and pooling, is followed by stages of
     residual blocks. Each stage after the first halves the grid and doubles the

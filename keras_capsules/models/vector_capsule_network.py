@@ -11,7 +11,7 @@ from keras_capsules.models.capsule_network import CapsuleNetwork
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class VectorCapsuleNetwork(CapsuleNetwork):
-    """What networks share whose class capsules are vectors that see all primary ones.
+    """Base class of networks whose class capsules are vectors.
 
     The length of a class capsule says whether its class is there, or its activation
     with a routing that computes one. Where poses all have the same length, as with

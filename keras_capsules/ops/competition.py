@@ -11,7 +11,7 @@ from keras_capsules.ops.receptive_fields import ReceptiveFields
 def compete(
     scores: Any, receptive_fields: ReceptiveFields | None = None, amounts: Any = None
 ) -> Any:
-    """Softmax of each child over all parents that compete for it.
+    """Computes the softmax of each child over all parents that compete for it.
 
     Args:
         scores: logarithms of what speaks for a parent,

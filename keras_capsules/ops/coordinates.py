@@ -7,7 +7,7 @@ from keras import ops
 
 
 def add_coordinates(poses: Any, kernel: Any, size: tuple[int, int]) -> tuple:
-    """Extends poses and kernel so that votes also say where the child is.
+    """Adds the coordinates of each child to its votes.
 
     The relative row and column of the child, from 0 to 1, are added to the
     first two elements of the right-hand column of its vote. As in homogeneous

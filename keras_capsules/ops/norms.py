@@ -73,7 +73,7 @@ def at_least(x: Any, least: Any) -> Any:
 def safe_norm(
     x: Any, axis: int | tuple = -1, keepdims: bool = False, epsilon: float = 1e-7
 ) -> Any:
-    """Euclidean norm whose gradient is finite at zero: `sqrt(sum(x²) + epsilon)`.
+    """Computes a Euclidean norm whose gradient is finite at zero.
 
     Args:
         x: tensor of any shape.
@@ -130,7 +130,7 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
 
 
 def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
-    """Shrinks vectors to a length below 1, short ones hardly; directions stay.
+    """Shrinks vectors to a length below 1, `1 − exp(−length)`, and keeps directions.
 
     `squash(s) = (1 − e^(−|s|)) · s / |s|`: unlike `squash` it lets the whole gradient
     through to vectors near zero.

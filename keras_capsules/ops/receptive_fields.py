@@ -10,7 +10,7 @@ from keras_capsules.ops.patches import patch_positions
 
 
 class ReceptiveFields:
-    """The receptive fields of a layer of capsules that slides over an image.
+    """Receptive fields of the parents of a convolutional capsule layer.
 
     Args:
         size: height and width of the grid of children.

@@ -10,7 +10,7 @@ from keras_capsules._backend import matmul
 
 
 def votes(poses: Any, kernel: Any) -> Any:
-    """Votes of children for the poses of parents: `pose_i · kernel_ij`.
+    """Computes the votes of children for parents, `pose_i · kernel_ij`.
 
     A vector pose of size D is a 1 × D matrix.
 

@@ -13,7 +13,7 @@ from keras_capsules.plotting.traces import check_has_trace, class_trace
 def assignments(
     model: keras.Model, image: Any, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Draws which places of an image each class capsule gets, by iteration.
+    """Draws where the children of each class capsule lie, for each iteration.
 
     A row for each routing iteration, a column for each class. A panel is the grid
     of the children: how much of the activation at a place is assigned to the

@@ -4,7 +4,7 @@ from keras_capsules.plotting.panels import charts, columns_by_model
 
 
 def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
-    """Draws how the accuracy of networks falls with the strength of attacks.
+    """Draws the accuracy of networks against the strength of attacks.
 
     Args:
         attacks: the rows of `robustness.accuracy_under_attack`, under the name

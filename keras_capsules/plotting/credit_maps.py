@@ -17,7 +17,7 @@ def credit_maps(
     class_names: Sequence[str] | None = None,
     labels: Any = None,
 ) -> Figure:
-    """Draws where in an image the votes come from that make the predicted class.
+    """Draws where in an image the votes for the predicted class come from.
 
     Each image stands above itself with a map over it, of a scale of its own. The
     brightness of a place is how much its children lengthen the pose of the class:

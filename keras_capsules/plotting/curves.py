@@ -8,7 +8,7 @@ from keras_capsules.plotting.panels import charts
 
 
 def curves(history: Any) -> Figure:
-    """Draws how loss and accuracy changed from epoch to epoch.
+    """Draws the loss and the accuracy of each epoch.
 
     Each quantity that has a validation twin (`loss` and `val_loss`) gets a
     panel.

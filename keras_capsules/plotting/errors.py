@@ -6,7 +6,7 @@ _MARKERS = {"ours": "o", "paper": "*", "best open code": "x"}
 
 
 def errors(rows: list[dict]) -> Figure:
-    """Draws errors beside those that others report.
+    """Draws our errors beside those that papers report.
 
     Args:
         rows: a dict for each line of the figure: `label`, and under `ours`, `paper`

@@ -17,7 +17,7 @@ def pose_tweaks(
     steps: int = 11,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws what each dimension of a pose stands for.
+    """Draws an image again while each dimension of its pose is changed.
 
     The pose of the longest capsule is changed in one dimension at a time, from
     `-limit` to `limit`, and decoded: a row for each dimension.

@@ -4,7 +4,7 @@ from keras_capsules.plotting.panels import charts, columns_by_model
 
 
 def read_outs(scores: dict[str, list[dict]]) -> Figure:
-    """Draws how well angles can be read out of what networks make of objects.
+    """Draws how well a linear read-out finds the viewpoint in poses.
 
     Args:
         scores: under the name of each angle, a dict for each category of each

@@ -19,7 +19,7 @@ def reconstructions(
     labels: Any,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws images over what the network's decoder makes of them.
+    """Draws images above their reconstructions.
 
     Above each image stands its label, above each reconstruction the class that
     was predicted; a wrong one in red.

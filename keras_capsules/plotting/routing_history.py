@@ -18,7 +18,7 @@ _TITLES = {
 
 
 def routing_history(history: Any) -> Figure:
-    """Draws what `callbacks.RoutingMonitor` found, a panel for each quantity.
+    """Draws the measurements of `callbacks.RoutingMonitor` for each epoch.
 
     Each layer has a curve.
 

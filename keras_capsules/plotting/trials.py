@@ -4,7 +4,7 @@ from keras_capsules.plotting.panels import charts
 
 
 def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
-    """Draws the trials of a search against each setting that was searched over.
+    """Draws the results of a hyperparameter search against each setting.
 
     The more epochs a trial was trained for, the larger its dot. The best has a star.
 

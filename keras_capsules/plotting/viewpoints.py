@@ -7,7 +7,7 @@ _TICKS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
 
 
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
-    """Draws the error on novel images against that on familiar ones.
+    """Draws the error on novel images against the error on familiar ones.
 
     A network that is trained goes from the upper right to the lower left, a point
     for each epoch. Of two networks that are equally good on familiar images, the

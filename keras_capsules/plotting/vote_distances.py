@@ -10,7 +10,7 @@ from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
-    """Draws how near the votes for a class capsule are, iteration by iteration.
+    """Draws the distances of the votes for a class capsule, for each iteration.
 
     A row for each routing iteration. Each holds two histograms of the distances
     from a vote to the pose of the capsule, which EM routing makes the mean of the

@@ -1,4 +1,4 @@
-"""White-box attacks, and how well networks withstand them."""
+"""White-box attacks, and the accuracy of networks under attack."""
 
 from keras_capsules.robustness.accuracy import accuracy_under_attack
 from keras_capsules.robustness.attacks import bim, fgsm

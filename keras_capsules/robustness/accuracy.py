@@ -14,7 +14,7 @@ def accuracy_under_attack(
     epsilons: Sequence[float],
     verbose: int = 0,
 ) -> list[dict]:
-    """Attacks networks on the same images and says how often they stay right.
+    """Computes the accuracy of networks under an attack.
 
     Args:
         models: the networks, each under its name.

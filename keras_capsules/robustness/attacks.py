@@ -16,7 +16,7 @@ def fgsm(
     loss: str | Callable | None = None,
     clip: tuple[float, float] | None = (0.0, 1.0),
 ) -> np.ndarray:
-    """Changes each pixel by epsilon, to where the loss grows.
+    """Fast gradient sign method: changes each pixel by epsilon to raise the loss.
 
     The fast gradient sign method: `x + ε · sign(∂L/∂x)`.
 
@@ -70,7 +70,7 @@ def bim(
     loss: str | Callable | None = None,
     clip: tuple[float, float] | None = (0.0, 1.0),
 ) -> np.ndarray:
-    """Changes each pixel by up to epsilon, in several steps.
+    """Basic iterative method: changes each pixel by up to epsilon in several steps.
 
     The basic iterative method: `fgsm` with a smaller step, again and again, from
     where the last one led, and never further than ε from the original pixel.

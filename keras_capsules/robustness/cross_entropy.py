@@ -8,7 +8,7 @@ _TINY = 1e-30  # its logarithm and its inverse are finite in float32
 
 
 def cross_entropy(y_true: Any, y_pred: Any) -> Any:
-    """The cross-entropy of scores that are made to sum to 1, to be attacked.
+    """Computes the cross-entropy of scores, for attacks.
 
     `L = ln Σ_k s_k − ln s_t` for the scores s and the class t. Its gradient is not
     zero for an image that a network is sure of, as that of margin and spread loss

@@ -1,4 +1,4 @@
-"""Routings: how strongly each child is coupled to each parent."""
+"""Routing algorithms: how strongly each child is coupled to each parent."""
 
 import re
 from contextlib import suppress
@@ -27,7 +27,7 @@ _ROUTINGS = {
 
 
 def names() -> tuple[str, ...]:
-    """The names of all routings, as `get` and the layers take them.
+    """Returns the names of all routings, as `get` and the layers take them.
 
     Returns:
         The names.

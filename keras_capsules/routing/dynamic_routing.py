@@ -11,7 +11,7 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class DynamicRouting(MomentRouting):
-    """Routing by agreement between the votes and the pose of a parent.
+    """Dynamic routing: couplings grow with the agreement of votes and parents.
 
     Each child splits itself over the parents by a softmax of its logits, each
     parent is the squashed sum of the votes it gets, and a child whose vote

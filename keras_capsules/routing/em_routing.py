@@ -24,7 +24,7 @@ _EPSILON = 1e-4
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class EMRouting(MomentRouting):
-    """Routing by expectation and maximisation: a parent is a Gaussian of votes.
+    """EM routing: each parent fits a Gaussian to the votes that it receives.
 
     The M-step fits the Gaussian of each parent to the votes it gets, the E-step
     assigns each child to the parents whose Gaussians explain its votes:

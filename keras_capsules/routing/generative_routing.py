@@ -14,7 +14,7 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class GenerativeRouting(MomentRouting):
-    """Routing by how well a parent generates what its children vote for.
+    """Heinsen routing: each parent is a Gaussian that generates votes.
 
     Like EM routing it fits a Gaussian to the votes that each parent gets. A parent is
     active if the children that it uses are worth more to it than those that it

@@ -13,7 +13,7 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class InvertedAttentionRouting(MomentRouting):
-    """Routing by attention, inverted: parents compete for the attention of a child.
+    """Inverted dot-product attention routing: parents compete for each child.
 
     The pose of a parent is the normalized sum of the votes it gets, and a child gives
     more to the parents that its votes are like:

@@ -111,7 +111,7 @@ class MomentRouting(Routing):
     # What a subclass writes.
 
     def initial_weights(self, inputs: RoutingInputs) -> Any:
-        """The weights of the first iteration.
+        """Returns the weights of the first iteration.
 
         By default they are what `update_weights` makes of scores of zero.
 
@@ -129,7 +129,7 @@ class MomentRouting(Routing):
         return weights
 
     def update_weights(self, scores: Any, inputs: RoutingInputs) -> Any:
-        """The E-step: how much of each child each parent gets.
+        """Computes the weights of the next iteration, the E-step.
 
         Args:
             scores: how well each vote agrees with each parent,
@@ -144,7 +144,7 @@ class MomentRouting(Routing):
     def update_parents(
         self, moments: Moments, iteration: Any, inputs: RoutingInputs
     ) -> dict:
-        """The M-step: what parents are, from the votes that they get.
+        """Computes the parents from the moments of their votes, the M-step.
 
         Args:
             moments: weighted sums over the votes.
@@ -160,7 +160,7 @@ class MomentRouting(Routing):
         raise NotImplementedError
 
     def score_coefficients(self, parents: dict) -> Polynomial:
-        """How well a vote agrees with each parent, as a polynomial of the vote.
+        """Returns the agreement of a vote with each parent, as a polynomial.
 
         Args:
             parents: what `update_parents` returned.

@@ -6,7 +6,7 @@ from keras import ops
 
 
 class Moments(NamedTuple):
-    """Sums over the votes that each parent gets, weighted by `w_ij`.
+    """Sums over the votes that each parent receives, weighted by `w_ij`.
 
     Attributes:
         mass: `Σ_i w_ij`, `(batch, parents, 1)`.

@@ -58,7 +58,7 @@ class RoutingInputs(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Routing(Nested, keras.layers.Layer):
-    """Base class of routings, which say how strongly children are coupled to parents.
+    """Base class of routing algorithms.
 
     A subclass writes `route`, a generator of its iterations, which is given all votes.
     A routing that needs no more of the votes than weighted sums over the children
@@ -125,7 +125,7 @@ class Routing(Nested, keras.layers.Layer):
     # What a subclass writes.
 
     def build(self, poses_shape: tuple, kernel_shape: tuple) -> None:
-        """Makes the weights of a routing that learns something.
+        """Creates the weights that the routing learns.
 
         Args:
             poses_shape: `(batch, children, P, Q)`, every size known but the batch.
@@ -135,7 +135,7 @@ class Routing(Nested, keras.layers.Layer):
         """
 
     def kernel_stddev(self, kernel_shape: tuple) -> float:
-        """Standard deviation of the matrices that a layer begins with by default.
+        """Returns the standard deviation of the default kernel of a layer.
 
         By default votes have variance 1 for poses whose elements have size 1.
 
@@ -149,7 +149,7 @@ class Routing(Nested, keras.layers.Layer):
         return kernel_shape[2] ** -0.5
 
     def route(self, votes: Any, inputs: RoutingInputs) -> Iterator[dict]:
-        """Yields what each iteration finds.
+        """Yields the result of each iteration.
 
         Args:
             votes: `(batch, parents, children, D)`, at least float32. A pose is
@@ -167,7 +167,7 @@ class Routing(Nested, keras.layers.Layer):
         raise NotImplementedError
 
     def finalize(self, parents: dict, training: bool | None = None) -> dict:
-        """Makes what the routing returns of the parents of the last iteration.
+        """Makes the outputs of the routing from the parents of the last iteration.
 
         It sees the whole batch, so it is the place for batch normalization. By
         default it returns what it is given.
@@ -209,7 +209,7 @@ class Routing(Nested, keras.layers.Layer):
         receptive_fields: ReceptiveFields | None = None,
         mask: Any = None,
     ) -> dict:
-        """What happens in each iteration, to look at; it holds all votes.
+        """Returns what each iteration computes; it holds all votes in memory.
 
         Args:
             poses: as for calling the routing.

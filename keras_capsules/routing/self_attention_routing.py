@@ -11,7 +11,7 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class SelfAttentionRouting(MomentRouting):
-    """Routing by the attention that the votes for a parent pay to each other.
+    """Self-attention routing: couplings are the agreement among the votes.
 
     It has no iterations. A child prefers the parent for which its vote is most like
     the votes of all children, plus a preference that is learned:

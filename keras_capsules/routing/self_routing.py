@@ -12,7 +12,7 @@ from keras_capsules.routing.moment_routing import MomentRouting
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class SelfRouting(MomentRouting):
-    """Routing that a child decides from its own pose, without agreement.
+    """Self-routing: each child computes its couplings from its own pose.
 
     Each child has a small classifier that says which parents it belongs to. Parents
     are the means of the votes that they get, and as active as the share of all

@@ -9,7 +9,7 @@ from keras_capsules.routing.moment_routing import MomentRouting
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class UniformRouting(MomentRouting):
-    """No routing: every parent gets the same share of every child.
+    """Uniform routing: each child is divided equally among all parents.
 
     It is what other routings have to be better than. With one kernel for all children,
     `DigitCapsule(10, routing="uniform", share_kernel=True)`, it was reported to be as

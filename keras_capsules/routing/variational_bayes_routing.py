@@ -13,7 +13,7 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class VariationalBayesRouting(MomentRouting):
-    """Routing by variational Bayes: a parent is a distribution over Gaussians of votes.
+    """Variational Bayes routing: EM routing with a prior over the Gaussians.
 
     It is EM routing with priors, a Dirichlet distribution over the shares of parents
     and a Gaussian-Wishart distribution over the mean and the precision of each, here

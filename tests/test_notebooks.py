@@ -1,0 +1,29 @@
+"""The notebooks run in Jupyter and show their figures."""
+
+from pathlib import Path
+
+import pytest
+from helpers import once
+
+jupytext = pytest.importorskip("jupytext")
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+# What each shows, and how many figures it has.
+SHOWN = {
+    "first_steps": ("longest capsule", 3),
+    "look_inside": ("effective_parents", 2),
+    "own_routing": ("tempered", 0),
+}
+
+
+@once
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_and_shows_its_figures(path, tmp_path):
+    from nbclient import NotebookClient
+
+    notebook = jupytext.read(path)
+    NotebookClient(notebook, kernel_name="python3", timeout=300).execute(cwd=tmp_path)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    text, figures = SHOWN[path.stem]
+    assert text in str(notebook)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == figures
