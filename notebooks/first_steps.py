@@ -48,7 +48,10 @@ model.summary()
 
 # %%
 history = model.fit(
-    train.shuffle(2_000).batch(32), validation_data=validation.batch(60), epochs=4
+    train.shuffle(2_000).batch(32),
+    validation_data=validation.batch(60),
+    epochs=4,
+    verbose=2,
 )
 plotting.curves(history)
 
