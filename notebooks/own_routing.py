@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A routing of your own
 #
-# A routing computes how strongly each child is coupled to each parent, and what the parents are.
-# This notebook writes one and compares it with two of the package. Each parent learns how hard
-# children choose it, its temperature τ:
+# A routing computes how strongly each child is coupled to each parent, and what the
+# parents are. This notebook writes one and compares it with two of the package. Each
+# parent learns how hard children choose it, its temperature τ:
 #
 # ```
 # v_j  = squash(Σ_i c_ij V_ij)
@@ -52,8 +52,8 @@ class TemperedRouting(routing.MomentRouting):
 
 
 # %% [markdown]
-# `check_routing` tests it: the gradients of poses, kernel and temperature, saving and loading, half
-# precision, masked children and more. It returns nothing if all is well.
+# `check_routing` tests it: the gradients of poses, kernel and temperature, saving and
+# loading, half precision, masked children and more. It returns nothing if all is well.
 
 # %%
 testing.check_routing(TemperedRouting(iterations=3))

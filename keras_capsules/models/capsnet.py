@@ -1,4 +1,3 @@
-import warnings
 from typing import Any, ClassVar
 
 import keras
@@ -7,9 +6,6 @@ from keras_capsules import validation
 from keras_capsules._backend import Conv2D
 from keras_capsules.layers import PrimaryCapsule
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
-
-# Parameters; in a training they take 800 MB.
-_MANY = 50_000_000
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -143,7 +139,6 @@ class CapsNet(VectorCapsuleNetwork):
         )
         self.primary_strides = self.primary.strides
         self.add_class_capsules(class_pose_shape, routing, decoder_units)
-        self._warn_of_size()
 
     @property
     def lower_layers(self):
@@ -158,21 +153,3 @@ class CapsNet(VectorCapsuleNetwork):
             "primary_pose_shape": self.primary_pose_shape,
             "primary_strides": self.primary_strides,
         }
-
-    def _warn_of_size(self):
-        """Warns of so many parameters as large images make."""
-        if self.count_params() <= _MANY:
-            return
-        advice = "models.CapsuleClassifier has a few million for images of any size"
-        if self.decoder is not None:
-            advice += f"; {_millions(self.decoder)} million of them are the decoder's, "
-            advice += "which decoder_units=None leaves out"
-        warnings.warn(
-            f"{type(self).__name__} has {_millions(self)} million parameters for "
-            f"images of shape {self.image_shape}. {advice}.",
-            stacklevel=3,
-        )
-
-
-def _millions(layer):
-    return round(layer.count_params() / 1e6)

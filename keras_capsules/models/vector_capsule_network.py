@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -7,6 +8,9 @@ from keras_capsules import routing as routings
 from keras_capsules import validation
 from keras_capsules.layers import CapsuleLength, DigitCapsule
 from keras_capsules.models.capsule_network import CapsuleNetwork
+
+# Parameters; in a training they take 800 MB.
+_MANY = 50_000_000
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -89,6 +93,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         self.add_decoder(decoder_units)
         self.build((None, *self.image_shape))
         self.freeze_sublayers()
+        self._warn_of_size()
 
     def build(self, input_shape):
         shape = input_shape
@@ -171,3 +176,20 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         if self.score is None:
             return self.length(poses)
         return self.score(poses)[..., 0]
+
+    def _warn_of_size(self):
+        """Warns of so many parameters as large images make."""
+        if self.count_params() <= _MANY:
+            return
+        text = f"{type(self).__name__} has {_millions(self)} million parameters for "
+        text += f"images of shape {self.image_shape}."
+        if self.decoder is not None:
+            text += f" {_millions(self.decoder)} million of them are the decoder's, "
+            text += "which decoder_units=None leaves out."
+        if not hasattr(self, "backbone"):
+            text += " models.CapsuleClassifier has a few million for any size."
+        warnings.warn(text, stacklevel=4)
+
+
+def _millions(layer):
+    return round(layer.count_params() / 1e6)

@@ -7,7 +7,6 @@ import pytest
 from helpers import POLICIES, close, finite, not_on_jax, random_images, small_capsnet
 
 from keras_capsules import losses, models, routing
-from keras_capsules.models import capsnet
 
 SIZES = [(16, 14, 1), (16, 16, 1), (17, 20, 3), (20, 20, 2), (24, 13, 1)]
 
@@ -264,15 +263,3 @@ def test_lengths_of_an_untrained_network(image_shape, classes, variant):
     images, _ = random_images(3, image_shape)
     lengths = keras.ops.convert_to_numpy(model(images)["scores"])
     assert 0.1 < lengths.mean() < 0.6
-
-
-def test_many_parameters_are_named(monkeypatch):
-    monkeypatch.setattr(capsnet, "_MANY", 1_000)
-    decoder = "0 million of them are the decoder's"
-    with pytest.warns(UserWarning, match=decoder) as said:
-        small_capsnet()
-    assert "CapsNet has 0 million parameters for images of shape" in str(
-        said[0].message
-    )
-    with pytest.warns(UserWarning, match=r"images of any size\.$"):
-        small_capsnet(decoder_units=None)

@@ -1,9 +1,15 @@
 import keras
 import numpy as np
 import pytest
-from helpers import close, random_images, small_capsnet
+from helpers import (
+    close,
+    random_images,
+    small_capsnet,
+    small_efficient_capsnet,
+)
 
 from keras_capsules import losses, models, routing
+from keras_capsules.models import vector_capsule_network
 
 IMAGE_SHAPE = (6, 5, 2)
 
@@ -220,3 +226,17 @@ def test_capsnet_goes_through_its_lower_layers():
     images, _ = random_images(2)
     capsules = model.lowest_capsules(images)
     close(capsules, model.primary(model.conv(images)))
+
+
+@pytest.mark.parametrize("network", [small_capsnet, small_efficient_capsnet])
+def test_many_parameters_are_named(network, monkeypatch):
+    monkeypatch.setattr(vector_capsule_network, "_MANY", 1_000)
+    decoder = (
+        r"0 million parameters for images of .*decoder's, which decoder_units=None"
+    )
+    with pytest.warns(UserWarning, match=decoder):
+        network()
+    with pytest.warns(
+        UserWarning, match=r"\)\. models.CapsuleClassifier has a few mill"
+    ):
+        network(decoder_units=None)
