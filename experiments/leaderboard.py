@@ -2,22 +2,25 @@
 
     python -m experiments.leaderboard mnist
     python -m experiments.leaderboard mnist --seed 1 --only em uniform
+    python -m experiments.leaderboard digits --only MODULE:CLASS
     python -m experiments.leaderboard
 
 `networks.contender` is the network. Every routing has the same convolutions, optimizer,
 loss and number of steps, and no setting is chosen for one of them. Each training has a
-folder in `--folder`, and what it finds becomes a file in results/leaderboard. The
+folder in `--folder`, and what it finds becomes a file in results/leaderboard. `--only`
+also takes a routing of your own, a class in a module that Python can import. The
 tables and figures of docs/leaderboard.md are made from these files. Without a data set
 only the page is made. Stop it whenever you like: the same command goes on after the
 last finished epoch.
 """
 
+import json
 import statistics
 from pathlib import Path
 
 from experiments import pages
 from experiments.kept import keep, machines, results_of
-from experiments.networks import CONTENDERS
+from experiments.networks import CONTENDERS, contender_name
 from experiments.pages import figure, head, line, origin, read_page, spread
 from experiments.runs import natural, parser_of
 from keras_capsules import plotting
@@ -39,7 +42,7 @@ COLUMNS = "error in %", "seeds", "parameters", "effective parents", "accuracy, F
 
 def name_of(dataset, contender):
     """The name of a training."""
-    return f"{dataset}_{contender}"
+    return f"{dataset}_{contender.replace(':', '.')}"
 
 
 def command_of(dataset, contender):
@@ -79,13 +82,21 @@ def errors(kept):
     return [100.0 * metrics["test_error"] for metrics in kept]
 
 
+def contenders_of(dataset):
+    """`CONTENDERS`, and the routings of one's own that were trained."""
+    kept = (json.loads(path.read_text()) for path in RESULTS.glob(f"{dataset}_*.json"))
+    names = {metrics.get("routing", "") for metrics in kept}
+    return *CONTENDERS, *sorted(name for name in names if ":" in name)
+
+
 def section(dataset):
     """What stands in docs/leaderboard.md of a data set, the best routing first."""
+    contenders = contenders_of(dataset)
     runs = {
         contender: results_of(name_of(dataset, contender), RESULTS)
-        for contender in CONTENDERS
+        for contender in contenders
     }
-    there = [contender for contender in CONTENDERS if runs[contender]]
+    there = [contender for contender in contenders if runs[contender]]
     there.sort(key=lambda contender: statistics.mean(errors(runs[contender])))
     lines = head("routing", *COLUMNS)
     lines += [line(cells(contender, runs[contender])) for contender in there]
@@ -116,7 +127,7 @@ def write_page():
 parser = parser_of(__doc__)
 parser.add_argument("dataset", nargs="?", choices=BUDGETS, help="without: the page")
 parser.add_argument("--seed", type=natural, default=0)
-parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=CONTENDERS)
+parser.add_argument("--only", type=contender_name, nargs="+", default=CONTENDERS)
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
 parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
 

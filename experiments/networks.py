@@ -1,5 +1,8 @@
 """The networks, compiled as every experiment trains them."""
 
+import argparse
+import importlib
+
 import keras
 
 from keras_capsules import callbacks, layers, losses, metrics, models, routing
@@ -21,6 +24,19 @@ LOSSES = {
 # What the leaderboard compares in one network: every routing of the package, uniform
 # routing with one kernel for all children, and no capsules at all.
 CONTENDERS = (*routing.names(), "uniform_shared", "cnn")
+
+
+def contender_name(text):
+    """The type of a flag that is one of `CONTENDERS`, or MODULE:CLASS of a routing."""
+    if text not in CONTENDERS:
+        try:
+            _routing_named(text)
+        except (AttributeError, ImportError, TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(CONTENDERS)}, or MODULE:CLASS of your own "
+                f"routing, received {text} ({error})"
+            ) from error
+    return text
 
 
 def adam(learning_rate, steps):
@@ -150,7 +166,7 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        name: one of `CONTENDERS`.
+        name: as `contender_name` takes it.
         steps: batches in the whole training.
         epochs: epochs in the whole training.
         objects: how many objects an image shows; labels of several are multi-hot.
@@ -184,7 +200,7 @@ def _features(images):
 def _capsule_scores(images, classes, name, momentum):
     """A score from 0 to 1 for each class, from capsules with one of the routings."""
     base = name.removesuffix("_shared")
-    kind = routing.get(base)
+    kind = _routing_named(base)
 
     def children(x):
         """What the layer above is given: poses, and activations if it needs them."""
@@ -210,11 +226,19 @@ def _capsule_scores(images, classes, name, momentum):
 
 def _routing(name, momentum):
     """A routing that averages its statistics, if it has any, with this momentum."""
-    route = routing.get(name)
+    route = _routing_named(name)
     config = route.get_config()
     if "momentum" not in config:
         return route
     return type(route).from_config({**config, "momentum": momentum})
+
+
+def _routing_named(name):
+    """A routing of the package, or the one of MODULE:CLASS."""
+    if ":" not in name:
+        return routing.get(name)
+    module, kind = name.split(":")
+    return getattr(importlib.import_module(module), kind)()
 
 
 def _dense_scores(images, classes):

@@ -4,6 +4,7 @@
     python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
     python -m experiments.train cnn --dataset toys/full
     python -m experiments.train contender --routing self_attention
+    python -m experiments.train contender --routing MODULE:CLASS
     python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
 
 The output folder gets metrics.json, history.csv, pictures and the best model. Stop it
@@ -75,7 +76,12 @@ add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
 contender = commands.add_parser("contender", help="the network of the leaderboard")
 names = (*DIGITS, "multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
 add_flags(contender, "contender", names)
-contender.add_argument("--routing", choices=networks.CONTENDERS, default="dynamic")
+contender.add_argument(
+    "--routing",
+    type=networks.contender_name,
+    default="dynamic",
+    help=f"{', '.join(networks.CONTENDERS)}, or MODULE:CLASS of a routing of your own",
+)
 args = parser.parse_args()
 
 fixed = {

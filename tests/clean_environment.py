@@ -1,8 +1,9 @@
 """Builds the wheel and uses it in an environment that holds nothing else.
 
-Run by `make test-wheel`: a fresh environment gets the wheel, loads the trained
-networks, trains a step and exports SavedModels. Then the wheel goes, TensorFlow
-remains alone and serves them with the program that comes with it.
+Run by `make test-wheel`, or with the path of a wheel that is built already. A fresh
+environment gets the wheel, loads the trained networks, trains a step and exports
+SavedModels. Then the wheel goes, TensorFlow remains alone and serves them with the
+program that comes with it.
 """
 
 import os
@@ -89,9 +90,11 @@ def main():
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        build = [sys.executable, "-m", "build", "--wheel", "-o", folder, root]
-        subprocess.run(build, check=True)
-        (wheel,) = folder.glob("*.whl")
+        wheel = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
+        if wheel is None:
+            build = [sys.executable, "-m", "build", "--wheel", "-o", folder, root]
+            subprocess.run(build, check=True)
+            (wheel,) = folder.glob("*.whl")
         venv.create(folder / "environment", with_pip=True)
         python = folder / "environment" / "bin" / "python"
         pip = [python, "-m", "pip", "--quiet"]

@@ -63,6 +63,16 @@ def test_the_best_come_first_and_who_was_not_run_last():
     assert Path("docs/leaderboard.md").read_text() == before
 
 
+def test_a_routing_of_ones_own_has_a_row():
+    keep("mnist_mine.Routing", routing="mine:Routing", test_error=0.01)
+    keep("mnist_em", routing="em")
+    leaderboard.write_page()
+    rows = section("mnist").splitlines()[3:]
+    assert rows[0].startswith("| mine:Routing | 1.00 |") and "| em |" in rows[1]
+    assert "mine:Routing" not in section("digits")
+    assert leaderboard.name_of("mnist", "mine:Routing") == "mnist_mine.Routing"
+
+
 @once
 def test_the_page_is_that_of_the_results(folder):
     shutil.rmtree(folder / "results")

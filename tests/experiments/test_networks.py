@@ -1,3 +1,5 @@
+import argparse
+
 import keras
 import numpy as np
 import pytest
@@ -72,3 +74,16 @@ def test_the_cnn_of_the_leaderboard_has_as_many_parameters():
         for name in ("dynamic", "cnn")
     ]
     assert counts[1] == pytest.approx(counts[0], rel=0.01)
+
+
+def test_a_contender_of_ones_own():
+    name = "keras_capsules.routing:DynamicRouting"
+    assert networks.contender_name(name) == name
+    own, ours = (
+        networks.contender((20, 24, 2), 3, kind, steps=40, epochs=4)
+        for kind in (name, "dynamic")
+    )
+    assert own.count_params() == ours.count_params()
+    for wrong in ("dynamics", "keras_capsules.routing:Dynamic", "no_module:Routing"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"received {wrong}"):
+            networks.contender_name(wrong)
