@@ -33,8 +33,10 @@ SAVED = HERE.parent / "saved_models"
 # digits.png holds the first two of each digit among the test images of MNIST. The
 # networks must take images of the same size.
 SIZE = (28, 28)
-# A picture of that size is far smaller, with all that stands beside the pixels.
-MAX_BYTES = 2**20
+# A photograph of a telephone is smaller; larger ones would take much memory.
+MAX_BYTES, MAX_PIXELS = 2**24, 2**24
+# What is no darker or lighter than the ground by so much is paper, not ink.
+NOISE = 40
 # Pillow also reads EPS, which starts another program.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
@@ -245,7 +247,7 @@ STYLE = """
 .bars div {display: flex; gap: 0.6em; align-items: center}
 .bars meter {flex: 1; height: 1.3em}
 .bars .winner {font-weight: bold}
-.pixels {display: block; margin: auto; width: 280px; max-width: 100%}
+.pixels {display: block; margin: 2em auto 0; width: 280px; max-width: 100%}
 .pixels, #gallery img {image-rendering: pixelated}
 .charts {display: flex; flex-wrap: wrap}
 .charts svg {flex: 1; min-width: 250px}
@@ -254,9 +256,15 @@ STYLE = """
 .charts polyline, .charts rect, .charts path {fill: none; stroke: currentColor}
 .charts polyline {stroke: #b3b3b3}
 .charts .winner {stroke: #1f77b4}
+/* On a telephone the picture stays in view while its pose is moved. */
+@media (max-width: 640px) {
+  #picture .pixels {width: 140px}
+  #pose {max-height: 38vh; overflow-y: auto}
+  #pose input[type=number] {display: none}
+}
 """
 LABELLED = {"container": True, "show_label": True}
-FRAMED = {**LABELLED, "min_height": 304}
+FRAMED = {**LABELLED, "min_height": 200}
 WORDS = """# Capsules
 Draw a digit. Each of ten capsules says by its length whether its digit is there, and by
 its pose how it looks: move a dimension and see what it stands for.
@@ -319,13 +327,32 @@ def light_on_dark(picture):
     elif picture.mode == "F":
         raise ValueError("the picture has fractional values")
     else:
-        pixels = np.asarray(picture.convert("RGBA").convert("LA"))
+        picture = picture.convert("RGBA")
+        picture.thumbnail((20 * SIZE[1], 20 * SIZE[0]))
+        pixels = np.asarray(picture.convert("LA"))
         grey, alpha = pixels[..., 0], pixels[..., 1]
     part = alpha / 255
     on_white = grey * part + 255 * (1 - part)
     grey = np.round(on_white if on_white.min() < 128 else grey * part).astype("uint8")
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    return 255 - grey if np.median(border) > 127 else grey
+    return 255 - grey if _ground(grey) > 127 else grey
+
+
+def _ground(grey):
+    """The median along the border of a grey picture."""
+    return np.median(np.r_[grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
+def ink(picture):
+    """What is drawn on a ground that need not be even, such as a photographed paper.
+
+    Args:
+        picture: uint8 `(height, width)`, light on dark.
+
+    Returns:
+        uint8 `(height, width)`: black for the ground, white for what differs most.
+    """
+    above = picture - _ground(picture) - NOISE
+    return (255.0 * above / max(above.max(), 1.0)).clip(0, 255).astype("uint8")
 
 
 def centred(picture, size):
@@ -398,17 +425,20 @@ def tiles(file, size):
 
 
 def uploaded(file):
-    """The digit in an uploaded file; what is no picture of its size is refused.
+    """The digit in an uploaded file, scaled and moved as in MNIST.
 
-    The size of the file and that of the picture are looked at before it is decoded.
+    A picture of MNIST's size stays as it is. The size of the file and that of the
+    picture are looked at before it is decoded.
     """
     try:
         if os.path.getsize(file) > MAX_BYTES:
             raise refusal(f"The file must have at most {MAX_BYTES} bytes.")
         with Image.open(file, formats=FORMATS) as picture:
-            size = picture.size
-            if size == SIZE[::-1]:
+            width, height = picture.size
+            if (height, width) == SIZE:
                 return light_on_dark(picture)
+            if width * height <= MAX_PIXELS:
+                return centred(ink(light_on_dark(picture)), SIZE)
     except gr.Error:
         raise
     except Exception as error:  # Pillow raises errors of many types
@@ -417,9 +447,8 @@ def uploaded(file):
             f"one of the formats {', '.join(FORMATS)}."
         ) from error
     raise refusal(
-        "The picture must have {1} × {0} pixels. This one has {2} × {3}.".format(
-            *SIZE, *size
-        )
+        f"The picture must have at most {MAX_PIXELS} pixels. This one has {width} × "
+        f"{height}."
     )
 
 
@@ -532,7 +561,7 @@ def build(capsnet, matrix, digits):
                     overlap = gr.Button("Lay them over each other")
                 with gr.Tab("Upload"):
                     upload = gr.UploadButton(
-                        f"Upload a picture of {SIZE[1]} × {SIZE[0]} pixels",
+                        "Upload a picture of a digit",
                         elem_id="upload",
                         file_types=["image"],
                     )
@@ -543,7 +572,7 @@ def build(capsnet, matrix, digits):
                         lengths = gr.HTML(elem_id="lengths", label="Length", **LABELLED)
                         picture = gr.HTML(
                             elem_id="picture",
-                            label="What the capsule says it sees",
+                            label="Reconstruction",
                             **FRAMED,
                         )
                     capsule = gr.Radio(

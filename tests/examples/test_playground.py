@@ -153,9 +153,9 @@ def test_pick_lay_over_and_upload(page, tmp_path):
 
     page.get_by_role("tab", name="Upload").click()
     upload = page.locator("input[type=file]")
-    Image.new("L", (30, 40)).save(tmp_path / "large.png")
+    Image.new("1", (9000, 9000)).save(tmp_path / "large.png")
     upload.set_input_files(tmp_path / "large.png")
-    page.get_by_text("must have 28 × 28 pixels. This one has 30 × 40.").wait_for()
+    page.get_by_text("at most 16777216 pixels. This one has 9000 × 9000.").wait_for()
     assert source(page, "#seen") == both  # nothing is lost
 
     (tmp_path / "text.png").write_text("no picture")
@@ -167,7 +167,9 @@ def test_pick_lay_over_and_upload(page, tmp_path):
     upload.set_input_files(tmp_path / "heavy.png")
     page.get_by_text("exceed the maximum allowed size").wait_for()
     digits = playground.tiles(playground.HERE / "digits.png", playground.SIZE)
-    Image.fromarray(255 - digits[5]).save(tmp_path / "five.png")
+    paper = Image.new("RGB", (900, 700), "wheat")
+    paper.paste(Image.fromarray(255 - digits[5]).resize((300, 300)), (400, 200))
+    paper.save(tmp_path / "five.png")
     upload.set_input_files(tmp_path / "five.png")
     read(page, 5)
 
@@ -444,13 +446,13 @@ def tiles_of_tiff(width, height):
 
 
 UPLOADS = {
-    "wide": (png(13000, 13000), "must have 28 × 28 pixels. This one has 13000 × 13000"),
+    "wide": (png(13000, 13000), "16777216 pixels. This one has 13000 × 13000"),
     "wider": (png(20000, 20000), "no picture that can be read"),
     "long text": (
         png(28, 28, (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**7)))),
         "no picture that can be read",
     ),
-    "heavy": (bytes(playground.MAX_BYTES + 1), "must have at most 1048576 bytes"),
+    "heavy": (bytes(playground.MAX_BYTES + 1), "must have at most 16777216 bytes"),
     "no pixels": (png(28, 28), "no picture that can be read"),
     "no width": (png(0, 28), "no picture that can be read"),
     "large tiles": (tiles_of_tiff(20000, 20000), "no picture that can be read"),
@@ -478,6 +480,34 @@ def test_a_wrong_upload_is_refused_before_it_is_decoded(tmp_path, monkeypatch, n
         monkeypatch.setattr(Image.Image, "convert", None)
     with pytest.raises(gr.Error, match=message):
         playground.uploaded(tmp_path / "upload")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_photograph_becomes_what_the_network_knows(tmp_path, mode):
+    digit = playground.tiles(playground.HERE / "digits.png", playground.SIZE)[3]
+    # Dark ink on paper that is not white, off the centre.
+    paper = np.full((900, 700), 235, "uint8")
+    ink = Image.fromarray(digit).resize((400, 400))
+    paper[450:850, 30:430] -= (np.asarray(ink) * 0.8).astype("uint8")
+    picture = Image.fromarray(paper)
+    if mode == "I;16":
+        picture = Image.fromarray(paper.astype("uint16") * 257)
+    elif mode != "L":
+        picture = picture.convert(mode)
+    picture.save(tmp_path / "photo.tiff")
+    found = playground.uploaded(tmp_path / "photo.tiff")
+    assert found.shape == playground.SIZE and found.dtype == np.uint8
+    close = np.corrcoef(
+        found.ravel(), playground.centred(digit, playground.SIZE).ravel()
+    )
+    assert close[0, 1] > 0.9
+
+
+def test_an_empty_paper_shows_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    paper = rng.integers(220, 240, (300, 200, 3), "uint8")
+    Image.fromarray(paper).save(tmp_path / "paper.png")
+    assert playground.uploaded(tmp_path / "paper.png") is None
 
 
 def test_an_upload_that_is_not_there_is_refused(tmp_path):
