@@ -33,7 +33,7 @@ SAVED = HERE.parent / "saved_models"
 # digits.png holds the first two of each digit among the test images of MNIST. The
 # networks must take images of the same size.
 SIZE = (28, 28)
-# A photograph of a telephone is smaller; larger ones would take much memory.
+# Larger ones would take much memory.
 MAX_BYTES, MAX_PIXELS = 2**24, 2**24
 # What is no darker or lighter than the ground by so much is paper, not ink.
 NOISE = 40

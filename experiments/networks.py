@@ -179,7 +179,7 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
         scores = _capsule_scores(images, classes, name, momentum)
     # In half precision the loss would be as coarse as the scores.
     scores = keras.layers.Activation("linear", dtype="float32")(scores)
-    model = keras.Model(images, scores, name=name)
+    model = keras.Model(images, scores, name=name.replace(":", "."))
     warm_up = min(200, steps // 10)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
@@ -199,7 +199,7 @@ def _features(images):
 
 def _capsule_scores(images, classes, name, momentum):
     """A score from 0 to 1 for each class, from capsules with one of the routings."""
-    base = name.removesuffix("_shared")
+    base = "uniform" if name == "uniform_shared" else name
     kind = _routing_named(base)
 
     def children(x):
@@ -238,7 +238,10 @@ def _routing_named(name):
     if ":" not in name:
         return routing.get(name)
     module, kind = name.split(":")
-    return getattr(importlib.import_module(module), kind)()
+    route = getattr(importlib.import_module(module), kind)()
+    if not isinstance(route, routing.Routing):
+        raise TypeError(f"{kind} is no routing")
+    return route
 
 
 def _dense_scores(images, classes):

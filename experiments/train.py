@@ -55,8 +55,8 @@ capsnet.add_argument(
     "--reconstruction-weight",
     type=above_zero,
     default=0.392,
-    help="0.392 is the paper's; 7.84 is that of its authors' code, which divides the "
-    "margin loss by 20",
+    help="for 28×28 images 0.392 is the paper's and 7.84 that of its authors' code, "
+    "which divides the margin loss by 20",
 )
 capsnet.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 

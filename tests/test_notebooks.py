@@ -21,7 +21,7 @@ SHOWN = {
 def test_it_runs_and_shows_its_figures(path, tmp_path):
     from nbclient import NotebookClient
 
-    text = re.sub(r"epochs=\d", "epochs=1", path.read_text())
+    text = re.sub(r"epochs=\d+", "epochs=1", path.read_text())
     notebook = jupytext.reads(text, fmt="py:percent")
     NotebookClient(notebook, kernel_name="python3", timeout=300).execute(cwd=tmp_path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]

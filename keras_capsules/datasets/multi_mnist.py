@@ -20,8 +20,8 @@ def multi_mnist(
 ) -> Splits:
     """Loads MultiMNIST: images of two overlapping digits of different classes.
 
-    Each digit is shifted by up to 4 pixels from the centre of a 36×36 canvas,
-    so that their 28×28 boxes overlap by 80 % on average; the image is the
+    By default each digit is shifted by up to 4 pixels from the centre of a 36×36
+    canvas, so that their 28×28 boxes overlap by 80 % on average; the image is the
     pixelwise maximum of the two. Each image of MNIST is the first digit of one
     pair. The partners and shifts of the training images are drawn anew in every
     epoch; those of the validation and test images are always the same, whatever

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_capsules import validation
-from keras_capsules._backend import replicas
+from keras_capsules._backend import amax, replicas
 from keras_capsules.layers import CapsuleLayer
 from keras_capsules.models.classifier import Classifier, labels_of, of_scores
 from keras_capsules.ops import class_indicators
@@ -33,11 +33,12 @@ class CapsuleNetwork(Classifier):
     Where an image shows several objects, the decoder draws each alone. By default the
     pixelwise maximum of what it draws is compared with the image. Where labels are a
     dict of `scores` and `images` `(batch, objects, height, width, channels)`, the image
-    of each object, that of the smallest class first, each is compared with its own, and
-    their errors are added.
+    of each object in the scale of the network's images, that of the smallest class
+    first, each is compared with its own, and their errors are added.
 
-    This loss is the network's own: train the network itself. Within a `Sequential` or
-    functional model it can be used, and trained if it has no decoder.
+    This loss is the network's own: train the network itself, by `fit` or
+    `train_on_batch`. Within a `Sequential` or functional model it can be used, and
+    trained if it is frozen or has no decoder.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -146,7 +147,8 @@ class CapsuleNetwork(Classifier):
     # What users call.
 
     def call(self, images, training=None):
-        if training and self._is_part and self.decoder is not None and not self._trains:
+        learns = training and self.decoder is not None and self.trainable_weights
+        if learns and self._is_part and not self._trains:
             raise ValueError(
                 "A network with a decoder can't be trained within another model, which "
                 "would leave out its reconstruction loss. Train the network itself on "
@@ -255,13 +257,7 @@ class CapsuleNetwork(Classifier):
     def _check(self, x, y, name="y"):
         super()._check(x, y, name)
         if self.decoder is not None and _own_images(y) is not None:
-            expected = self.objects, *self.image_shape
-            if tuple(_own_images(y).shape[1:]) != expected:
-                raise ValueError(
-                    f"Argument `{name}` must hold `images` of shape (batch, "
-                    f"{', '.join(map(str, expected))}), the image of each object. "
-                    f"Received: {tuple(_own_images(y).shape)}"
-                )
+            self._check_own_images(_own_images(y), name)
 
     def check_labels(self, labels, name):
         super().check_labels(labels, name)
@@ -309,8 +305,9 @@ class CapsuleNetwork(Classifier):
         self.check_labels(labels, "y")
         drawn = self._draw(y_pred["poses"], class_indicators(labels, self.classes))
         if own_images is None:
-            expected, drawn = self.drawn_images(x), ops.max(drawn, axis=1)
+            expected, drawn = self.drawn_images(x), amax(drawn, axis=1)
         else:
+            self._check_own_images(own_images, "y")
             expected = self.drawn_images(_joined(own_images))
         pixels = -1, prod(drawn.shape[1:])
         error = keras.losses.MeanSquaredError()(
@@ -346,6 +343,17 @@ class CapsuleNetwork(Classifier):
         logs = {k: x for k, x in logs.items() if k not in self._parts_of_loss}
         return super()._flatten_metrics_in_order(logs)
 
+    def _check_own_images(self, images, name):
+        shape = tuple(images.shape if hasattr(images, "shape") else np.shape(images))
+        expected = self.objects, *self.image_shape
+        known = zip(shape[1:], expected, strict=False)
+        if len(shape) != 5 or any(size not in (None, wanted) for size, wanted in known):
+            raise ValueError(
+                f"Argument `{name}` must hold `images` of shape (batch, "
+                f"{', '.join(map(str, expected))}), the image of each object. "
+                f"Received: {shape}"
+            )
+
     def _check_decoder(self):
         if self.decoder is None:
             raise ValueError(
@@ -368,9 +376,14 @@ class CapsuleNetwork(Classifier):
         """
         poses = ops.convert_to_tensor(poses)
         # Of equal values PyTorch's `top_k` takes any first.
-        ranks = self.classes * ops.cast(indicators, "float32")
-        ranks -= ops.arange(self.classes, dtype="float32")
+        first = ops.arange(self.classes, dtype="float32") * (1e-4 / self.classes)
+        ranks = ops.cast(indicators, "float32") - first
         _, classes = ops.top_k(ranks, self.objects)
+        classes = ops.cast(classes, "int32")
+        there = ops.take_along_axis(indicators, classes, axis=1) > 0
+        # Those that are there by their class, then those that are not.
+        classes = ops.sort(ops.where(there, classes, classes + self.classes), axis=1)
+        classes = classes % self.classes
         present = ops.take_along_axis(indicators, classes, axis=1)
         keep = ops.one_hot(classes, self.classes, dtype=poses.dtype)
         # (batch, objects, classes, 1, …)
@@ -383,7 +396,7 @@ class CapsuleNetwork(Classifier):
 
     def _draw_together(self, poses, indicators):
         """The pixelwise maximum of all objects that are drawn."""
-        return ops.max(self._draw(poses, indicators), axis=1)
+        return amax(self._draw(poses, indicators), axis=1)
 
 
 def _own_images(y):

@@ -34,7 +34,7 @@ def load_preset(preset: str | os.PathLike, names: Collection[str]) -> keras.Mode
         path = preset_file(preset)
     elif not path.startswith("hf://"):  # Keras reads from the hub by itself
         path = Path(preset) / FILE if Path(preset).is_dir() else Path(preset)
-        if not path.is_file():
+        if not path.is_file() or path.suffix != ".keras":
             raise ValueError(
                 f"Argument `preset` must be one of {tuple(names)}, a .keras file, a "
                 f"folder that has {FILE}, or 'hf://USER/NAME'. "

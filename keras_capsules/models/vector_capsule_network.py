@@ -179,7 +179,8 @@ class VectorCapsuleNetwork(CapsuleNetwork):
 
     def _warn_of_size(self):
         """Warns of so many parameters as large images make."""
-        if self.count_params() <= _MANY:
+        chosen = self.backbone.count_params() if hasattr(self, "backbone") else 0
+        if self.count_params() - chosen <= _MANY:
             return
         text = f"{type(self).__name__} has {_millions(self)} million parameters for "
         text += f"images of shape {self.image_shape}."

@@ -61,9 +61,10 @@ def objects_apart(
     """
     check_has_decoder(model)
     images, originals = images_of(model, images)
-    if isinstance(labels, dict):
+    if isinstance(labels, dict) and labels.get("images") is not None:
         alone = np.moveaxis(keras.ops.convert_to_numpy(labels["images"]), 1, 0)
         originals = np.maximum(*_colored(alone))
+    if isinstance(labels, dict):
         labels = labels["scores"]
     present = present_classes(labels, model.classes, len(images))
     names = names_of(class_names, model.classes)

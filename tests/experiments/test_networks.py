@@ -84,6 +84,8 @@ def test_a_contender_of_ones_own():
         for kind in (name, "dynamic")
     )
     assert own.count_params() == ours.count_params()
-    for wrong in ("dynamics", "keras_capsules.routing:Dynamic", "no_module:Routing"):
+    own.train_on_batch(np.zeros((2, 20, 24, 2)), np.array([0, 1]))
+    wrongs = "dynamics", "keras_capsules.routing:Dynamic", "no_module:Routing"
+    for wrong in (*wrongs, "collections:OrderedDict"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"received {wrong}"):
             networks.contender_name(wrong)

@@ -57,12 +57,27 @@ def test_an_object_that_is_missing_is_black():
     model = small_capsnet(objects=2)
     images, _ = random_images(2)
     own = np.zeros((2, 2, *images.shape[1:]), "float32")
+    own[:, 0] = images  # of the object that is there
     poses = model.predict(images, verbose=0)["poses"]
     labels = np.array([[0, 1, 0], [0, 0, 1]], "float32")
     drawn = keras.ops.convert_to_numpy(model.decode(poses, labels))
     y = {"scores": labels, "images": own}
     results = model.evaluate(images, y, verbose=0, return_dict=True)
-    assert results["reconstruction_loss"] == pytest.approx(np.square(drawn).mean())
+    assert results["reconstruction_loss"] == pytest.approx(
+        np.square(drawn - images).mean(), rel=1e-4
+    )
+
+
+def test_of_soft_labels_the_strongest_classes_are_drawn():
+    model = small_capsnet(objects=2)
+    poses = model.predict(random_images(2)[0], verbose=0)["poses"]
+    soft = np.array([[0.05, 0.45, 0.5], [0.4, 0.1, 0.5]], "float32")
+    drawn = keras.ops.convert_to_numpy(model.decode(poses, soft))
+    alone = [
+        keras.ops.convert_to_numpy(model.decode(poses, np.full(2, k))) for k in range(3)
+    ]
+    close(drawn[0], np.maximum(0.45 * alone[1][0], 0.5 * alone[2][0]))
+    close(drawn[1], np.maximum(0.4 * alone[0][1], 0.5 * alone[2][1]))
 
 
 def test_images_of_objects_need_no_decoder():
@@ -79,6 +94,8 @@ def test_images_of_objects_of_another_shape():
     for fit in (model.fit, model.evaluate, model.train_on_batch):
         with pytest.raises(ValueError, match=r"`y`.*\(batch, 2, .*Received: \(2, 1, "):
             fit(images, {"scores": labels, "images": images[:, None]})
+    with pytest.raises(ValueError, match=r"`y`.*\(batch, 2, "):
+        model.fit(images, {"scores": labels, "images": images[:, None].tolist()})
 
 
 def scaled(network):
@@ -115,6 +132,17 @@ def test_within_another_model_a_network_is_used_and_trains_by_itself():
     functional.evaluate(255.0 * images, labels, verbose=0)
     scores = network.predict(images, verbose=0)["scores"]
     close(functional.predict(255.0 * images, verbose=0), scores)
+
+
+def test_a_frozen_network_is_part_of_a_model_that_trains():
+    network = small_capsnet()
+    network.trainable = False
+    images, labels = random_images(4)
+    features = keras.Input((16, 14, 1))
+    scores = keras.layers.Dense(3, "softmax")(network(features)["scores"])
+    model = keras.Model(features, scores)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(images, labels, verbose=0)
 
 
 def test_without_decoder_another_model_trains_it():
