@@ -17,22 +17,12 @@ _TOO_MANY = "Argument `{}` holds rows of more than {} classes: {}."
 
 def check_positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an int if it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be an integer of at least 1. "
-            f"Received: {name}={value!r}"
-        )
-    return int(value)
+    return _integer(name, value, 1)
 
 
 def check_natural_integer(name: str, value: Any) -> int:
-    """Returns `value` if it is an integer of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise ValueError(
-            f"Argument `{name}` must be an integer of at least 0. "
-            f"Received: {name}={value!r}"
-        )
-    return int(value)
+    """Returns `value` as an int if it is an integer of at least 0."""
+    return _integer(name, value, 0)
 
 
 def check_positive(name: str, value: Any) -> float:
@@ -312,3 +302,12 @@ def _allowed(x, high, fractions, floor):
     """Which labels lie from 0 to `high`, and are integers unless fractions are too."""
     inside = (x >= 0) & (x <= high)
     return inside if fractions else inside & (x == floor(x))
+
+
+def _integer(name, value, least):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least {least}. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)

@@ -142,6 +142,11 @@ def check_gradients(function, expected, arrays, weights=1.0):
         assert actual == pytest.approx(wanted, rel=0.0, abs=tolerance), index
 
 
+def compiled(model, loss):
+    model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"])
+    return model
+
+
 def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
     """A network like the paper's, small enough to train in a test."""
     settings = {
@@ -153,10 +158,7 @@ def small_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
         "decoder_units": (8,),
     }
     model = models.CapsNet(image_shape, classes, **{**settings, **kwargs})
-    model.compile(
-        keras.optimizers.Adam(0.01), loss=losses.MarginLoss(), metrics=["accuracy"]
-    )
-    return model
+    return compiled(model, losses.MarginLoss())
 
 
 def small_efficient_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
@@ -169,10 +171,7 @@ def small_efficient_capsnet(image_shape=(16, 14, 1), classes=3, **kwargs):
         "decoder_units": (8,),
     }
     model = models.EfficientCapsNet(image_shape, classes, **{**settings, **kwargs})
-    model.compile(
-        keras.optimizers.Adam(0.01), loss=losses.MarginLoss(), metrics=["accuracy"]
-    )
-    return model
+    return compiled(model, losses.MarginLoss())
 
 
 def small_matrix_capsnet(image_shape=(20, 19, 1), classes=3, **kwargs):
@@ -182,10 +181,7 @@ def small_matrix_capsnet(image_shape=(20, 19, 1), classes=3, **kwargs):
     """
     kwargs.setdefault("routing", routing.EMRouting(2))
     model = models.MatrixCapsNet(image_shape, classes, (6, 2, 3, 3), **kwargs)
-    model.compile(
-        keras.optimizers.Adam(0.01), loss=losses.SpreadLoss(0.5), metrics=["accuracy"]
-    )
-    return model
+    return compiled(model, losses.SpreadLoss(0.5))
 
 
 def random_images(count, image_shape=(16, 14, 1), classes=3, seed=0):

@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import once
+from helpers import not_on_jax, once
 from PIL import Image
 
-from keras_capsules import datasets, export, models
+from keras_capsules import datasets, export, layers, losses, models
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -48,7 +48,7 @@ def few(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "mnist", lambda *_: digits)
 
 
-@once
+@not_on_jax
 def test_capsules_in_ten_minutes(few):
     found = run("capsules")
     assert found["scores"].shape[1] == 10
@@ -76,6 +76,16 @@ def test_your_own_images(few):
 def test_a_network_of_your_own(few):
     found = run("own_network", [("batch(64)", "batch(8)")])
     assert found["model"].objects == 2
+
+
+def test_the_layers_make_a_model_that_trains():
+    (code,) = (block for block in blocks("own_network") if "EMRoutingCapsule" in block)
+    scope = {"keras": keras, "layers": layers, "losses": losses}
+    exec(code, scope)
+    loss, accuracy = scope["model"].train_on_batch(
+        np.zeros((2, 28, 28, 1)), np.array([0, 1])
+    )
+    assert loss > 0 and accuracy == 0.5
 
 
 @once

@@ -78,7 +78,7 @@ def _transform(image, seed):
     # lies on the canvas too.
     used = tf.where(tf.reduce_any(image > 0.0, axis=-1))
     first, last = tf.reduce_min(used, axis=0), tf.reduce_max(used, axis=0)
-    place = tf.random.stateless_uniform((2,), seed + 1)
+    share = tf.random.stateless_uniform((2,), seed + 1)
     room = tf.cast(_SIZE - (last - first), tf.float32)
-    target = tf.cast(place * room, tf.int64)
+    target = tf.cast(share * room, tf.int64)
     return tf.roll(image, target - first, axis=(0, 1))

@@ -214,7 +214,7 @@ class OverlaidImages(DeviceDataset):
         own_images: bool = False,
         seed: int = 0,
     ) -> None:
-        self.own_images = own_images
+        self.own_images = validation.check_flag("own_images", own_images)
         self.max_shift = validation.check_natural_integer("max_shift", max_shift)
         images, labels = _arrays(dataset)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_capsules.datasets.mnist import mnist
 from keras_capsules.datasets.placement import place, with_random_seeds
 from keras_capsules.datasets.splits import Splits
-from keras_capsules.validation import check_natural_integer
+from keras_capsules.validation import check_flag, check_natural_integer
 
 _SIZE = 28
 _CLASSES = 10
@@ -45,7 +45,7 @@ def multi_mnist(
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
-        ValueError: `max_shift` is no integer of at least 0.
+        ValueError: `max_shift` is no integer of at least 0, or `own_images` no boolean.
 
     Example:
 
@@ -58,12 +58,13 @@ def multi_mnist(
         section 6.1.
     """
     check_natural_integer("max_shift", max_shift)
+    check_flag("own_images", own_images)
     train, validation, test = mnist(data_dir)
-    settings = max_shift, own_images
+    settings = {"max_shift": max_shift, "own_images": own_images}
     return Splits(
-        _pairs(train, seed, True, *settings),
-        _pairs(validation, 1, False, *settings),
-        _pairs(test, 2, False, *settings),
+        _pairs(train, seed, vary=True, **settings),
+        _pairs(validation, 1, vary=False, **settings),
+        _pairs(test, 2, vary=False, **settings),
     )
 
 

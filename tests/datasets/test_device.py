@@ -109,6 +109,7 @@ def test_a_network_is_fit():
         ("ShiftedImages", {"batch_size": 51}, "50. Received: batch_size=51"),
         ("ShiftedImages", {"max_shift": -1}, "Received: max_shift=-1"),
         ("OverlaidImages", {"max_shift": 1.5}, "Received: max_shift=1.5"),
+        ("OverlaidImages", {"own_images": 1}, "Received: own_images=1"),
         ("OverlaidImages", {"dataset": (DIGITS, np.full(50, 3))}, r"two.*\[3\]"),
         ("OverlaidImages", {"dataset": (DIGITS, np.eye(50))}, "integer labels"),
         ("OverlaidImages", {"classes": 9}, "label 9, expected integers from 0 to 8"),

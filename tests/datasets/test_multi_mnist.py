@@ -48,3 +48,5 @@ def test_other_shifts():
     assert images.shape == (40, 40, 40, 1)
     with pytest.raises(ValueError, match="Received: max_shift=-1"):
         datasets.multi_mnist(max_shift=-1)
+    with pytest.raises(ValueError, match="Received: own_images='yes'"):
+        datasets.multi_mnist(own_images="yes")
