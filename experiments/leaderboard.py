@@ -30,10 +30,10 @@ FOLDER = Path("runs/leaderboard")
 # How long the networks are trained, by the data set.
 BUDGETS = {
     "digits": "--dataset digits --batch-size 32 --epochs 20",
-    "mnist": "--dataset mnist --epochs 5",
+    "mnist": "--dataset mnist --epochs 2",
     "multi_mnist": "--dataset multi_mnist --epochs 5",
     "aff_mnist": "--dataset aff_mnist --epochs 5",
-    "toys": "--dataset toys/full --epochs 5",
+    "toys": "--dataset toys/full --epochs 2",
     "cifar10": "--dataset cifar10 --epochs 10",
     "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
 }

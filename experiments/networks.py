@@ -39,6 +39,19 @@ def contender_name(text):
     return text
 
 
+def matrix_variant(text):
+    """The type of a flag that is a variant of `models.MatrixCapsNet`, or A,B,C,D."""
+    if text in models.MatrixCapsNet.variants:
+        return text
+    sizes = text.split(",")
+    if len(sizes) != 4 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(models.MatrixCapsNet.variants)}, or four sizes "
+            f"such as 32,4,8,8, received {text}"
+        )
+    return list(map(int, sizes))  # as settings.json has them
+
+
 def adam(learning_rate, steps):
     """The optimizer of the CNN and of CapsNet, which averages the weights.
 

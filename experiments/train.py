@@ -62,7 +62,12 @@ capsnet.add_argument("--no-reconstruction", action="store_true", help="no decode
 
 matrix = commands.add_parser("matrix_capsnet", help="EM routing")
 add_flags(matrix, "matrix_capsnet", [*DIGITS, *VIEWPOINTS])
-matrix.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
+matrix.add_argument(
+    "--variant",
+    type=networks.matrix_variant,
+    default="small",
+    help=f"{', '.join(models.MatrixCapsNet.variants)}, or the sizes A,B,C,D",
+)
 matrix.add_argument("--iterations", type=positive, default=3)
 matrix.add_argument("--routing", choices=networks.ROUTINGS, default="em")
 matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
