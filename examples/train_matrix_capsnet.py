@@ -160,7 +160,7 @@ plotting.routing_history(checkpoint.history).savefig(output / "routing.png")
 plotting.vote_distances(best, images, labels).savefig(output / "vote_distances.png")
 plotting.assignments(best, images[0]).savefig(output / "assignments.png")
 
-# Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
+# Export, without the optimizer. The served network crops pictures of toys by itself.
 best = keras.saving.load_model(output / "best.keras", compile=False)
 with files.replaced(exported / "model.keras") as unfinished:
     best.save(unfinished)

@@ -46,8 +46,8 @@ def matrix_variant(text):
     sizes = text.split(",")
     if len(sizes) != 4 or not all(size.isdecimal() and int(size) for size in sizes):
         raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(models.MatrixCapsNet.variants)}, or four sizes "
-            f"such as 32,4,8,8, received {text}"
+            f"expected one of {', '.join(models.MatrixCapsNet.variants)}, or four "
+            f"sizes such as 32,4,8,8, received {text}"
         )
     return list(map(int, sizes))  # as settings.json has them
 

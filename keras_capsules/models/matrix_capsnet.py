@@ -84,7 +84,7 @@ class MatrixCapsNet(CapsuleNetwork):
         "small": (64, 8, 16, 16),
     }
     presets: ClassVar[dict[str, str]] = {
-        "matrix_capsnet_mnist_small": "68,444 parameters, 99.34 % of MNIST",
+        "matrix_capsnet_mnist_small": "68,570 parameters, 99.41 % of MNIST",
     }
 
     def __init__(

@@ -1,5 +1,4 @@
 import base64
-import inspect
 import json
 import subprocess
 import sys
@@ -349,11 +348,25 @@ def test_wrong_addresses(url):
     assert "secret" not in str(error.value)
 
 
-def test_the_page_reads_pictures_likewise():
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_the_page_reads_pictures_likewise(mode, dark):
+    grey = np.zeros((28, 28), "uint8") if dark else np.full((28, 28), 255, "uint8")
+    grey[5:20, 9:17] = np.random.default_rng(0).integers(0, 256, (15, 8))
+    picture = Image.fromarray(grey)
+    if mode == "I;16":
+        picture = Image.fromarray(grey.astype("uint16") * 257)
+    elif mode.endswith("A"):
+        picture.putalpha(Image.fromarray(grey[::-1].copy()))
+    picture = picture.convert(mode)
     client, page = (
-        inspect.getsource(module.light_on_dark) for module in (serve_client, playground)
+        module.light_on_dark(picture) for module in (serve_client, playground)
     )
-    assert client == page
+    np.testing.assert_array_equal(client, page)
+    assert client.dtype == page.dtype == np.uint8
+
+
+def test_the_page_takes_the_same_formats():
     assert serve_client.FORMATS == playground.FORMATS
 
 

@@ -89,3 +89,11 @@ def test_a_contender_of_ones_own():
     for wrong in (*wrongs, "collections:OrderedDict"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"received {wrong}"):
             networks.contender_name(wrong)
+
+
+def test_variants_of_matrix_capsules():
+    assert networks.matrix_variant("small") == "small"
+    assert networks.matrix_variant("32,4,8,8") == [32, 4, 8, 8]
+    for wrong in ("large", "32,4,8", "32,4,8,0", "32,4,8,x"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"received {wrong}"):
+            networks.matrix_variant(wrong)
