@@ -131,6 +131,29 @@ def mistake_table(name, metrics):
     return [*lines, line([f"the other {len(others)}", *cells])]
 
 
+def routing_table(rows):
+    """The lines of a table of what the routing of each layer does, means of the seeds.
+
+    A cell has the deviation of activations and the effective parents of a child,
+    divided by the parents, after the last epoch.
+    """
+    layers = "conv_capsules_1", "conv_capsules_2", "class_capsules"
+    lines = ["", *head("deviation of activations, effective parents", *layers)]
+    for row in rows:
+        last = [metrics["history"][-1] for metrics in kept(row.run)]
+        means = {
+            layer: [
+                statistics.mean(epoch[f"{layer}_{what}"] for epoch in last)
+                for what in ("activation_std", "effective_parents")
+            ]
+            for layer in layers
+            if last
+        }
+        cells = ["{:.2f}, {:.2f}".format(*found) for found in means.values()]
+        lines.append(line([row.label, *(cells or ["–"] * len(layers))]))
+    return lines
+
+
 def epochs_figure(name, metrics):
     """The lines of a figure of the epochs of networks that are compared."""
     compared = {"digits": metrics} if "cnn" in metrics else metrics
@@ -161,6 +184,8 @@ def section(name):
     """What stands in docs/results.md of a table."""
     table = TABLES[name]
     lines = error_table(table, name) if table.rows else []
+    if table.routing:
+        lines += routing_table(table.rows)
     rows = {row.run for row in table.rows}
     found = {run: kept(run) for run in table.runs}
     for run in table.runs:

@@ -29,10 +29,12 @@ class Table(NamedTuple):
     Attributes:
         rows: its rows.
         others: names of runs that it needs without a row of their own.
+        routing: whether a second table says what the routing of each layer does.
     """
 
     rows: tuple[Row, ...] = ()
     others: tuple[str, ...] = ()
+    routing: bool = False
 
     @property
     def runs(self):
@@ -212,6 +214,7 @@ TABLES = {
             Row("cross-entropy", "ablation_cross_entropy", 5.8),
             Row("variational Bayes routing", "ablation_variational_bayes"),
         ),
+        routing=True,
     ),
     "attacks": Table(
         others=(

@@ -95,6 +95,20 @@ def test_networks_that_are_compared():
         assert Path(f"docs/images/results_{name}_epochs.png").exists()
 
 
+def test_what_the_routing_of_each_layer_does():
+    layers = "conv_capsules_1", "conv_capsules_2", "class_capsules"
+    for seed, parents in enumerate((0.5, 0.6)):
+        last = {f"{layer}_activation_std": 0.2 for layer in layers}
+        last |= {f"{layer}_effective_parents": parents for layer in layers}
+        first = dict.fromkeys(last, 0.0)
+        name = "ablation_1" + seed * "_seed1"
+        keep(name, seed=seed, history=[first, last])
+    reproduce.write_page()
+    text = section("ablations")
+    assert "| 1 iteration | 0.20, 0.55 | 0.20, 0.55 | 0.20, 0.55 |" in text
+    assert "| margin loss | – | – | – |" in text
+
+
 def test_attacks():
     rows = [
         {"model": model, "epsilon": epsilon, "accuracy": accuracy}
