@@ -1,1 +1,1 @@
-"""How fast and how lean: python -m benchmarks.routing, training, scaling, floor."""
+"""Benchmarks of time and memory, such as python -m benchmarks.routing."""

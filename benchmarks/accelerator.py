@@ -1,11 +1,12 @@
-"""What a machine with a GPU makes of the package, on every backend that it has.
+"""Measures the package on a machine with a GPU, on all installed backends.
 
     python -m benchmarks.accelerator
 
-Golden values on the device, a step of routing against its floor, and `model.fit` over
-batch sizes and precisions: images per second, peak memory, and what share of the
-measured rate of matrix products a step comes to. It needs pytest and hypothesis, but
-neither TensorFlow nor data. Without a GPU it measures the processor, which takes hours:
+The benchmark runs the tests with golden values on the device, and compares a step of
+routing with its floor, as `benchmarks.floor` does. For `model.fit` with several batch
+sizes and precisions it measures images per second, peak memory, and the arithmetic of a
+step as a share of the measured rate of matrix products. It needs pytest and hypothesis,
+but neither TensorFlow nor data. Without a GPU it measures the CPU, which takes hours:
 choose tasks with --only.
 """
 
@@ -20,9 +21,9 @@ from benchmarks import floor, measure, training
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 BATCHES = (64, 256, 1024)
-NAMES = ("network", "precision", "batch")  # of a training
+NAMES = ("network", "precision", "batch")  # arguments of a training
 PARTS = ("bandwidth", "matrix product", "matrix product, bfloat16", *floor.PARTS)
-# Multiplications and additions for an image of 28×28 pixels, layer by layer.
+# Multiplications and additions for an image of 28×28 pixels, by layer.
 OPERATIONS = {
     "CapsNet": 2
     * (
@@ -40,12 +41,12 @@ OPERATIONS = {
         + 3 * 3 * 16 * 10 * (4 * 5 * 4)
     ),
 }
-# What a device rounds to half precision unasked is off: golden values are for float32.
+# Golden values need float32: devices must not round matrix products to less precision.
 EXACT = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 
 
 def measure_golden() -> dict:
-    """How many of the tests that compare with golden values pass."""
+    """Counts the passed and failed tests that compare with golden values."""
     folders = (f"tests/{name}" for name in ("ops", "routing", "layers", "losses"))
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-k", "golden", *folders],
@@ -62,7 +63,7 @@ def measure_golden() -> dict:
 
 
 def measure_backend(backend: str, what: str, **task) -> dict:
-    """One figure on one backend, which `measure.fresh` has made Keras's."""
+    """Runs one task; `measure.fresh` has already selected the backend."""
     functions = {
         "golden": measure_golden,
         "floor": floor.measure_part,
@@ -71,7 +72,7 @@ def measure_backend(backend: str, what: str, **task) -> dict:
     if backend == "torch":
         import torch
 
-        # As cuDNN, TensorFlow and JAX do it unasked.
+        # cuDNN, TensorFlow and JAX use TF32 by default, too.
         torch.set_float32_matmul_precision("high")
     return {"device": measure.device(), **functions[what](**task)}
 
@@ -128,7 +129,7 @@ def tasks(backends: list[str]) -> list[dict]:
 def main() -> None:
     options = measure.arguments(__doc__.splitlines()[0], "accelerator")
     backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
-    # This process measures nothing, but it can't import a Keras without a backend.
+    # This process measures nothing, but Keras needs an installed backend.
     if os.environ.get("KERAS_BACKEND") not in backends:
         os.environ["KERAS_BACKEND"] = backends[0]
     report(measure.run(measure_backend, tasks(backends), options))

@@ -1,9 +1,9 @@
-"""`model.fit` with each routing in the network of the leaderboard.
+"""Measures `model.fit` with each routing in the network of the leaderboard.
 
     python -m benchmarks.contenders
 
-Images are random and of MNIST's shape. Each figure is the median of the rounds, in a
-fresh process each. `time` is that of a step, divided by that of the CNN.
+Images are random and have the shape of MNIST images. Each number is the median of the
+rounds, each in a new process. `time` is the time of a step, divided by that of the CNN.
 """
 
 import sys
@@ -14,7 +14,7 @@ from experiments.networks import CONTENDERS, contender
 
 
 def measure_contender(routing: str) -> dict:
-    """Images per second and memory of one contender."""
+    """Measures images per second and memory of one contender."""
     import keras
 
     keras.utils.set_random_seed(0)

@@ -1,9 +1,9 @@
-"""Exported networks: size, time of a single image, and accuracy on test images.
+"""Measures size, time for one image and test accuracy of exported networks.
 
     python -m benchmarks.exports --rounds 1
 
-It measures the trained networks of the package on MNIST, and on scikit-learn's digits
-the small network of matrix capsules, if it was trained before:
+The trained networks of the package are measured on MNIST. If the small network of
+matrix capsules was trained before, it is measured on the digits of scikit-learn:
 
     python examples/train_matrix_capsnet.py --dataset digits --variant small --epochs 8
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import measure
 
-# Where a network is, and what it is tested on.
+# Data sets for the test, by the preset or file of the network.
 NETWORKS = {
     "capsnet_mnist_small": "mnist",
     "matrix_capsnet_mnist_small": "mnist",
@@ -36,12 +36,12 @@ BATCH = 100
 
 
 def measure_export(network: str, form: str, limit: int | None = None) -> dict:
-    """Size in MB, milliseconds for one image, and accuracy of one form.
+    """Measures the size in MB, the time for one image in ms, and the accuracy.
 
     Args:
-        network: a preset or a `.keras` file, of `NETWORKS`.
+        network: a key of `NETWORKS`, which is a preset or a `.keras` file.
         form: one of `FORMS`.
-        limit: test images; by default all.
+        limit: number of test images; by default all.
     """
     from keras_capsules import datasets, models
 
@@ -68,7 +68,16 @@ def measure_export(network: str, form: str, limit: int | None = None) -> dict:
 
 
 def written(model, form: str, folder: Path) -> tuple[int, Callable]:
-    """Writes a network in one form; its bytes, and scores of images."""
+    """Exports a network in one form.
+
+    Args:
+        model: the network.
+        form: one of `FORMS`.
+        folder: the network is exported to this folder.
+
+    Returns:
+        The number of bytes, and a function that takes images and returns scores.
+    """
     from keras_capsules import export
 
     if form == "Keras":

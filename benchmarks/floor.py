@@ -1,12 +1,12 @@
-"""What a step of EM routing is made of, and how far each part is from its floor.
+"""Measures the parts of an EM routing step against lower bounds of their time.
 
     python -m benchmarks.floor
 
-The first ConvCaps of the small configuration, 16 images a block. A stream is one
-reading or writing of a tensor as large as the votes; the floor of a part is its
-streams over the measured bandwidth, or its operations over the measured rate of
-matrix products, whichever is longer: the least for these operations if none is
-merged with another.
+The layer is the first ConvCaps of the small configuration, with blocks of 16 images. A
+stream reads or writes a tensor as large as the votes. The floor of a part is a lower
+bound of its time: its streams divided by the measured memory bandwidth, or its
+operations divided by the measured rate of matrix products, whichever takes longer. It
+assumes that operations are not fused.
 """
 
 import copy
@@ -18,8 +18,8 @@ from benchmarks import measure
 
 IMAGES, POSITIONS, CHILDREN, PARENTS, POSE = 16, 36, 72, 16, 16
 COMPONENTS = IMAGES * POSITIONS * CHILDREN * PARENTS * POSE
-# Streams, and operations for a component of the votes; what knows nothing of votes
-# has none.
+# Streams, and operations for each component of the votes. Parts without votes have
+# none.
 PARTS = {
     "votes": (5, 16),
     "moments": (2, 4),
@@ -27,15 +27,15 @@ PARTS = {
     "gradient": (12, 38),
     "update weights": (0, 0),
     "update parents": (0, 0),
-    # Votes twice, their gradient once; 5 pairs of moments, the first without means;
-    # 5 pairs of scores, one of three polynomials.
+    # The votes twice and their gradient once; 5 pairs of moments, the first without
+    # means; 5 pairs of scores, one of three polynomials.
     "forward": (5 + 5 + 4, 16 + 10 + 8),
     "step": (10 + 9 + 10 + 12, 32 + 18 + 28 + 38),
 }
 
 
 def measure_part(part: str) -> dict:
-    """Nanoseconds a component, or what the machine can do."""
+    """Measures nanoseconds per component, or the speed of the machine."""
     from keras import ops
 
     if part == "bandwidth":
@@ -48,7 +48,7 @@ def measure_part(part: str) -> dict:
         x = ops.ones((size, size), dtype)
         run, _ = measure.forward_and_step(ops.matmul, [x, x])
         return {"gflops": 2 * size**3 / measure.median_ms(run) / 1e6}
-    # With one block the gradient would find the votes of the forward pass.
+    # With one block the gradient would reuse the votes of the forward pass.
     blocks = 2 if part in ("forward", "step") else 1
     forward, step = measure.forward_and_step(*_part(part, blocks))
     taken = measure.median_ms(step if part == "step" else forward)
@@ -56,7 +56,7 @@ def measure_part(part: str) -> dict:
 
 
 def _part(part, blocks):
-    """A function and its inputs."""
+    """Returns a function that computes a part, and its inputs."""
     from keras_capsules.ops import ReceptiveFields
     from keras_capsules.ops.votes import kernel_by_child
     from keras_capsules.routing import EMRouting, Moments, RoutingInputs
@@ -122,7 +122,7 @@ def _normal(*shape):
 
 
 def report(results: list) -> None:
-    """Prints a table of the parts that were measured, of one backend."""
+    """Prints a table of the measured parts of one backend."""
     bandwidth = measure.median(results, "gb_per_second", part="bandwidth")
     rate = measure.median(results, "gflops", part="matrix product")
     measured = {part: measure.median(results, "ns", part=part) for part in PARTS}

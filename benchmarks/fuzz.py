@@ -1,22 +1,25 @@
-"""Layers, routings and losses on random arguments, against the papers' formulas.
+"""Tests layers, routings and losses with random arguments against the formulas.
 
     KERAS_BACKEND=torch python -m benchmarks.fuzz --cases 20000 --seed 0
     KERAS_BACKEND=torch python -m benchmarks.fuzz --seed 0 --case 137
 
-A case is drawn from the seed and its number: a layer with arguments, shapes, precision
-and values of its own. What it returns has to be what NumPy makes of the formulas in
-float64. 20,000 cases take minutes on PyTorch, where nothing is compiled; on JAX every
-shape is compiled anew, so take fewer there.
+The seed and the number of a case determine it: a layer with random arguments, shapes,
+precision and values. Its outputs must equal those of the papers' formulas, which NumPy
+evaluates in float64. 20,000 cases take minutes on PyTorch, where nothing is compiled.
+JAX compiles every shape again, so run fewer cases there.
 
-How far two values may lie apart: the formulas are evaluated again on inputs moved by
-random roundings of the layer's precision, three times. What they move by is what
-rounding can do to that case, and a layer, which rounds in between too, may err by 16
-times as much, and by 32 roundings of the largest value. Where that is more than a fifth
-of the largest value, as with huge votes, rounding decides who agrees with whom: the
-case is ill-conditioned, and outputs only have to be finite and within their bounds. So
-are variances below the rounding of squares that they are differences of.
+The tolerance of a case depends on its condition. The formulas are evaluated three more
+times, with inputs that are perturbed by random rounding errors of the layer's
+precision. The largest change of an output is the effect of rounding the inputs. A layer
+also rounds intermediate results, so its error may be 16 times as large, plus 32
+rounding errors of the largest value.
 
-Illegal arguments and inputs have to raise a ValueError that names them.
+A case is ill-conditioned if this tolerance is more than a fifth of the largest value,
+as with huge votes, where rounding decides which votes agree. Its outputs must only be
+finite and within their bounds. A case is also ill-conditioned if variances can be
+smaller than the rounding error of the squares from which they are computed.
+
+Illegal arguments and inputs must raise a ValueError that names them.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from keras import ops
 from keras_capsules import layers, losses, routing
 from keras_capsules._backend import float64
 
-# The formulas are those of the tests.
+# The tests contain the formulas.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import reference
 
@@ -44,7 +47,7 @@ ROUNDING = {
     "mixed_bfloat16": 2.0**-8,
     "mixed_float16": 2.0**-10,
 }
-LARGEST = 3e4  # votes beyond are cut off in float16
+LARGEST = 3e4  # larger votes are clipped in float16
 ROUNDED_AGAIN, ROUNDINGS, HOPELESS = 16.0, 32.0, 0.2
 # Keras rounds means and some constants to float32 on PyTorch.
 ROUNDED_ON_TORCH = (
@@ -57,16 +60,17 @@ ROUNDED_ON_TORCH = (
 
 
 class Case(NamedTuple):
-    """What a layer is given and what it should do.
+    """A layer with its inputs and the expected outputs.
 
     Attributes:
-        kind: words for the table.
-        run: function of the arrays that returns the outputs of the package.
-        formula: function of the arrays that returns what they should be.
-        arrays: by name; floats in float64, at most as precise as the policy.
+        kind: name of the kind of case in the table.
+        run: function that takes the arrays and returns the outputs of the package.
+        formula: function that takes the arrays and returns the expected outputs.
+        arrays: arrays by name, in float64, rounded to the precision of the policy.
         policy: precision of the layer.
-        bounds: least and greatest value of each output.
-        least_variance: what variances of votes are at least; `None` without any.
+        bounds: smallest and largest legal value of each output.
+        least_variance: lower bound of the variances of votes; `None` if there are no
+            variances.
     """
 
     kind: str
@@ -79,12 +83,12 @@ class Case(NamedTuple):
 
     @property
     def rounding(self) -> float:
-        """The rounding of a one."""
+        """The rounding error of the number 1."""
         return ROUNDING[self.policy]
 
     @property
     def cancels(self) -> bool:
-        """Whether variances can be less than the rounding of squares."""
+        """Whether variances can be smaller than the rounding error of squares."""
         if self.least_variance is None or not self.arrays["poses"].size:
             return False
         columns = self.arrays["poses"].shape[-1]
@@ -94,11 +98,11 @@ class Case(NamedTuple):
         return self.rounding * (columns * largest) ** 2 > 1e-3 * self.least_variance
 
 
-# What arrays hold.
+# Values of arrays.
 
 
 def floats(rng: np.random.Generator, shape: tuple, policy: str) -> np.ndarray:
-    """Poses of one of many kinds, degenerate ones too."""
+    """Returns random poses of one of several kinds, including degenerate ones."""
     x = rng.normal(size=shape)
     kind = rng.integers(10)
     if kind == 0:
@@ -107,7 +111,7 @@ def floats(rng: np.random.Generator, shape: tuple, policy: str) -> np.ndarray:
         x *= 10.0 ** rng.integers(2, 4 if "16" in policy else 7)
     elif kind == 2:
         x *= 10.0 ** -rng.integers(2, 5 if "16" in policy else 20)
-    elif kind == 3:  # children that are all alike
+    elif kind == 3:  # all children are equal
         x[:] = rng.normal(size=shape[-1])
     elif kind == 4:  # some are zero
         x *= rng.random((*shape[:-1], 1)) < 0.5
@@ -117,7 +121,7 @@ def floats(rng: np.random.Generator, shape: tuple, policy: str) -> np.ndarray:
 
 
 def amounts(rng: np.random.Generator, shape: tuple) -> np.ndarray:
-    """Activations; what lies outside of 0 and 1 counts as the nearest of them."""
+    """Returns random activations; values outside of 0 to 1 count as clipped."""
     x = rng.random(shape)
     kind = rng.integers(8)
     if kind == 0:
@@ -134,7 +138,7 @@ def amounts(rng: np.random.Generator, shape: tuple) -> np.ndarray:
 
 
 def as_precise(x: np.ndarray, dtype: str) -> np.ndarray:
-    """What is left of floats in a dtype."""
+    """Rounds floats to the precision of a dtype."""
     x = ops.cast(ops.convert_to_tensor(x.astype("float32")), dtype)
     return ops.convert_to_numpy(ops.cast(x, "float32")).astype("float64")
 
@@ -155,7 +159,7 @@ def random_batch(rng: np.random.Generator) -> int:
 def random_routing(
     rng: np.random.Generator, name: str, policy: str
 ) -> tuple[Any, dict]:
-    """A routing and its arguments."""
+    """Returns a routing with random arguments, and these arguments with its name."""
     arguments = {
         "loop": str(rng.choice(["while", "unroll"])),
         "block": [None, 1, 2, 3][rng.integers(4)],
@@ -180,7 +184,7 @@ def random_routing(
         arguments["epsilon"] = float(rng.choice([1e-5, 1e-2]))
     if name == "variational_bayes":
         arguments["prior_weight"] = float(rng.choice([0.5, 1.0, 3.0]))
-    # Batch normalization is in the precision of the routing, not of the layer.
+    # Batch normalization uses the precision of the routing, not of the layer.
     dtype = "float64" if policy == "float64" else "float32"
     routed_by = type(routing.get(name))(**arguments, dtype=dtype)
     return routed_by, {"name": name, **arguments}
@@ -195,26 +199,28 @@ def routed(
     child: np.ndarray,
     padded: np.ndarray,
 ) -> list[np.ndarray]:
-    """What a routing returns, by its formulas.
+    """Computes the outputs of a routing by its formulas.
 
     Args:
         settings: name and arguments of the routing.
-        poses: `(rows, children, P, Q)`, a row for each field of each image.
-        kernel: `(children, parents, Q, R)`.
-        activations: `(rows, children)`.
-        learned: what the routing learns, by name.
-        child: which child of which image stands at each place, `(rows, children)`.
-        padded: whether none does, `(rows, children)`.
+        poses: poses of the children, `(rows, children, P, Q)`, with a row for each
+            receptive field of each image.
+        kernel: transformation matrices, `(children, parents, Q, R)`.
+        activations: activations of the children, `(rows, children)`.
+        learned: weights of the routing, by name.
+        child: a number for each child of each image, `(rows, children)`. A child that
+            lies in several receptive fields has the same number in all of them.
+        padded: whether a child is padding, `(rows, children)`.
 
     Returns:
-        Poses `(rows, parents, P · R)`, and activations `(rows, parents)` if the
-        routing has any.
+        A list of the poses of the parents, `(rows, parents, P · R)`, and their
+        activations `(rows, parents)`, if the routing computes activations.
     """
     name, iterations = settings["name"], settings.get("iterations")
     active = np.where(padded, 0.0, np.clip(activations, 0.0, 1.0))
     child = child if settings.get("competition") == "image" else None
     if name == "dynamic":
-        # A matrix is a vector that a matrix of blocks transforms.
+        # A matrix pose is a vector pose that a block matrix transforms.
         blocks = np.einsum("pP,ijqr->ijpqPr", np.eye(poses.shape[2]), kernel)
         size = poses.shape[2] * poses.shape[3], poses.shape[2] * kernel.shape[3]
         blocks = blocks.reshape(*kernel.shape[:2], *size)
@@ -256,7 +262,7 @@ def routed(
                 learned[f"cost_norm/{name}"]
                 for name in ("gamma", "moving_mean", "moving_variance")
             )
-            # What is normalized are costs below zero.
+            # The layer normalizes the negative costs.
             normalization = -mean, gamma / np.sqrt(variance + 1e-4)
         means, active, _ = reference.em_routing(
             poses,
@@ -283,7 +289,7 @@ def routed(
 
 
 def normalized(x: np.ndarray, learned: dict, name: str) -> np.ndarray:
-    """Batch normalization by its moving averages, of `(rows, parents, …)`."""
+    """Applies batch normalization with moving averages to `(rows, parents, …)`."""
     of_parents = (1, -1) + (1,) * (x.ndim - 2)
     gamma, beta, mean, variance = (
         learned[f"{name}/{of}"].reshape(of_parents)
@@ -365,12 +371,12 @@ def capsule_layer(rng: np.random.Generator) -> Case:
 
 
 def learned_name(variable: Any) -> str:
-    """`beta_u`, or `pose_norm/gamma`."""
+    """Returns the name of a weight, such as `beta_u` or `pose_norm/gamma`."""
     return "/".join(variable.path.split("/")[2:])
 
 
 def digit_geometry(arguments, poses, kernel, activations):
-    """Every child has a matrix of its own."""
+    """Returns the inputs of `routed` for `DigitCapsule`: no matrices are shared."""
     batch, *_, rows, columns = poses.shape
     children = kernel.shape[0]
     return (
@@ -384,7 +390,11 @@ def digit_geometry(arguments, poses, kernel, activations):
 
 
 def class_geometry(arguments, poses, kernel, activations):
-    """Children share matrices over positions, and votes know where they come from."""
+    """Returns the inputs of `routed` for `EMRoutingCapsule`.
+
+    Children of one type share matrices over all positions, and coordinates can be added
+    to the votes.
+    """
     batch, height, width, types, rows, _ = poses.shape
     kernel = np.concatenate([kernel] * (height * width))
     if arguments["coordinate_addition"]:
@@ -407,7 +417,7 @@ def class_geometry(arguments, poses, kernel, activations):
 
 
 def conv_geometry(arguments, poses, kernel, activations):
-    """A parent sees the children of a patch."""
+    """Returns the inputs of `routed` for `ConvCapsule`: patches are rows."""
     window = arguments["kernel_size"], arguments["strides"], arguments["padding"]
     child = np.arange(activations.size).reshape(activations.shape)
     poses, active, child = (
@@ -436,7 +446,18 @@ GEOMETRY = {
 
 
 def patches(x, kernel_size, strides, padding, fill=0.0):
-    """`(batch, rows, columns, *kernel_size, …)` of `(batch, height, width, …)`."""
+    """Extracts patches from an array.
+
+    Args:
+        x: `(batch, height, width, …)`.
+        kernel_size: height and width of a patch.
+        strides: steps between patches.
+        padding: `"valid"` or `"same"`.
+        fill: value of the padding.
+
+    Returns:
+        Patches, `(batch, rows, columns, *kernel_size, …)`.
+    """
     if padding == "same":
         borders = [(0, 0)]
         for n, k, s in zip(x.shape[1:3], kernel_size, strides, strict=True):
@@ -462,7 +483,7 @@ def primary_capsules(rng: np.random.Generator) -> Case:
         tuple(int(n) for n in rng.integers(1, 4, 2)),
         str(rng.choice(["valid", "same"])),
     )
-    if window[2] == "same":  # TensorFlow takes no other
+    if window[2] == "same":  # TensorFlow supports no unequal strides
         window = (window[0], (window[1][0],) * 2, window[2])
     pose = int(rng.integers(1, 9)) if rng.integers(2) else (3, int(rng.integers(1, 4)))
     layer = layers.PrimaryCapsule(int(rng.integers(1, 5)), pose, *window, dtype=policy)
@@ -547,7 +568,7 @@ def capsule_mask(rng: np.random.Generator) -> Case:
 
 
 def random_labels(rng, batch, classes, several):
-    """Labels of one of many kinds, and their indicators."""
+    """Returns labels of one of several kinds, and their indicators."""
     numbers = rng.integers(classes, size=batch)
     indicators = np.eye(classes)[numbers]
     kind = rng.integers(5 if several else 4)
@@ -591,7 +612,7 @@ def spread_loss(rng: np.random.Generator) -> Case:
     return Case("SpreadLoss", lambda y: loss(labels, y), formula, {"y": scores})
 
 
-# What is refused.
+# Illegal arguments and inputs.
 
 NOT_A_COUNT = (0, -1, 1.5, True, "3", float("nan"), None, (2,))
 NOT_POSITIVE = (0, 0.0, -1.0, float("nan"), float("inf"), "1", True, (1.0,))
@@ -640,7 +661,7 @@ LEGAL = {
 
 
 def illegal_argument(rng: np.random.Generator) -> tuple[str, Callable, str]:
-    """What is tried, a function that tries it, a word of the error."""
+    """Returns a description, a function that must fail, and a word of its error."""
     what, name = list(ILLEGAL)[rng.integers(len(ILLEGAL))]
     value = ILLEGAL[what, name][rng.integers(len(ILLEGAL[what, name]))]
     arguments = {**LEGAL.get(what, {}), name: value}
@@ -648,7 +669,7 @@ def illegal_argument(rng: np.random.Generator) -> tuple[str, Callable, str]:
 
 
 def illegal_input(rng: np.random.Generator) -> tuple[str, Callable, str]:
-    """The same of a layer or loss that is called."""
+    """Returns the same as `illegal_argument`, for a call of a layer or loss."""
     poses, active = np.ones((2, 3, 4, 2, 2, 2)), np.ones((2, 3, 4, 2))
     labels = rng.choice([-1, 3, 100], size=2)
     matrix = np.ones((2, 3), "float32")
@@ -723,11 +744,11 @@ def run_case(seed: int, number: int) -> tuple[str, str | None]:
     """Runs one case.
 
     Args:
-        seed: the seed of all cases.
-        number: which of them.
+        seed: seed of all cases.
+        number: number of the case.
 
     Returns:
-        Its kind, and what is wrong or `None`.
+        The kind of the case, and a description of the failure or `None`.
     """
     rng = np.random.default_rng([seed, number])
     kinds = {**LEGAL_CASES, **ILLEGAL_CASES}
@@ -746,7 +767,16 @@ def run_case(seed: int, number: int) -> tuple[str, str | None]:
 
 
 def refused(what: str, function: Callable, word: str) -> str | None:
-    """What is wrong with how something illegal is refused."""
+    """Checks that a function raises a ValueError that contains a word.
+
+    Args:
+        what: description of the illegal argument or input.
+        function: function that must fail.
+        word: word that the error message must contain.
+
+    Returns:
+        A description of the failure, or `None`.
+    """
     try:
         function()
     except ValueError as error:
@@ -757,7 +787,15 @@ def refused(what: str, function: Callable, word: str) -> str | None:
 
 
 def compared(case: Case, rng: np.random.Generator) -> tuple[str, str | None]:
-    """Words for the kind of case, and what is wrong with its outputs."""
+    """Compares the outputs of a case with its formula.
+
+    Args:
+        case: the case.
+        rng: random generator of the perturbations.
+
+    Returns:
+        A suffix for the kind of the case, and a description of the failure or `None`.
+    """
     dtype = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
     dtype = dtype.get(case.policy, case.policy)
     tensors = {name: ops.cast(x, dtype) for name, x in case.arrays.items()}
@@ -797,7 +835,7 @@ def compared(case: Case, rng: np.random.Generator) -> tuple[str, str | None]:
 
 
 def rounded(case: Case, rng: np.random.Generator) -> dict:
-    """Arrays that are rounded otherwise."""
+    """Returns the arrays of a case with random rounding errors."""
     return {
         name: x * (1.0 + case.rounding * rng.uniform(-1.0, 1.0, x.shape))
         for name, x in case.arrays.items()
@@ -811,14 +849,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=int, help="this one alone")
+    parser.add_argument("--case", type=int, help="run only the case with this number")
     settings = parser.parse_args()
     numbers = range(settings.cases) if settings.case is None else [settings.case]
     sys.exit(fuzz(settings.seed, numbers))
 
 
 def fuzz(seed: int, numbers: Any) -> int:
-    """Runs cases, prints what fails and a table; 1 if something did."""
+    """Runs cases, and prints the failures and a table.
+
+    Args:
+        seed: seed of all cases.
+        numbers: numbers of the cases.
+
+    Returns:
+        The exit code: 1 if a case failed, else 0.
+    """
     kinds, failures = Counter(), Counter()
     start = time.perf_counter()
     try:

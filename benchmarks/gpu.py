@@ -1,19 +1,20 @@
-"""Routing and training on a GPU, against plain code on the same chip.
+"""Measures routing and training on a GPU against plain code on the same GPU.
 
     benchmarks/gpu.sh
 
-Steps of routing (the forward pass and the gradients of all inputs) with JAX and
-PyTorch, convolutions in two forms, the golden values on the device, and `model.fit`. It
-takes JAX and PyTorch, without TensorFlow and without data. What matters most comes
-first; it stops after --seconds, and the same command with --resume does the rest.
+The benchmark measures steps of routing (the forward pass and the gradients of all
+inputs), convolutions in two forms, and `model.fit`, and runs the tests with golden
+values on the GPU. It needs JAX and PyTorch, but neither TensorFlow nor data. The most
+important tasks run first. No task begins after --seconds; the same command with
+--resume runs the others.
 
-Routing comes as
+Routing is measured in these forms:
 
-- plain: code as most have it, with all votes, compiled by JAX or PyTorch;
-- kept: ours, with votes that are kept for a block;
-- fused: ours with fused kernels, the rest compiled by PyTorch too;
-- with PyTorch, kernels: fused kernels, nothing compiled; compiled: votes that are kept,
-  compiled.
+- plain: a common implementation that stores all votes, compiled by JAX or PyTorch;
+- kept: our implementation, which stores the votes of a block;
+- fused: our implementation with fused kernels; PyTorch compiles the other operations;
+- kernels: with PyTorch, fused kernels without compilation;
+- compiled: with PyTorch, compiled code that stores the votes of a block.
 """
 
 import importlib.util
@@ -27,7 +28,7 @@ import numpy as np
 
 from benchmarks import measure
 
-# Batch, children, parents, P, Q, R; and rows, columns and types of a grid.
+# Batch, children, parents, P, Q, R. Children in a grid are rows, columns and types.
 STEPS = {
     "digit capsules, batch 512": (512, 1152, 10, 1, 8, 16),
     "EM, 32 types, batch 64": (64, (14, 14, 32), 32, 4, 4, 4),
@@ -43,13 +44,14 @@ FITS = {
     "MatrixCapsNet": ((32, 32, 2), 64),
 }
 STEPS_OF_FIT = 100
-# Images of the primary capsules' convolution; it has as many filters as channels.
+# Input shapes of the convolution in primary capsules. It has as many filters as
+# channels.
 CONVOLUTIONS = ((256, 20, 20, 256), (256, 28, 28, 256))
 PRECISIONS = ("float32", "bfloat16")
 
 
 def tasks() -> list[dict]:
-    """What is measured, in the order of its weight."""
+    """Returns the tasks, the most important first."""
     found = []
     for backend, codes in CODES.items():
         of = {"backend": backend, "what": "step"}
@@ -80,7 +82,7 @@ def tasks() -> list[dict]:
 
 
 def measure_any(backend: str, what: str, **task) -> dict:
-    """One figure; where it fails, why."""
+    """Runs one task, and returns its results or the error."""
     functions = {
         "step": measure_step,
         "convolution": measure_convolutions,
@@ -90,7 +92,7 @@ def measure_any(backend: str, what: str, **task) -> dict:
     if backend == "torch":
         import torch
 
-        # As JAX does it unasked.
+        # JAX uses TF32 by default, too.
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     try:
@@ -101,13 +103,13 @@ def measure_any(backend: str, what: str, **task) -> dict:
 
 
 def measure_step(backend: str, work: str, code: str) -> dict:
-    """Time of a step of routing."""
+    """Measures the time of a routing step."""
     use(code)
     function, inputs = routing(work, code)
     if backend == "torch" and code == "plain":
         import torch
 
-        # Compiled code is what ours competes with; processors need a compiler for it.
+        # Ours is compared with compiled code. On a CPU this would need a C++ compiler.
         if torch.cuda.is_available():
             function = torch.compile(function)
     forward, step = measure.forward_and_step(function, inputs)
@@ -118,7 +120,7 @@ def measure_step(backend: str, work: str, code: str) -> dict:
 
 
 def use(code: str) -> None:
-    """Has routings run as `code` says."""
+    """Selects the form of routing."""
     from keras_capsules import config
     from keras_capsules._backend import fused
     from keras_capsules.routing import _engine
@@ -131,7 +133,7 @@ def use(code: str) -> None:
 
 
 def routing(work: str, code: str) -> tuple:
-    """A routing as a function of tensors, and these."""
+    """Returns a routing as a function of tensors, and these tensors."""
     import keras
 
     from benchmarks import plain
@@ -166,7 +168,7 @@ def routing(work: str, code: str) -> tuple:
 
 
 def measure_convolutions(backend: str) -> dict:
-    """Times of the primary capsules' convolution and its gradients, in two forms."""
+    """Measures the convolution of primary capsules and its gradients in two forms."""
     import keras
 
     from keras_capsules._backend import convolutions
@@ -196,7 +198,7 @@ def measure_convolutions(backend: str) -> dict:
 def measure_fit(
     backend: str, network: str, precision: str, code: str, how: str
 ) -> dict:
-    """Images per second of `model.fit`."""
+    """Measures images per second of `model.fit`."""
     use(code)
     model, loss = network_and_loss(network, precision)
     compiled = backend == "jax" or "compiled" in how
@@ -215,7 +217,7 @@ def measure_fit(
         arguments = (dataset,)
     else:
         arguments = x, y, batch
-    model.fit(*arguments, verbose=0)  # compiles what draws and what trains
+    model.fit(*arguments, verbose=0)  # compiles the augmentation and the training step
     start = time.perf_counter()
     model.fit(*arguments, verbose=0)
     return {"images_per_second": len(x) / (time.perf_counter() - start)}
@@ -231,12 +233,12 @@ def network_and_loss(name: str, precision: str) -> tuple:
     if name == "MatrixCapsNet":
         return models.MatrixCapsNet(shape, 5, variant="paper"), losses.SpreadLoss()
     pairs = name == "CapsNet, pairs"
-    # Random labels have five classes; a network for pairs has as many outputs.
+    # The random labels have five classes, also for pairs.
     return models.CapsNet(shape, 5, objects=1 + pairs), losses.MarginLoss()
 
 
 def _device_datasets():
-    """`keras_capsules.datasets.device`, where the others miss TensorFlow."""
+    """Loads `keras_capsules.datasets.device`; the other modules need TensorFlow."""
     path = measure.ROOT / "keras_capsules" / "datasets" / "device.py"
     spec = importlib.util.spec_from_file_location("device", path)
     module = importlib.util.module_from_spec(spec)
@@ -245,7 +247,7 @@ def _device_datasets():
 
 
 def measure_golden(backend: str, code: str) -> dict:
-    """How many of the tests that compare with golden values pass, or with NumPy."""
+    """Counts the passed tests that compare with golden values or with NumPy."""
     exact = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     enabled = str(int(code == "fused"))
     result = subprocess.run(
@@ -300,7 +302,7 @@ def _columns(result, results):
 
 
 def main() -> None:
-    # This process measures nothing, but Keras asks for a backend that is there.
+    # This process measures nothing, but Keras needs an installed backend.
     os.environ.setdefault("KERAS_BACKEND", "jax")
     options = measure.arguments(__doc__.splitlines()[0], "gpu")
     report(measure.run(measure_any, tasks(), options, limit=90.0))

@@ -1,11 +1,12 @@
-"""Stops trainings at random moments and looks whether anything is lost.
+"""Stops trainings at random times and checks that nothing is lost.
 
     python -m benchmarks.interruptions --kills 30 --interrupts 30
 
-Each training of examples/train_capsnet.py goes on with the one before, by --resume,
-for three more epochs, and is stopped while it reads data, trains, saves, tests, draws
-or exports. Afterwards the history has to begin as it did before and every file has to
-load; Ctrl-C has to end in one line with exit code 130. It needs a system that forks.
+Each training of examples/train_capsnet.py resumes the previous one for three more
+epochs, and is stopped while it reads data, trains, saves, tests, draws or exports.
+Afterwards the history must begin with the previous history, and every file must load.
+Ctrl-C must print one line and end with exit code 130. The operating system must support
+fork.
 """
 
 import argparse
@@ -24,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-# Every training would import them anew.
+# They are imported here so that the forked trainings need not import them again.
 import matplotlib.pyplot  # noqa: F401
 import sklearn.datasets  # noqa: F401
 import tensorflow as tf
@@ -46,14 +47,16 @@ EPOCHS = 3  # of each training
 
 
 def start(log, function):
-    """Runs a function in a process that has imported everything already.
+    """Runs a function in a forked process.
+
+    The process needs no time for imports, and ends as a script does.
 
     Args:
-        log: file of what it prints.
-        function: called in the process, which then ends as a script does.
+        log: path of a file for the output of the process.
+        function: the function, without arguments.
 
     Returns:
-        The number of the process; 0 in the process itself.
+        The process id.
     """
     process = os.fork()
     if process == 0:
@@ -67,7 +70,7 @@ def start(log, function):
 
 
 def end(process):
-    """Waits for a process; its exit code, below 0 if a signal ended it."""
+    """Waits for a process; returns its exit code, negative if a signal ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -81,7 +84,7 @@ def train():
 
 
 def load_everything():
-    """Loads what is there; an exception says what can't be."""
+    """Loads all files of the training, and raises an error if one is damaged."""
     history = Checkpoint.history_of("run")
     run, exported = Path("run"), Path("saved_models/run")
     for path in (*run.glob("*.json"), *run.glob("*.keras"), *exported.glob("*.keras")):
@@ -92,26 +95,27 @@ def load_everything():
     if history:
         checkpoint = Checkpoint("run")
         checkpoint.history = history
-        checkpoint._begin()  # raises if best.keras is no epoch of the history
+        checkpoint._begin()  # raises if best.keras is from no epoch of the history
         checkpoint.on_train_end()
     for path in exported.glob("1"):
         tf.saved_model.load(str(path))
 
 
 def unfinished():
-    """What is not finished, or was not when its process was killed."""
+    """Returns the unfinished files, including those of killed processes."""
     return {str(path) for path in Path().glob("*/**/unfinished-*")}
 
 
 def faults_of(log, code, number, before, left):
-    """What is wrong after a training was stopped, in words.
+    """Yields a description of each fault after a training was stopped.
 
     Args:
-        log: file of what it printed.
-        code: what it ended with.
-        number: the signal that was sent.
-        before: the history before it began.
-        left: what was unfinished then; the next save or export removes it.
+        log: path of the file with the output of the training.
+        code: exit code of the training.
+        number: signal that was sent.
+        before: history before the training.
+        left: unfinished files before the training; the next save or export removes
+            them.
     """
     text = log.read_text()
     expected = -number if number == signal.SIGKILL else 128 + number
@@ -131,15 +135,15 @@ def faults_of(log, code, number, before, left):
 
 
 def stop(number, after):
-    """Trains, stops the training, and looks at what it left.
+    """Trains, stops the training, and checks its files.
 
     Args:
         number: the signal.
         after: seconds from the start to the signal.
 
     Returns:
-        Where it was stopped and what is wrong; `None` if the script had not begun, or
-        was over.
+        The last output of the training, and a list of the faults; `None` if the script
+        had not begun, or was over.
     """
     before, left = Checkpoint.history_of("run"), unfinished()
     log = Path("train.log")
@@ -147,12 +151,12 @@ def stop(number, after):
     time.sleep(after)
     where = (log.read_text().strip().splitlines() or ["at the start"])[-1]
     where = where.split("\r")[-1].strip("\b ")[:40]
-    if log.read_text().count("\n       exported  "):  # its last words
+    if log.read_text().count("\n       exported  "):  # the last line of the script
         end(process)
         return None
     os.kill(process, number)
     code = end(process)
-    if code == -signal.SIGINT:  # which the script handles from its beginning to its end
+    if code == -signal.SIGINT:  # the script had not begun, or was over
         return None
     return where, [*faults_of(log, code, number, before, left)]
 
@@ -169,7 +173,7 @@ def main():
     signals = [signal.SIGKILL] * args.kills + [signal.SIGINT] * args.interrupts
     moments.shuffle(signals)
 
-    folder = tempfile.mkdtemp()  # which a process that was forked must not remove
+    folder = tempfile.mkdtemp()  # not removed automatically, as a fork would do it, too
     os.chdir(folder)
     begun = time.perf_counter()
     if end(start("train.log", train)):
@@ -192,7 +196,7 @@ def main():
         )
     code = end(start("train.log", train))
     print(f"The last training ended with exit code {code}.")
-    print(f"{len(signals) - failed} of {len(signals)} were stopped as they should.")
+    print(f"{len(signals) - failed} of {len(signals)} were stopped correctly.")
     shutil.rmtree(folder)
     sys.exit(bool(failed or code))
 

@@ -1,4 +1,4 @@
-"""Time and memory of tasks, each in a fresh process."""
+"""Measures time and memory of tasks, each in a new process."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# How TensorFlow and JAX, and how PyTorch say it of an accelerator.
+# Error names of TensorFlow and JAX, and of PyTorch, for the memory of an accelerator.
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhaustedError", "OutOfMemoryError")
 WORKER = """
 import json, sys
@@ -27,11 +27,16 @@ sys.exit(measure.work(*json.loads(sys.argv[1])))
 
 
 def arguments(description: str, name: str) -> argparse.Namespace:
-    """The flags that every benchmark has."""
+    """Parses the flags that all benchmarks have in common.
+
+    Args:
+        description: description of the benchmark for `--help`.
+        name: name of the default output file.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument(
-        "--only", default="", help="only tasks whose name holds this text"
+        "--only", default="", help="run only tasks whose name contains this text"
     )
     parser.add_argument(
         "--output",
@@ -40,10 +45,12 @@ def arguments(description: str, name: str) -> argparse.Namespace:
         help=f"default: runs/benchmarks/{name}.json",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="keep what the file holds already"
+        "--resume",
+        action="store_true",
+        help="keep the results in the file and run only missing tasks",
     )
     parser.add_argument(
-        "--seconds", type=float, default=math.inf, help="begin no task after that"
+        "--seconds", type=float, default=math.inf, help="begin no task after this time"
     )
     return parser.parse_args()
 
@@ -54,11 +61,20 @@ def run(
     options: argparse.Namespace,
     limit: float | None = None,
 ) -> list:
-    """Measures every task once a round, and writes the file after each.
+    """Measures every task once in each round, and writes the file after each task.
 
-    Rounds go through all tasks in turn, so that what is compared was measured
-    within minutes of each other. With a limit, the seconds a task may take, a task
-    that fails is a row with an error instead of the end of the run.
+    A round measures all tasks, so that compared results are measured within minutes of
+    each other.
+
+    Args:
+        function: function that measures a task.
+        tasks: arguments of the function for each task.
+        options: flags of the benchmark, from `arguments`.
+        limit: time limit of a task in seconds; by default there is none. With a limit,
+            a task that fails becomes a result with an error, and the run continues.
+
+    Returns:
+        A list of results, each with the arguments of its task and its round.
     """
     from keras.utils import Progbar
 
@@ -88,7 +104,20 @@ def run(
 
 
 def fresh(function: Callable, task: dict, limit: float | None = None) -> dict:
-    """What `function(**task)` returns in a process of its own."""
+    """Calls `function(**task)` in a new process.
+
+    Args:
+        function: function of a module, whose result can be written as JSON.
+        task: arguments of the function. `backend` in them selects the backend of Keras.
+        limit: time limit in seconds; by default there is none.
+
+    Returns:
+        The result of the function. If the process exceeds the memory or the limit, or
+        fails under a limit, a dict with an `error`.
+
+    Raises:
+        RuntimeError: the function failed, and there is no limit.
+    """
     module = importlib.import_module(function.__module__)
     name = module.__spec__.name if module.__name__ == "__main__" else module.__name__
     call = json.dumps([name, function.__name__, task])
@@ -110,7 +139,7 @@ def fresh(function: Callable, task: dict, limit: float | None = None) -> dict:
         return {"error": f"took longer than {limit:.0f} s"}
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            os.killpg(process.pid, signal.SIGKILL)  # with its child processes
             process.communicate()
     full = any(name in errors for name in OUT_OF_MEMORY)
     if process.returncode == -signal.SIGKILL or (process.returncode and full):
@@ -127,15 +156,15 @@ def work(module: str, function: str, task: dict) -> None:
 
 
 def peak_memory() -> float:
-    """The most memory the process has held so far, in MB."""
+    """Returns the peak memory of the process in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # rusage would count what the parent held when it forked
+    if status.exists():  # rusage would include the parent before the fork
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 
 def device() -> str:
-    """The name of what Keras computes on, "cpu" for the processor."""
+    """Returns the name of the device of Keras; "cpu" if there is no accelerator."""
     import keras
 
     backend = keras.backend.backend()
@@ -155,7 +184,7 @@ def device() -> str:
 
 
 def device_memory() -> float:
-    """The most memory that was used so far where Keras computes, in MB."""
+    """Returns the peak memory of the device of Keras in MB."""
     import keras
 
     if device() == "cpu":
@@ -177,7 +206,13 @@ def device_memory() -> float:
 
 
 def median_ms(function: Callable, seconds: float = 6.0, times: int = 15) -> float:
-    """Median time of a call in milliseconds, after one that does not count."""
+    """Measures the median time of a call in milliseconds, after a warm-up call.
+
+    Args:
+        function: function to call.
+        seconds: no call begins after this time.
+        times: largest number of calls.
+    """
     function()
     taken, begin = [], time.perf_counter()
     while len(taken) < times and time.perf_counter() - begin < seconds:
@@ -188,9 +223,17 @@ def median_ms(function: Callable, seconds: float = 6.0, times: int = 15) -> floa
 
 
 def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callable]:
-    """The function, and its value with all gradients, compiled where that is usual.
+    """Returns functions that compute the outputs and all gradients of a function.
 
-    Both wait until the last number is there.
+    Both wait for the end of the computation. They are compiled with TensorFlow and JAX.
+
+    Args:
+        function: function of tensors.
+        inputs: its inputs.
+
+    Returns:
+        A function of no arguments for the forward pass, and one for the step, which
+        computes the gradients of the sum of squared outputs.
     """
     import keras
 
@@ -246,14 +289,24 @@ def forward_and_step(function: Callable, inputs: list) -> tuple[Callable, Callab
 
 
 def median(results: list, name: str, **task) -> float | None:
-    """The median over the rounds of what was measured of a task."""
+    """Returns the median of a result over the rounds; `None` if there is none."""
     found = [r.get(name) for r in results if task.items() <= r.items()]
     found = [x for x in found if x is not None]
     return statistics.median(found) if found else None
 
 
 def ratio(results: list, name: str, task: dict, reference: dict) -> float | None:
-    """The median over the rounds of reference / task."""
+    """Returns the median over the rounds of the ratio reference / task.
+
+    Args:
+        results: results of `run`.
+        name: name of the result.
+        task: arguments of the task.
+        reference: arguments of the reference task.
+
+    Returns:
+        The ratio; `None` if no round has both results.
+    """
     found = {}
     for key, of in (("task", task), ("reference", reference)):
         for result in results:
@@ -264,7 +317,7 @@ def ratio(results: list, name: str, task: dict, reference: dict) -> float | None
 
 
 def machine() -> dict:
-    """What the figures depend on."""
+    """Describes the machine and the software that results depend on."""
     import keras
 
     name = platform.processor() or platform.machine()
@@ -284,15 +337,15 @@ def machine() -> dict:
 
 
 def gpus() -> list[str]:
-    """Names of the machine's NVIDIA GPUs.
+    """Returns the names of the NVIDIA GPUs of the machine.
 
-    No backend is asked, for it may take the memory of a GPU when it starts.
+    It asks no backend, because a backend can allocate GPU memory when it starts.
     """
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     if shutil.which(command[0]) is None:
         return []
     found = subprocess.run(command, capture_output=True, text=True)
-    # Where it fails it prints the reason there too.
+    # If it fails, stdout contains the reason.
     return [] if found.returncode else found.stdout.splitlines()
 
 

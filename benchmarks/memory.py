@@ -1,9 +1,9 @@
-"""Memory that calls outside of a compiled program leave behind.
+"""Measures memory leaks of calls outside of a compiled program.
 
     python -m benchmarks.memory --calls 2000
 
-Each figure is what the process holds more after the calls than after the first tenth of
-them, in a fresh process each. A step is a forward pass and the gradient of the poses.
+Each number is the memory of a new process after all calls, minus its memory after the
+first tenth of them. A call computes a forward pass and the gradient of the poses.
 """
 
 import argparse
@@ -17,7 +17,7 @@ ROUTINGS = ("dynamic", "em", "inverted_attention", "variational_bayes")
 
 
 def growth(backend: str, routing: str, block: int | None, calls: int) -> dict:
-    """MB that the process grows by."""
+    """Measures the growth of the process in MB."""
     import keras
 
     from keras_capsules import layers
@@ -42,7 +42,7 @@ def growth(backend: str, routing: str, block: int | None, calls: int) -> dict:
 
 
 def resident_memory() -> float:
-    """What the process holds, in MB; on Linux."""
+    """Returns the resident memory of the process in MB, on Linux."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 2**10
 

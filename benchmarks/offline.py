@@ -1,13 +1,13 @@
-"""What runs on a GPU, found without one: kernels, bytes that they move, memory.
+"""Counts kernels, moved bytes and memory of GPU programs, without a GPU.
 
     pip install "jax[cuda13]"
     python -m benchmarks.offline
 
 With JAX the steps and trainings of `benchmarks.gpu` are compiled for an NVIDIA H100.
-The bytes are those of the inputs and outputs of all kernels, and the time is what they
-take at a bandwidth that was measured: an estimate, for a kernel may read a part of an
-input, or find it in a cache, and arithmetic is left out. With PyTorch, which launches
-every operation by itself, the operations of a step are counted.
+The moved bytes are the inputs and outputs of all kernels. The time for them at a
+measured bandwidth is an estimate: a kernel can read only a part of an input, or find it
+in a cache, and the time of arithmetic is ignored. PyTorch launches every operation
+separately, so the operations of a step are counted.
 """
 
 import math
@@ -18,7 +18,7 @@ from collections import Counter
 
 from benchmarks import gpu, measure
 
-# As XLA describes the chip that it compiles for.
+# XLA's description of the GPU that it compiles for.
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024
@@ -45,10 +45,10 @@ dnn_version_info { major: 9 minor: 10 }
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-MEMORY = 64 * 10**9  # that JAX takes of it by default
+MEMORY = 64 * 10**9  # bytes that JAX uses by default
 BANDWIDTH = 2.85e12  # bytes a second, measured on an H200 by adding to a large array
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s64": 8, "u64": 8, "f64": 8}
-# What moves nothing.
+# Instructions that move no data.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
 
 
@@ -68,7 +68,7 @@ def tasks() -> list[dict]:
 
 
 def measure_program(backend: str, what: str, name: str, code: str) -> dict:
-    """Kernels, gigabytes moved and megabytes held of a program."""
+    """Counts the kernels, moved gigabytes and allocated megabytes of a program."""
     from keras_capsules._backend import fused
     from keras_capsules.routing import _engine
 
@@ -94,7 +94,7 @@ def measure_program(backend: str, what: str, name: str, code: str) -> dict:
 
 
 def _step(name, code):
-    """The gradient of a routing."""
+    """Returns the gradient function of a routing, and its arguments."""
     import jax
     import keras
 
@@ -108,7 +108,7 @@ def _step(name, code):
 
 
 def _fit(name):
-    """The step that `model.fit` compiles."""
+    """Returns the training step that `model.fit` compiles, and its arguments."""
     import keras
     import numpy as np
 
@@ -126,7 +126,7 @@ def _fit(name):
 
 
 def compiled(function, arguments):
-    """A function as JAX compiles it for the chip above."""
+    """Compiles a function with JAX for the GPU that `H100` describes."""
     import jax
     from jax.experimental import topologies
 
@@ -140,7 +140,7 @@ def compiled(function, arguments):
         ),
         arguments,
     )
-    # Since 0.11 JAX asks which GPU kernels are for.
+    # JAX 0.11 and later need to know the GPU that kernels are compiled for.
     device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
     mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
@@ -152,10 +152,11 @@ def cost(text: str) -> tuple[Counter, int]:
     """Counts the kernels of a compiled program, and the bytes that they move.
 
     Args:
-        text: the program, in XLA's words.
+        text: the program as XLA prints it.
 
     Returns:
-        Kernels by their kind, loops as often as they run, and the number of bytes.
+        The number of kernels of each kind, where kernels in loops count once for each
+        iteration, and the number of bytes.
     """
     computations, name = {}, None
     for line in text.splitlines():
@@ -203,7 +204,7 @@ def _bytes(shape):
 
 
 def operations(name: str, code: str) -> int:
-    """How many operations PyTorch runs in a step, but for views of tensors."""
+    """Counts the operations that PyTorch runs in a step, except views of tensors."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
@@ -239,8 +240,8 @@ def report(results: list) -> None:
 
 def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ["JAX_PLATFORMS"] = "cpu"  # whatever GPU there is
-    # Only a GPU could say which of several forms of a kernel is the fastest.
+    os.environ["JAX_PLATFORMS"] = "cpu"  # also if there is a GPU
+    # Autotuning needs a GPU to measure the variants of a kernel.
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0"
     options = measure.arguments(__doc__.splitlines()[0], "offline")

@@ -1,9 +1,10 @@
-"""How long people wait who draw at once on the page of `examples/playground.py`.
+"""Measures the latency of `examples/playground.py` for many people at once.
 
     python examples/playground.py --port 7860 &
     python -m benchmarks.page --url http://127.0.0.1:7860 --people 20
 
-Nobody rests between two strokes. A wait ends when all that the page shows has come.
+People draw without a pause between two strokes. The latency of a stroke is the time
+until the page has received all outputs.
 """
 
 import argparse
@@ -17,14 +18,14 @@ import numpy as np
 
 
 def ask(url: str, body: dict | None = None):
-    """An open answer to a request."""
+    """Sends a request and returns the open response."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     return urllib.request.urlopen(urllib.request.Request(url, data, headers))
 
 
 def draw(url: str, function: int, session: str) -> list:
-    """Draws a stroke; what the page shows then."""
+    """Draws a stroke and returns the outputs of the page."""
     stroke = np.column_stack(
         [np.random.uniform(0.4, 0.6, 20), np.linspace(0.1, 0.9, 20)]
     )
@@ -41,7 +42,13 @@ def draw(url: str, function: int, session: str) -> list:
 
 
 def waits(url: str, people: int, strokes: int) -> list[float]:
-    """The seconds that each stroke took, of so many people at once."""
+    """Returns the latency of each stroke in seconds.
+
+    Args:
+        url: URL of the page.
+        people: number of people who draw at the same time.
+        strokes: number of strokes of each person.
+    """
     with ask(f"{url}/config") as answer:
         events = json.load(answer)["dependencies"]
     function = next(event["id"] for event in events if event["api_name"] == "sketched")
@@ -64,7 +71,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default="http://127.0.0.1:7860")
     parser.add_argument("--people", type=int, default=20)
-    parser.add_argument("--strokes", type=int, default=4, help="of each")
+    parser.add_argument("--strokes", type=int, default=4, help="strokes of each person")
     args = parser.parse_args()
     found = waits(args.url, args.people, args.strokes)
     print(f"median {np.median(found):.2f} s, 95 % {np.quantile(found, 0.95):.2f} s")

@@ -1,4 +1,4 @@
-"""Routing as most code has it, in plain `keras.ops`, to measure against on a GPU."""
+"""Common implementations of routing in plain `keras.ops`, as references on a GPU."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from keras import ops
 
 
 def dynamic_routing(poses: Any, kernel: Any, iterations: int = 3) -> Any:
-    """Dynamic routing with votes that are kept.
+    """Computes dynamic routing with stored votes.
 
     Args:
         poses: poses of the children, `(batch, children, Q)`.
         kernel: transformation matrices, `(children, parents, Q, R)`.
-        iterations: how many times the parents are computed.
+        iterations: number of routing iterations.
 
     Returns:
         Poses of the parents, `(batch, parents, R)`.
@@ -39,15 +39,15 @@ def convolutional_em_routing(
     beta_a: Any,
     iterations: int = 3,
 ) -> tuple[Any, Any]:
-    """EM routing over patches of 3 × 3 with strides of 2, each on its own.
+    """Computes EM routing in separate patches of 3 × 3 with strides of 2.
 
     Args:
         poses: poses of the children, `(batch, rows, columns, types, 4, 4)`.
-        activations: `(batch, rows, columns, types)`.
+        activations: activations of the children, `(batch, rows, columns, types)`.
         kernel: transformation matrices, `(3, 3, types, parents, 4, 4)`.
-        beta_u: `(parents,)`.
-        beta_a: `(parents,)`.
-        iterations: how many times the parents are computed.
+        beta_u: β_u of the paper for each parent, `(parents,)`.
+        beta_a: β_a of the paper for each parent, `(parents,)`.
+        iterations: number of routing iterations.
 
     Returns:
         Poses `(batch·fields, parents, 16)` and activations `(batch·fields, parents)`
@@ -82,7 +82,14 @@ def convolutional_em_routing(
 
 
 def _patches(x):
-    """Patches of 3 × 3 with strides of 2: `(batch, fields, 3, 3, …)`."""
+    """Returns patches of 3 × 3 with strides of 2.
+
+    Args:
+        x: `(batch, rows, columns, …)`.
+
+    Returns:
+        Patches, `(batch, fields, fields, 3, 3, …)`.
+    """
     size = (x.shape[1] - 3) // 2 + 1
     rows = [x[:, k : k + 2 * size - 1 : 2] for k in range(3)]
     x = ops.stack(rows, axis=2)  # (batch, fields, 3, columns, …)

@@ -1,4 +1,4 @@
-"""The routings as most code has them, in plain TensorFlow, to measure against."""
+"""Common implementations of routing in plain TensorFlow, as references."""
 
 import math
 
@@ -10,7 +10,12 @@ from keras_capsules.routing import EMRouting, Routing
 
 @keras.saving.register_keras_serializable(package="benchmarks")
 class TiledRouting(Routing):
-    """`tiled_dynamic_routing` for a layer of capsules."""
+    """A routing that calls `tiled_dynamic_routing`.
+
+    Args:
+        iterations: number of routing iterations.
+        **kwargs: as for `Routing`.
+    """
 
     def __init__(self, iterations=3, **kwargs):
         super().__init__(**kwargs)
@@ -37,7 +42,7 @@ class TiledRouting(Routing):
 
 @keras.saving.register_keras_serializable(package="benchmarks")
 class TextbookEMRouting(EMRouting):
-    """`textbook_em_routing` for a layer of capsules, with what `EMRouting` learns."""
+    """A routing that calls `textbook_em_routing`, with the weights of `EMRouting`."""
 
     def call(
         self, poses, kernel, activations=None, receptive_fields=None, training=None
@@ -55,12 +60,14 @@ class TextbookEMRouting(EMRouting):
 
 
 def tiled_dynamic_routing(poses, kernel, iterations):
-    """Dynamic routing with matrices tiled over the batch and poses over the parents.
+    """Computes dynamic routing with tiled tensors.
+
+    The matrices are tiled over the batch, and the poses over the parents.
 
     Args:
         poses: vector poses of the children, `(batch, children, D)`.
         kernel: transformation matrices, `(children, parents, D, R)`.
-        iterations: how many times the parents are computed.
+        iterations: number of routing iterations.
 
     Returns:
         The poses of the parents, `(batch, parents, R)`.
@@ -88,19 +95,21 @@ def tiled_dynamic_routing(poses, kernel, iterations):
 def textbook_em_routing(
     poses, kernel, activations, beta_u, beta_a, iterations, min_variance, mean
 ):
-    """EM routing of each patch on its own, as the formulas stand, on whole votes.
+    """Computes EM routing directly by the formulas, separately in each patch.
 
-    Mass and λ are as in `EMRouting`, so that networks train alike.
+    The mass of a parent and λ are defined as in `EMRouting`, so that networks train
+    alike.
 
     Args:
         poses: poses of the children, `(batch, children, 4, Q)`.
         kernel: transformation matrices, `(children, parents, Q, 4)`.
         activations: activations of the children, `(batch, children)`.
-        beta_u: `(parents,)`.
-        beta_a: `(parents,)`.
-        iterations: how many times the parents are computed.
-        min_variance: added to every variance.
-        mean: whether the agreement is the geometric mean of the densities.
+        beta_u: β_u of the paper for each parent, `(parents,)`.
+        beta_a: β_a of the paper for each parent, `(parents,)`.
+        iterations: number of routing iterations.
+        min_variance: constant that is added to every variance.
+        mean: whether the agreement is the geometric mean of the densities of the vote
+            components, instead of their product.
 
     Returns:
         Poses `(batch, parents, 4, 4)` and activations `(batch, parents)` of the

@@ -1,10 +1,11 @@
-"""Routing alone: one forward pass, and one step with the gradients of all inputs.
+"""Measures routing alone: the forward pass, and a step with all gradients.
 
     python -m benchmarks.routing
 
-Each figure is the median of the rounds, in a fresh process each. `extra` is the
-most memory the process held more than before the first call. The reference is what
-most code does, in plain TensorFlow; with another KERAS_BACKEND it is left out.
+A step computes the gradients of all inputs. Each number is the median of the rounds,
+each in a new process. `extra` is the peak memory of the process minus its memory before
+the first call. The reference is a common implementation in plain TensorFlow; it is
+skipped with another KERAS_BACKEND.
 """
 
 import sys
@@ -13,18 +14,18 @@ import numpy as np
 
 from benchmarks import measure
 
-# batch, children, parents, Q, R of vector poses.
+# Vector poses: batch, children, parents, pose sizes Q of children and R of parents.
 VECTORS = {
     "digit capsules, batch 64": (64, 1152, 10, 8, 16),
     "digit capsules, batch 128": (128, 1152, 10, 8, 16),
     "227×227 images, 196 classes, batch 128": (128, 3872, 196, 8, 16),
 }
-# Every routing is measured on these, whose votes are 189 and 755 MB.
+# Shapes for every routing of the package. Their votes take 189 and 755 MB.
 EACH = {
     "each routing, poses of 16": (256, 1152, 10, 8, 16),
     "each routing, poses of 64": (256, 1152, 10, 8, 64),
 }
-# batch, size of the grid, kernel size and stride, types below and above.
+# Matrix poses: batch, grid size, kernel size, stride, child types, parent types.
 MATRICES = {
     "small, ConvCaps1, batch 8": (8, 14, 3, 2, 8, 16),
     "small, ConvCaps2, batch 8": (8, 6, 3, 1, 16, 16),
@@ -34,12 +35,12 @@ MATRICES = {
     "32 types, class capsules, batch 8": (8, 4, None, None, 32, 10),
     "32 types, ConvCaps1, batch 64": (64, 14, 3, 2, 32, 32),
 }
-# The reference keeps a dozen tensors of the votes' size: of 6 and of 1.4 GB here.
+# The reference stores a dozen tensors as large as the votes: 6 and 1.4 GB each here.
 TOO_LARGE = ("227×227 images, 196 classes, batch 128", "32 types, ConvCaps1, batch 64")
 
 
 def measure_routing(shape: str, routing: str) -> dict:
-    """Times and memory of one routing on one shape."""
+    """Measures times and memory of one routing on one shape."""
     from keras import ops
 
     make = {

@@ -1,10 +1,10 @@
-"""How time and memory of a step grow with each size.
+"""Measures how time and memory of a step grow with each size.
 
     python -m benchmarks.scaling
 
-One size grows at a time over two decades (iterations to 30), the others stay. An
-exponent is the slope of a line through the logarithms: 1 is growth in proportion. A
-picture goes beside the JSON file.
+One size at a time grows by a factor of up to 100, or 30 for iterations, while the
+others are fixed. The exponent is the slope of a line through the logarithms: 1 means
+linear growth. A figure is saved in the folder of the JSON file.
 """
 
 import sys
@@ -14,12 +14,12 @@ import numpy as np
 from benchmarks import measure
 
 STEPS = (1, 3, 10, 30, 100)
-# Where each sweep begins. Poses are vectors of size Q for children and R for parents.
+# The smallest value of each size. `pose` is the size of the parents' vector poses.
 BEGIN = {
     "dynamic": {"batch": 4, "children": 32, "parents": 4, "pose": 4, "iterations": 1},
     "em": {"batch": 4, "children": 8, "parents": 4, "pose": 4, "iterations": 1},
 }
-# The sizes that stay while another one grows.
+# The values of the sizes while another size grows.
 FIXED = {
     "dynamic": {"batch": 64, "children": 512, "parents": 10, "pose": 16},
     "em": {"batch": 64, "children": 128, "parents": 16, "pose": 16},
@@ -27,7 +27,7 @@ FIXED = {
 
 
 def measure_sizes(routing: str, growing: str, **sizes: int) -> dict:
-    """Time and memory of one step on random children."""
+    """Measures time and memory of one step with random inputs."""
     from keras import ops
 
     from keras_capsules.routing import DynamicRouting, EMRouting
@@ -65,7 +65,7 @@ def tasks() -> list[dict]:
 
 
 def sweep(results: list, routing: str, growing: str, name: str) -> tuple[list, list]:
-    """The sizes that were measured, and the median at each."""
+    """Returns the measured sizes, and the median result at each of them."""
     sizes, values = [], []
     for task in tasks():
         if (task["routing"], task["growing"]) == (routing, growing):
@@ -77,7 +77,7 @@ def sweep(results: list, routing: str, growing: str, name: str) -> tuple[list, l
 
 
 def exponent(sizes: list, values: list) -> float | None:
-    """The slope of their logarithms."""
+    """Returns the slope of a line through the logarithms."""
     if len(sizes) < 2:
         return None
     return np.polyfit(np.log(sizes), np.log(values), 1)[0]

@@ -1,11 +1,13 @@
-"""Parameters, memory and first steps of the networks on colour images of many sizes.
+"""Measures the networks on colour images of several sizes.
 
     python -m benchmarks.sizes
 
-Each network has its defaults, three classes, and 60 images of a disc, a square or
-stripes to learn. Before the training the scores of the classes should lie near a half,
-neither all dead nor all sure. Memory is what a process holds more at its peak after
-ten epochs in batches of 16 than before it made the network.
+The table has the number of parameters, the memory, the scores before the training and
+the accuracy after the first and last epoch. Each network has its default arguments and
+three classes, and is trained on 60 images of a disc, a square or stripes. Before the
+training the scores should be close to 0.5, neither all 0 nor all 1. Memory is the peak
+memory of the process after ten epochs in batches of 16, minus its memory before the
+network is built.
 """
 
 import resource
@@ -16,7 +18,7 @@ import numpy as np
 from benchmarks import measure
 
 SIZES = (32, 64, 128, 224)
-# A step of MatrixCapsNet takes time for the capsules of every position.
+# A step of MatrixCapsNet is slow for large images: it has capsules at every position.
 NETWORKS = {
     "CapsuleClassifier": SIZES,
     "EfficientCapsNet": SIZES,
@@ -29,7 +31,7 @@ IMAGES, CLASSES, EPOCHS, BATCH = 60, 3, 10, 16
 
 
 def shapes(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of shapes in random colours and places, and their labels."""
+    """Returns images of shapes with random colours and positions, and their labels."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size] / size
     images, labels = [], np.arange(IMAGES) % CLASSES
@@ -47,7 +49,7 @@ def shapes(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_steps(backend: str, network: str, size: int) -> dict:
-    """What a network has and does at the beginning of its training."""
+    """Measures a network at the beginning of its training."""
     import keras
 
     from keras_capsules import losses, models

@@ -1,11 +1,12 @@
-"""`model.fit` on random images of MNIST's shape, with nothing but our routing changed.
+"""Measures `model.fit` with our routing and with a reference implementation.
 
     python -m benchmarks.training
 
-Each figure is the median of the rounds, in a fresh process each; a round takes the
-median batch of twelve, after three that do not count. (Whole epochs would not do:
-tf.data may hold an iterator that is used up for seconds.) The reference is the same
-network with the routing of `benchmarks.references`.
+Images are random and have the shape of MNIST images. Each number is the median of the
+rounds, each in a new process. A round is the median time of twelve batches, after three
+warm-up batches. Whole epochs are not measured, because tf.data can hold a finished
+iterator for seconds. The reference is the same network with the routing of
+`benchmarks.references`.
 """
 
 import statistics
@@ -30,7 +31,7 @@ TASKS = (
 def measure_training(
     network: str, routing: str, precision: str, batch: int = BATCH
 ) -> dict:
-    """Images per second and memory of one network."""
+    """Measures images per second and memory of one network."""
     import keras
 
     keras.config.set_dtype_policy(precision)
@@ -39,13 +40,18 @@ def measure_training(
 
 
 def measure_fit(model, batch: int = BATCH) -> dict:
-    """Images per second and memory of `fit` with a compiled model for 28×28 images."""
+    """Measures images per second and memory of `fit`.
+
+    Args:
+        model: a compiled model for images of 28×28 pixels and 10 classes.
+        batch: batch size.
+    """
     import keras
 
     times = []
 
     def batch_end(_, logs):
-        float(logs["loss"])  # an accelerator may still be at work
+        float(logs["loss"])  # waits for an accelerator
         times.append(times.pop() + time.perf_counter())
 
     clock = keras.callbacks.LambdaCallback(
@@ -78,7 +84,7 @@ def _network(name, reference):
         model = models.CapsNet((28, 28, 1), 10, routing=dynamic())
         loss = losses.MarginLoss()
     else:
-        # The textbook has the paper's cost.
+        # The reference implements the cost of the paper.
         route = em(cost="paper")
         model = models.MatrixCapsNet((28, 28, 1), 10, "small", routing=route)
         loss = losses.SpreadLoss()

@@ -1,14 +1,17 @@
-"""Attacks two trained networks, capsules and a CNN, on the same test images.
+"""Compares the adversarial robustness of a capsule network and a CNN.
 
     python examples/adversarial_robustness.py --dataset digits \\
         --capsules runs/capsnet_digits/best.keras --cnn runs/cnn_digits/best.keras
     python examples/adversarial_robustness.py --dataset toys \\
         --capsules runs/matrix_capsnet_toys/best.keras --cnn runs/cnn_toys/best.keras
 
-Prints the accuracy under FGSM and BIM against epsilon; the output folder gets
-metrics.json and a figure. The loss of training is zero, and so is its gradient,
-where a network is right with the full margin: attacks by the loss of training
-flatter such a network. By default the cross-entropy of the scores is attacked.
+Both networks are attacked on the same test images. The script prints the accuracy under
+FGSM and BIM for each epsilon; the output folder receives metrics.json and a figure.
+
+By default the attacks increase the cross-entropy of the scores. The training loss of a
+capsule network, and with it its gradient, is zero for an image that the network
+classifies with the full margin. An attack on the training loss cannot change such an
+image, which would overestimate the robustness of the network.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -45,7 +48,7 @@ parser = argparse.ArgumentParser(
 parser.add_argument("--capsules", type=Path, required=True, help="a .keras file")
 parser.add_argument("--cnn", type=Path, required=True, help="a .keras file")
 parser.add_argument("--dataset", choices=LOADERS, default="digits")
-parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
+parser.add_argument("--data-dir", help="folder of TensorFlow Datasets data")
 parser.add_argument("--images", type=int, default=500, help="test images to attack")
 parser.add_argument("--batch-size", type=int, default=100)
 parser.add_argument(
@@ -53,20 +56,21 @@ parser.add_argument(
     type=float,
     nargs="+",
     default=[0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3],
-    help="in units of the pixels: of digits, from 0 to 1; of toys, a deviation is 1",
+    help="largest change of a pixel; pixels of digits lie between 0 and 1, those of "
+    "toys have a standard deviation of 1",
 )
-parser.add_argument("--steps", type=int, default=10, help="steps of BIM")
+parser.add_argument("--steps", type=int, default=10, help="number of steps of BIM")
 parser.add_argument(
     "--loss",
     choices=["cross_entropy", "training"],
     default="cross_entropy",
-    help="what an attack makes grow",
+    help="the loss that an attack increases",
 )
 parser.add_argument("--output", type=Path, help="default: runs/robustness_DATASET")
 args = parser.parse_args()
 output = args.output or Path(f"runs/robustness_{args.dataset.replace('/', '_')}")
 
-# Pixels of digits stay from 0 to 1; those of standardised images have no bounds.
+# Pixels of digits are clipped to 0 and 1; those of standardised images have no bounds.
 clip = (0.0, 1.0) if args.dataset in ("digits", "mnist") else None
 try:
     test = LOADERS[args.dataset](args.data_dir).test.take(args.images)
@@ -78,7 +82,7 @@ networks = {}
 for name, path in (("capsules", args.capsules), ("cnn", args.cnn)):
     try:
         networks[name] = keras.saving.load_model(path)
-    except Exception as error:  # what a damaged file raises is nowhere said
+    except Exception as error:  # damaged files raise many types of errors
         sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
 
 # Attacks.

@@ -1,13 +1,16 @@
-"""Tells code, comments and documentation apart by their words, however many there are.
+"""Classifies lines of text as code, comment or documentation with capsules.
 
     python examples/classify_text.py
     python examples/classify_text.py --routing dynamic --output runs/text_dynamic
 
-The lines are those of Python's own sources; nothing is downloaded. All words share one
-kernel, so that a line may have any number of them. Padding is masked and counts for
-nothing. The output folder gets metrics.json, history.csv, pictures and the best model.
-In words.png each word is as dark as the share of it that the longest capsule gets. Stop
-it whenever you like: --resume goes on after the last finished epoch.
+The lines come from the source files of Python's standard library, so nothing is
+downloaded. Each word is a child capsule. All words share one kernel, so a line can have
+any number of words, and padding is masked.
+
+The output folder receives metrics.json, history.csv, figures and the best model. In
+words.png a word is darker the more strongly it is coupled to the longest class capsule.
+Ctrl-C stops the training at any time; --resume continues it after the last finished
+epoch.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if __name__ == "__main__" and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
@@ -38,17 +41,18 @@ from matplotlib.figure import Figure
 from keras_capsules import callbacks, files, layers, losses, plotting
 
 CLASSES = ("code", "comment", "documentation")
-SPLITS = {0: "test", 1: "validation"}  # of ten files; the others are for training
+# The hash of a file name modulo 10 selects the split; other files are for training.
+SPLITS = {0: "test", 1: "validation"}
 WORD = re.compile(r"\w+|[^\w\s]")
-SHORTEST = 4  # words of a line
-FEWEST = 30  # lines of each split, so that there are some of each class
-IDS = 5000  # of words; 0 is padding
-ROUND = 16  # the length of a batch is a multiple of it
-SHOWN, WIDEST = 2, 60  # lines of each class in words.png, and letters of a line
+SHORTEST = 4  # fewest words of a line
+FEWEST = 30  # fewest lines of a split, so that it has some lines of each class
+IDS = 5000  # number of word ids; the id 0 is padding
+ROUND = 16  # the length of a batch is a multiple of this number
+SHOWN, WIDEST = 2, 60  # lines of each class in words.png, and most characters of a line
 
 
 def lines_of(path):
-    """The lines of a source file: pairs of a text and the number of its class."""
+    """Returns the lines of a source file as pairs of a text and its class number."""
     with tokenize.open(path) as file:
         source = file.read()
     code, comments = set(), {}
@@ -58,7 +62,7 @@ def lines_of(path):
             comments[row] = column
         elif token.type in (tokenize.NAME, tokenize.NUMBER, tokenize.OP):
             code.add(row)
-    lines = ["", *source.split("\n")]  # rows count from 1
+    lines = ["", *source.split("\n")]  # row numbers begin at 1
     found = [(lines[row][: comments.get(row)], 0) for row in sorted(code)]
     found += [(lines[row][start:].lstrip("#"), 1) for row, start in comments.items()]
     for node in ast.walk(ast.parse(source)):
@@ -68,12 +72,15 @@ def lines_of(path):
 
 
 def read(folder):
-    """The lines of all source files in a folder.
+    """Reads the lines of all source files in a folder.
+
+    Args:
+        folder: path of the folder.
 
     Returns:
-        For each split a list of pairs, the words of a line and the number of its class,
-        with as many lines of each class. All lines of a file are in one split, and no
-        line is there twice.
+        A dict with a list for each split. A list has a pair for each line: its words
+        and the number of its class. It has the same number of lines for each class. All
+        lines of a file are in the same split, and no line occurs twice.
     """
     splits = {name: [[] for _ in CLASSES] for name in ("train", *SPLITS.values())}
     seen = set()
@@ -88,7 +95,7 @@ def read(folder):
     for split in splits.values():
         for lines in split:
             rng.shuffle(lines)
-    # A line of each class after the other, as long as all classes have one.
+    # The classes alternate, until the smallest class has no more lines.
     return {
         name: [line for group in zip(*split, strict=False) for line in group]
         for name, split in splits.items()
@@ -96,14 +103,14 @@ def read(folder):
 
 
 class Batches(keras.utils.PyDataset):
-    """Lines in batches, each padded to the length of its longest line.
+    """A dataset of batches, each padded to the length of its longest line.
 
     Args:
         examples: pairs of the words of a line and the number of its class.
-        batch_size: lines of a batch.
-        seed: of the order of the lines, which is another in each epoch. Without one
-            they stay as they are.
-        epoch: the number of the first epoch.
+        batch_size: number of lines in a batch.
+        seed: seed of the order of the lines, which differs from epoch to epoch. With
+            `None` the lines are not shuffled.
+        epoch: number of the first epoch.
     """
 
     def __init__(self, examples, batch_size, seed=None, epoch=0):
@@ -122,11 +129,11 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         chosen = self.order[index * self.batch_size :][: self.batch_size]
         lines = [self.ids[number] for number in chosen]
-        # Each other length takes JAX a compilation.
+        # JAX compiles the model again for each new length.
         length = -(-max(map(len, lines)) // ROUND) * ROUND
         if index == 0:
-            # On TensorFlow, Keras expects of all batches what the first two have in
-            # common. That must not be their length.
+            # With TensorFlow, Keras fixes an axis that has the same size in the first
+            # two batches. The length must not be fixed.
             length = max(map(len, self.ids)) + ROUND
         ids = [line + [0] * (length - len(line)) for line in lines]
         return np.array(ids, "int32"), self.labels[chosen]
@@ -135,12 +142,20 @@ class Batches(keras.utils.PyDataset):
         self.epoch += 1
         self.order = np.arange(len(self.ids))
         if self.seed is not None:
-            # The order of an epoch is the same in a run that goes on.
+            # The order of an epoch is the same in a resumed run.
             np.random.default_rng((self.seed, self.epoch)).shuffle(self.order)
 
 
 def draw_words(model, examples):
-    """Draws lines, each word as dark as what the longest capsule gets of it."""
+    """Draws lines of text, each word shaded by its coupling to the longest capsule.
+
+    Args:
+        model: the trained network.
+        examples: pairs of the words of a line and the number of its class.
+
+    Returns:
+        The figure.
+    """
     embedding, capsules = model.get_layer("words"), model.get_layer("classes")
     ids, _ = Batches(examples, len(examples))[0]
     lengths = keras.ops.convert_to_numpy(model(ids))
@@ -167,14 +182,14 @@ def draw_words(model, examples):
             color = "white" if colors.norm(share) > 0.6 else "black"
             axis.text(left, row, word, color=color, **font)
             left += len(word) + 1
-    label = "share of the word that the longest capsule gets"
+    label = "coupling of the word to the longest capsule"
     bar = {"orientation": "horizontal", "aspect": 60, "label": label}
     figure.colorbar(colors, ax=axis, **bar)
     return figure
 
 
 def positive(text):
-    """A number from 1 on."""
+    """Converts a text to an integer of at least 1."""
     if int(text) < 1:
         raise ValueError
     return int(text)
@@ -187,15 +202,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--limit", type=positive, help="use only so many lines of each split")
-    # With others the length of a capsule does not say how likely its class is.
+    add("--limit", type=positive, help="use only this many lines of each split")
+    # With the other routings the length of a capsule is not the score of its class.
     routings = ["self_attention", "dynamic", "uniform"]
     add("--routing", choices=routings, default="self_attention")
     add("--epochs", type=positive, default=3)
     add("--batch-size", type=positive, default=64)
     add("--seed", type=int, default=0)
-    add("--output", type=Path, default=Path("runs/text"), help="folder")
-    add("--resume", action="store_true", help="go on with the run in --output")
+    add("--output", type=Path, default=Path("runs/text"), help="output folder")
+    add("--resume", action="store_true", help="continue the run in --output")
     args = parser.parse_args()
 
     if args.limit is not None and args.limit < FEWEST:
@@ -227,7 +242,7 @@ def main():
     model = keras.Model(words, layers.CapsuleLength()(x))
     model.summary()
 
-    # Training. The learning rate falls to zero.
+    # Training. The learning rate decays to zero.
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(0.002, args.epochs * len(train))
     )
@@ -240,7 +255,7 @@ def main():
         sys.exit(f"Can't resume: {error}")
     if finished:
         print(f"Going on after epoch {finished}.")
-    # Before the training: it says what the results of a shorter one were.
+    # The metrics.json of an earlier, shorter training would be wrong.
     (output / "metrics.json").unlink(missing_ok=True)
     try:
         model.fit(
@@ -248,7 +263,7 @@ def main():
             validation_data=validation,
             initial_epoch=finished,
             epochs=args.epochs,
-            shuffle=False,  # of batches; their lines are shuffled
+            shuffle=False,  # `Batches` shuffles the lines
             callbacks=[checkpoint],
         )
     except ValueError as error:

@@ -1,11 +1,11 @@
-"""A page to play with trained capsule networks.
+"""A web page to explore trained capsule networks.
 
     python examples/playground.py
     python examples/playground.py --capsnet saved_models/capsnet_digits/1 --port 7861
 
-Draw a digit, see what the capsules make of it, and move the pose of one of them. The
-page needs two SavedModels, those of saved_models/ unless told otherwise, nothing of
-the package, and no network.
+Draw a digit, see the lengths and activations of the capsules, and change the pose of
+one capsule to see how its reconstruction changes. The page needs two SavedModels, by
+default those in saved_models/. It needs neither the package nor an Internet connection.
 """
 
 import argparse
@@ -25,43 +25,44 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageOps
 
-# TensorFlow warns that gradients were left out; nobody asks for them here.
+# TensorFlow warns that the SavedModels have no gradients, which are not needed here.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 HERE = Path(__file__).parent
 SAVED = HERE.parent / "saved_models"
-# digits.png holds the first two of each digit among the test images of MNIST. The
-# networks must take images of the same size.
+# digits.png shows the first two test images of each digit in MNIST. The networks must
+# take images of the same size.
 SIZE = (28, 28)
-# Larger ones would take much memory.
+# Larger uploads would take too much memory.
 MAX_BYTES, MAX_PIXELS = 2**24, 2**24
-# What is no darker or lighter than the ground by so much is paper, not ink.
+# Pixels that differ less than this from the background are paper, not ink.
 NOISE = 40
-# Pillow also reads EPS, which starts another program.
+# Pillow also reads EPS files, but starts Ghostscript for it.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
 def refusal(reason):
-    """The error whose message the page shows."""
+    """Returns an error whose message the page shows."""
     return gr.Error(reason, print_exception=False)
 
 
 class Network:
-    """What a SavedModel answers.
+    """A network loaded from a SavedModel.
 
     Args:
-        path: folder of its version.
-        signatures: those that the page asks of it.
+        path: folder of a version of the SavedModel.
+        *signatures: names of the signatures that the page needs, besides
+            `"serving_uint8"`.
 
     Raises:
-        ValueError: there is no SavedModel, it lacks a signature, or it takes other
-            images than those of MNIST.
+        ValueError: there is no SavedModel, it lacks a signature, or its images have
+            another shape than those of MNIST.
     """
 
     def __init__(self, path, *signatures):
         if not (Path(path) / "saved_model.pb").is_file():
             raise ValueError(
-                f"{path} is no SavedModel: it has no saved_model.pb. Name the folder "
+                f"{path} is no SavedModel: it has no saved_model.pb. Pass the folder "
                 "of a version, such as saved_models/capsnet_mnist_small/1"
             )
         try:
@@ -72,7 +73,7 @@ class Network:
         if missing:
             raise ValueError(
                 f"{path} lacks the signatures {sorted(missing)}: a network without "
-                "decoder has no decode, one without capsules no trace. It has: "
+                "decoder has no decode, and one without capsules has no trace. It has: "
                 f"{sorted(self.model.signatures)}"
             )
         _, inputs = self.model.signatures["serving_uint8"].structured_input_signature
@@ -83,22 +84,29 @@ class Network:
             )
 
     def ask(self, signature, **inputs):
-        """The outputs of a signature for one example, as arrays.
+        """Returns the outputs of a signature for one example, as arrays.
 
-        Numbers that are not finite are refused.
+        Outputs that are not finite raise an error.
+
+        Args:
+            signature: name of the signature.
+            **inputs: arrays by name, without a batch axis.
         """
         inputs = {name: tf.constant(value)[None] for name, value in inputs.items()}
         outputs = self.model.signatures[signature](**inputs)
         outputs = {name: value.numpy()[0] for name, value in outputs.items()}
         if not all(np.isfinite(value).all() for value in outputs.values()):
-            raise refusal("The network answers numbers that are not finite.")
+            raise refusal("The network returned numbers that are not finite.")
         return outputs
 
 
 def shown(picture):
-    """A picture of values from 0 to 1 or of uint8, in HTML.
+    """Returns an image as HTML.
 
-    It stands in the page itself: no file is left behind that has to be fetched.
+    The pixels are embedded in the HTML, so that no file is kept on the server.
+
+    Args:
+        picture: floats from 0 to 1, or uint8, of the shape `SIZE` or `(*SIZE, 1)`.
     """
     if picture.dtype != np.uint8:
         picture = (255 * picture.clip(0, 1)).round().astype("uint8")
@@ -109,7 +117,7 @@ def shown(picture):
 
 
 def bars(scores):
-    """A bar for each class, in HTML; the longest in bold."""
+    """Returns a bar for each class as HTML, with the longest in bold."""
     rows = ""
     for digit, score in enumerate(scores):
         kind = ' class="winner"' if digit == np.argmax(scores) else ""
@@ -121,7 +129,7 @@ def bars(scores):
 
 
 def ticks(low, high):
-    """Round numbers between two others, at most six steps."""
+    """Returns round numbers from `low` to `high`, for an axis of at most six steps."""
     span = high - low
     if span <= 0:
         return [low]
@@ -131,16 +139,16 @@ def ticks(low, high):
 
 
 def chart(title, label, lines, whole=False):
-    """Lines with axes around them, in SVG.
+    """Draws a line chart as SVG.
 
-    Matplotlib takes half a second of computing for three of them.
+    Matplotlib would need half a second for three charts.
 
     Args:
-        title: what stands above.
-        label: of the axis to the right.
-        lines: for each its points `(x, y)`, its width, and what the legend calls it;
-            those wider than 1 are blue.
-        whole: whether the axis to the right counts.
+        title: text above the chart.
+        label: label of the x-axis.
+        lines: a tuple for each line: its points `(x, y)`, its width, and its name in
+            the legend. Lines with a name or a width above 1 are blue.
+        whole: whether the x-axis has a tick at each integer.
     """
     points = np.concatenate([line[0] for line in lines])
     (left, low), (right, high) = points.min(0), points.max(0)
@@ -170,15 +178,15 @@ def chart(title, label, lines, whole=False):
 
 
 def votes(trace):
-    """Draws what routing does with the votes for the classes.
+    """Draws the votes for the class capsules in each routing iteration.
 
     Args:
-        trace: the arrays of the signature `trace` for one image.
+        trace: the outputs of the signature `trace` for one image.
 
     Returns:
-        HTML with charts of the winner's votes by their distance from their mean, of
-        the standard deviation of the votes for each class, and of its activation,
-        over the iterations.
+        HTML with three charts: a histogram of the distances between the votes for the
+        winning class and their mean, the standard deviation of the votes for each
+        class, and the activation of each class.
     """
     activations = trace["activations"]  # (iterations, classes)
     spread = np.sqrt(trace["variances"].mean(-1))  # (iterations, classes)
@@ -204,10 +212,10 @@ def votes(trace):
     return f'<div class="charts">{charts}</div>'
 
 
-STROKE = 0.08  # width of a stroke, as a part of the width of the paper
-POINTS = 20_000  # of a drawing: minutes with the finger on the paper
-# Arguments of `gr.HTML`. Its value is the strokes, for each the points `(x, y)` that it
-# goes through, from 0 to 1.
+STROKE = 0.08  # width of a stroke, relative to the width of the paper
+POINTS = 20_000  # most points of a drawing: enough for minutes of drawing
+# Arguments of `gr.HTML`. Its value is a list of strokes, each a list of points `(x, y)`
+# from 0 to 1.
 PAPER = {
     "html_template": """<svg viewBox="0 0 1 1">
 ${value.map((stroke) => `<polyline points="${stroke}"/>`).join("")}
@@ -256,7 +264,7 @@ STYLE = """
 .charts polyline, .charts rect, .charts path {fill: none; stroke: currentColor}
 .charts polyline {stroke: #b3b3b3}
 .charts .winner {stroke: #1f77b4}
-/* On a telephone the picture stays in view while its pose is moved. */
+/* On a phone the reconstruction stays visible while its pose is changed. */
 @media (max-width: 640px) {
   #picture .pixels {width: 140px}
   #pose {max-height: 38vh; overflow-y: auto}
@@ -266,17 +274,17 @@ STYLE = """
 LABELLED = {"container": True, "show_label": True}
 FRAMED = {**LABELLED, "min_height": 200}
 WORDS = """# Capsules
-Draw a digit. Each of ten capsules says by its length whether its digit is there, and by
-its pose how it looks: move a dimension and see what it stands for.
+Draw a digit. The length of each of the ten capsules says whether its digit is present,
+and the pose describes how the digit looks. Change a dimension to see what it describes.
 """
 
 
 def drawn(strokes, side=280):
-    """Strokes on a square piece of paper.
+    """Draws strokes on a square image.
 
     Args:
-        strokes: for each the points `(x, y)` that it goes through, from 0 to 1.
-        side: height and width of the result.
+        strokes: a list of strokes, each a list of points `(x, y)` from 0 to 1.
+        side: height and width of the result in pixels.
 
     Returns:
         uint8 `(side, side)`, light on dark.
@@ -286,7 +294,7 @@ def drawn(strokes, side=280):
     except (TypeError, ValueError, OverflowError) as error:
         raise refusal("A drawing must be a list of strokes, of numbers.") from error
     for points in strokes:
-        # A finger that is still down goes on beside the paper.
+        # A stroke can continue outside of the paper.
         shaped = points.ndim == 2 and points.shape[1] == 2
         if not shaped or not (abs(points) < 100).all():
             raise refusal("A stroke must be a list of points (x, y) on the paper.")
@@ -304,16 +312,20 @@ def drawn(strokes, side=280):
 
 
 def light_on_dark(picture):
-    """A grey picture whose ground is dark, whatever the picture was.
+    """Converts a picture to grey values, light on dark.
 
     Args:
-        picture: of Pillow, grey or coloured, of 8 or 16 bits. What is transparent is
-            white paper, or black paper if nothing of the picture is dark.
+        picture: a Pillow image, grey or coloured, of 8 or 16 bits. Transparent pixels
+            become white, or black if the picture on white has no dark pixel.
 
     Returns:
         uint8 `(height, width)`.
+
+    Raises:
+        ValueError: the picture has more than 16 bits, fractional values, or TIFF tiles
+            that are too large.
     """
-    # TIFF is decoded in whole tiles, which can be far larger than the picture.
+    # TIFF is decoded in whole tiles, which can be much larger than the picture.
     tags = getattr(picture, "tag_v2", {})
     if tags.get(322, 0) * tags.get(323, 0) > 2**20:
         raise ValueError("the tiles of the picture are too large")
@@ -338,34 +350,35 @@ def light_on_dark(picture):
 
 
 def _ground(grey):
-    """The median along the border of a grey picture."""
+    """Returns the median grey value along the border of a picture."""
     return np.median(np.r_[grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def ink(picture):
-    """What is drawn on a ground that need not be even, such as a photographed paper.
+    """Separates a drawing from an uneven background, such as photographed paper.
 
     Args:
         picture: uint8 `(height, width)`, light on dark.
 
     Returns:
-        uint8 `(height, width)`: black for the ground, white for what differs most.
+        uint8 `(height, width)`: the background is black and the brightest ink white.
     """
     above = picture - _ground(picture) - NOISE
     return (255.0 * above / max(above.max(), 1.0)).clip(0, 255).astype("uint8")
 
 
 def centred(picture, size):
-    """What was drawn, scaled and moved as in MNIST.
+    """Scales and centres a drawing as in MNIST.
 
-    The longer side becomes 20 of 28 pixels, the centre of mass the centre.
+    The longer side of the drawing takes 20 of 28 pixels, and its centre of mass is
+    moved to the centre of the image.
 
     Args:
         picture: uint8 `(height, width)`, light on dark.
-        size: height and width of the result.
+        size: height and width of the result in pixels.
 
     Returns:
-        uint8 `(height, width)`, or `None` if nothing was drawn.
+        uint8 `(height, width)`, or `None` if the picture is empty.
     """
     rows, columns = np.nonzero(picture > 25)
     if not len(rows):
@@ -386,12 +399,12 @@ def centred(picture, size):
 
 
 def overlapping(first, second, shift):
-    """Two digits over each other, as in MultiMNIST.
+    """Overlays two digits, as in MultiMNIST.
 
     Args:
         first: uint8 `(height, width)`.
-        second: likewise.
-        shift: pixels between the two, from left to right.
+        second: uint8 `(height, width)`.
+        shift: how many pixels the second digit lies to the right of the first.
 
     Returns:
         uint8 `(height, width)`.
@@ -408,11 +421,11 @@ def overlapping(first, second, shift):
 
 
 def tiles(file, size):
-    """The pictures that a file holds side by side, row by row.
+    """Reads a file that shows many pictures in a grid, and splits it row by row.
 
     Args:
-        file: a grey image file.
-        size: height and width of a picture.
+        file: path of the image file.
+        size: height and width of a picture in pixels.
 
     Returns:
         uint8 `(pictures, height, width)`.
@@ -425,10 +438,10 @@ def tiles(file, size):
 
 
 def uploaded(file):
-    """The digit in an uploaded file, scaled and moved as in MNIST.
+    """Reads an uploaded picture of a digit, scaled and centred as in MNIST.
 
-    A picture of MNIST's size stays as it is. The size of the file and that of the
-    picture are looked at before it is decoded.
+    A picture of the size of MNIST images is neither scaled nor moved. The sizes of the
+    file and of the picture are checked before the picture is decoded.
     """
     try:
         if os.path.getsize(file) > MAX_BYTES:
@@ -453,13 +466,19 @@ def uploaded(file):
 
 
 def build(capsnet, matrix, digits):
-    """The page.
+    """Builds the page.
 
     Args:
-        capsnet: a `Network` with decoder.
+        capsnet: a `Network` with a decoder.
         matrix: a `Network` with EM routing.
-        digits: uint8 `(pictures, height, width)` to choose from; picture i is a
-            digit i % 10.
+        digits: the pictures to choose from, uint8 `(pictures, height, width)`; picture
+            i shows the digit i % 10.
+
+    Returns:
+        The page as a `gr.Blocks`.
+
+    Raises:
+        ValueError: `matrix` has no EM routing.
     """
     _, inputs = capsnet.model.signatures["decode"].structured_input_signature
     classes, *_, dimensions = inputs["poses"].shape[1:]
@@ -472,7 +491,7 @@ def build(capsnet, matrix, digits):
         )
 
     def look(image):
-        """What the networks see, and the longest capsule chosen."""
+        """Returns all outputs of the page, with the longest capsule selected."""
         if image is None:
             return ["", bars([]), None, None, "", *[0.0] * dimensions, bars([]), ""]
         outputs = capsnet.ask("serving_uint8", images=image[..., None])
@@ -489,7 +508,7 @@ def build(capsnet, matrix, digits):
         ]
 
     def draw(poses, capsule, *offsets):
-        """What a capsule would look like with its pose moved."""
+        """Reconstructs a capsule after its pose is changed by the offsets."""
         if poses is None or capsule is None:
             return ""
         moved = poses + np.float32(offsets)
@@ -497,7 +516,7 @@ def build(capsnet, matrix, digits):
         return shown(answer["pictures"])
 
     def choose(poses, capsule):
-        """The picture of a capsule, its pose as it is."""
+        """Reconstructs a capsule from its unchanged pose, and resets the sliders."""
         offsets = [0.0] * dimensions
         return [draw(poses, capsule, *offsets), *offsets]
 
@@ -519,7 +538,7 @@ def build(capsnet, matrix, digits):
         return look(uploaded(file))
 
     names = [str(digit) for digit in range(10)]
-    minutes = {"delete_cache": (600, 600)}  # uploads are kept for so many seconds
+    minutes = {"delete_cache": (600, 600)}  # seconds; uploads are deleted after them
     with gr.Blocks(title="Capsules", analytics_enabled=False, **minutes) as page:
         poses = gr.State()
         gr.Markdown(WORDS)
@@ -545,27 +564,27 @@ def build(capsnet, matrix, digits):
                     )
                 with gr.Tab("Two at once"):
                     gr.Markdown(
-                        "The networks were trained on one digit at a time. With two "
-                        "they are unsure."
+                        "The networks were trained on images of a single digit. Their "
+                        "scores for two digits are less certain."
                     )
                     with gr.Row():
-                        first = gr.Dropdown(names, value="3", label="One digit")
-                        second = gr.Dropdown(names, value="7", label="Another")
+                        first = gr.Dropdown(names, value="3", label="First digit")
+                        second = gr.Dropdown(names, value="7", label="Second digit")
                     shift = gr.Slider(
                         -12,
                         12,
                         8,
                         step=1,
-                        label="Pixels that the other lies to the right",
+                        label="Shift of the second digit to the right, in pixels",
                     )
-                    overlap = gr.Button("Lay them over each other")
+                    overlap = gr.Button("Overlay the digits")
                 with gr.Tab("Upload"):
                     upload = gr.UploadButton(
                         "Upload a picture of a digit",
                         elem_id="upload",
                         file_types=["image"],
                     )
-                seen = gr.HTML(elem_id="seen", label="What the networks see", **FRAMED)
+                seen = gr.HTML(elem_id="seen", label="Input of the networks", **FRAMED)
             with gr.Column(scale=5):
                 with gr.Tab("Dynamic routing"):
                     with gr.Row():
@@ -603,7 +622,7 @@ def build(capsnet, matrix, digits):
         quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
         chosen = [picture, *sliders]
         everything = [seen, lengths, poses, capsule, *chosen, activations, routing]
-        # Two at a time: one computes while the other is sent to the browser.
+        # With a limit of two, one stroke is computed while another answer is sent.
         sketch.input(sketched, sketch, everything, concurrency_limit=2, **quiet)
         empty.click(clear, None, [sketch, *everything], **quiet)
         gallery.select(pick, None, everything, **quiet)
@@ -636,7 +655,7 @@ def main():
         raise SystemExit(
             f"Port {args.port} can't be used ({error}): choose another with --port"
         ) from error
-    # Gradio keeps its files there, those that were uploaded and those that it makes.
+    # A temporary folder, so that no upload is left after the server ends.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         try:

@@ -1,11 +1,12 @@
-"""Says what images show, with a network of train_own_images.py.
+"""Classifies images with a network that train_own_images.py has trained.
 
     python examples/predict_images.py runs/flowers rose.jpg
     python examples/predict_images.py runs/flowers FOLDER --csv predictions.csv
 
-The first argument is the output folder of the training, or what it has exported to
-saved_models/. Images may have any size: they are scaled and cropped to the middle
-square, as in the training. A score is from 0 to 1; scores need not add up to 1.
+The first argument is the output folder of the training, or the folder in saved_models/
+that the network was exported to. Images can have any size: they are scaled and cropped
+to the central square, as during the training. Scores lie between 0 and 1 and need not
+sum to 1.
 """
 
 import argparse
@@ -29,8 +30,10 @@ parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 parser.add_argument("run", type=Path, help="output folder of the training")
-parser.add_argument("images", type=Path, nargs="+", help="files or folders")
-parser.add_argument("--csv", type=Path, help="write the scores of all classes there")
+parser.add_argument("images", type=Path, nargs="+", help="image files or folders")
+parser.add_argument(
+    "--csv", type=Path, help="write the scores of all classes to this file"
+)
 args = parser.parse_args()
 
 trained = args.run / "best.keras"
@@ -47,7 +50,7 @@ for path in args.images:
 if not paths:
     sys.exit("There are no images.")
 if args.csv:
-    try:  # before all the work
+    try:  # an unwritable file is reported before the predictions
         tempfile.TemporaryFile(dir=args.csv.parent).close()
     except OSError as error:
         parser.error(f"--csv {args.csv} can't be written: {error}")
@@ -59,7 +62,7 @@ for start in range(0, len(paths), BATCH):
         try:
             images.append(datasets.read_image(path, model.image_shape[:2]))
             read.append(path)
-        except Exception as error:  # what a damaged file raises is nowhere said
+        except Exception as error:  # damaged files raise many types of errors
             print(f"{path}: can't be read ({error})", file=sys.stderr)
     if not read:
         continue

@@ -1,11 +1,11 @@
-"""Asks a network that TensorFlow Serving serves, over REST.
+"""Classifies images with a network in TensorFlow Serving, over its REST API.
 
     docker run -d --rm -p 8501:8501 -v "$PWD/saved_models:/models" \\
         -e MODEL_NAME=capsnet_mnist_small tensorflow/serving
     python examples/serve_client.py
     python examples/serve_client.py mine.png --url http://localhost:8501
 
-It needs NumPy and Pillow, neither TensorFlow nor the package.
+It needs NumPy and Pillow, but neither TensorFlow nor the package.
 """
 
 import argparse
@@ -24,22 +24,34 @@ import numpy as np
 from PIL import Image, ImageOps
 
 DIGITS = Path(__file__).parent / "digits.png"
-# An answer is held in memory, in lists that take many times as much.
+# The largest response. Its Python lists take many times as much memory.
 MAX_BYTES = 2**25
-# Pictures for capsule networks are small. The size is checked before decoding.
+# The largest picture. The size is checked before the picture is decoded.
 MAX_PIXELS = 2**20
-# Pillow also reads EPS, which starts another program.
+# Pillow also reads EPS files, but starts Ghostscript for it.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
 def printable(text, length=300):
-    """The beginning of a text, with control characters escaped."""
+    """Returns the beginning of a text, with control characters escaped."""
     text = str(text)[:length]
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def within(seconds, function, *args):
-    """What a function returns; `TimeoutError` if it takes longer."""
+    """Calls a function with a time limit.
+
+    Args:
+        seconds: the time limit.
+        function: the function.
+        *args: its arguments.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        TimeoutError: the function takes longer.
+    """
     results = queue.SimpleQueue()
 
     def run():
@@ -64,13 +76,17 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """One network of a server.
+    """A client for one network of a server.
 
     Args:
-        url: of the server, such as `http://localhost:8501`. A path is put before that
-            of the network. A name and password are sent as basic authentication.
-        model: name of the network there.
-        seconds: an answer must be complete after that.
+        url: URL of the server, such as `http://localhost:8501`. A path in it becomes a
+            prefix of the path of the network. A user name and password in it are sent
+            as basic authentication.
+        model: name of the network on the server.
+        seconds: time limit for a complete response.
+
+    Raises:
+        ValueError: `url` is no URL of a server.
     """
 
     def __init__(self, url, model, seconds=60):
@@ -93,13 +109,22 @@ class Client:
         if login:
             login = base64.b64encode(urllib.parse.unquote(login).encode())
             self._headers["Authorization"] = f"Basic {login.decode()}"
-        # A proxy of the environment doesn't reach this machine.
+        # A proxy from the environment could not reach this machine.
         here = parts.hostname in ("localhost", "127.0.0.1", "::1")
         proxy = urllib.request.ProxyHandler({} if here else None)
         self._opener = urllib.request.build_opener(_NoRedirects, proxy)
 
     def versions(self):
-        """The state of each version: `"AVAILABLE"` is one that answers."""
+        """Returns the state of each version of the network.
+
+        Returns:
+            A dict of version numbers and states. A version in the state `"AVAILABLE"`
+            can be used.
+
+        Raises:
+            ConnectionError: the server does not respond, or not in time.
+            ValueError: the server refuses the request, or its response is malformed.
+        """
         status = self._ask(self.url, "model_version_status")
         try:
             states = {int(str(row["version"])): row["state"] for row in status}
@@ -110,19 +135,19 @@ class Client:
         return states
 
     def predict(self, signature, **inputs):
-        """The outputs of a signature.
+        """Returns the outputs of a signature.
 
         Args:
-            signature: its name.
-            **inputs: arrays, by name, the batch first.
+            signature: name of the signature.
+            **inputs: arrays by name; the first axis is the batch.
 
         Returns:
-            Arrays, by name, the batch first; of a signature with one output the array
-            alone.
+            A dict of arrays by name, whose first axis is the batch. For a signature
+            with one output, the array itself.
 
         Raises:
-            ConnectionError: nobody answers at this address, or not in time.
-            ValueError: the server refused the request, or answers something else.
+            ConnectionError: the server does not respond, or not in time.
+            ValueError: the server refuses the request, or its response is malformed.
         """
         inputs = {name: np.asarray(value) for name, value in inputs.items()}
         lists = {name: value.tolist() for name, value in inputs.items()}
@@ -148,7 +173,7 @@ class Client:
         return array
 
     def _ask(self, url, key, body=None):
-        """What stands under a key in the answer."""
+        """Sends a request and returns the value of a key in the response."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, self._headers)
         try:
@@ -181,16 +206,20 @@ class Client:
 
 
 def light_on_dark(picture):
-    """A grey picture whose ground is dark, whatever the picture was.
+    """Converts a picture to grey values, light on dark.
 
     Args:
-        picture: of Pillow, grey or coloured, of 8 or 16 bits. What is transparent is
-            white paper, or black paper if nothing of the picture is dark.
+        picture: a Pillow image, grey or coloured, of 8 or 16 bits. Transparent pixels
+            become white, or black if the picture on white has no dark pixel.
 
     Returns:
         uint8 `(height, width)`.
+
+    Raises:
+        ValueError: the picture has more than 16 bits, fractional values, or TIFF tiles
+            that are too large.
     """
-    # TIFF is decoded in whole tiles, which can be far larger than the picture.
+    # TIFF is decoded in whole tiles, which can be much larger than the picture.
     tags = getattr(picture, "tag_v2", {})
     if tags.get(322, 0) * tags.get(323, 0) > 2**20:
         raise ValueError("the tiles of the picture are too large")
@@ -214,7 +243,7 @@ def light_on_dark(picture):
 
 
 def read(files):
-    """Pictures as the networks were trained on: uint8 `(n, height, width, 1)`."""
+    """Reads pictures, light on dark, as uint8 `(pictures, height, width, 1)`."""
     pictures = [read_one(file) for file in files]
     sizes = sorted({picture.shape for picture in pictures})
     if len(sizes) > 1:
@@ -237,7 +266,7 @@ def read_one(file):
 
 
 def examples():
-    """Twenty digits of MNIST, the first two of each, as `read` returns pictures."""
+    """Returns the first two MNIST test images of each digit, as `read` does."""
     sheet = np.asarray(Image.open(DIGITS))
     rows, columns = sheet.shape[0] // 28, sheet.shape[1] // 28
     pictures = sheet.reshape(rows, 28, columns, 28).swapaxes(1, 2)
@@ -245,10 +274,17 @@ def examples():
 
 
 def winners(outputs):
-    """The class and its score for each picture.
+    """Returns the predicted class of each picture and its score.
 
     Args:
-        outputs: what `Client.predict` returns, if the server is right.
+        outputs: outputs of `Client.predict`. They are checked, because a server can
+            return anything.
+
+    Returns:
+        Two arrays of shape `(pictures,)`: the classes and their scores.
+
+    Raises:
+        ValueError: the outputs have no valid `classes` and `scores`.
     """
     if not isinstance(outputs, dict) or not {"classes", "scores"} <= outputs.keys():
         raise ValueError("The server must answer `classes` and `scores`")
@@ -277,7 +313,7 @@ def main():
     add = parser.add_argument
     add("--url", default="http://localhost:8501", help="default: %(default)s")
     add("--model", default="capsnet_mnist_small", help="default: %(default)s")
-    add("pictures", nargs="*", type=Path, help="of a digit each; by default twenty")
+    add("pictures", nargs="*", type=Path, help="default: twenty test images of MNIST")
     args = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")
     try:

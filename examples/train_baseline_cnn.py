@@ -1,11 +1,12 @@
-"""Trains the CNN that capsules are compared with and exports it.
+"""Trains the baseline CNN that capsules are compared with, and exports it.
 
     python examples/train_baseline_cnn.py --dataset digits
     python examples/train_baseline_cnn.py --dataset toys --epochs 30
 
-Toys are tested with toys that were not trained on. The output folder gets
-metrics.json, history.csv, a picture and the best model; saved_models/ gets a
-SavedModel. Stop it whenever you like: --resume goes on after the last finished epoch.
+The test images of toys show other toys than the training images. The output folder
+receives metrics.json, history.csv, a figure and the best model. The network is exported
+to saved_models/, with TensorFlow also as a SavedModel. Ctrl-C stops the training at any
+time; --resume continues it after the last finished epoch.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -36,14 +37,14 @@ parser = argparse.ArgumentParser(
 )
 add = parser.add_argument
 add("--dataset", choices=["digits", "mnist", *TOYS], default="digits")
-add("--data-dir", help="folder of TensorFlow Datasets")
-add("--limit", type=int, default=-1, help="use only so many images of each split")
+add("--data-dir", help="folder of TensorFlow Datasets data")
+add("--limit", type=int, default=-1, help="use only this many images of each split")
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
 add("--seed", type=int, default=0)
-add("--output", type=Path, help="folder (default: runs/cnn_DATASET)")
-add("--resume", action="store_true", help="go on with the run in --output")
+add("--output", type=Path, help="output folder (default: runs/cnn_DATASET)")
+add("--resume", action="store_true", help="continue the run in --output")
 args = parser.parse_args()
 
 output = args.output or Path(f"runs/cnn_{args.dataset.replace('/', '_')}")
@@ -57,11 +58,12 @@ except ValueError as error:
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 keras.config.set_dtype_policy(args.precision)
-# A run that goes on must not see the images in the order of its first epoch again.
+# A resumed run must not see the images in the order of its first epoch again.
 seed = args.seed + finished
 keras.utils.set_random_seed(seed)
 
-# Data. Digits are shifted by up to two pixels; toys come cropped at random.
+# Data. Digits are shifted at random by up to two pixels;
+# images of toys are already cropped at random.
 load = {
     "digits": datasets.digits,
     "mnist": lambda: datasets.mnist(args.data_dir),
@@ -87,7 +89,7 @@ model = models.BaselineCNN(
 )
 model.summary()
 
-# Training. The weights are averaged over a twentieth of it.
+# Training. The moving average of the weights spans a twentieth of the steps.
 steps = args.epochs * len(train)
 optimizer = keras.optimizers.Adam(
     keras.optimizers.schedules.CosineDecay(0.001, steps, alpha=0.01),
@@ -103,8 +105,8 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
-# Before the training, for it can take days: what can't be written, and what the results
-# of a shorter one would say.
+# The training can take days, so an unwritable folder is reported now. The metrics.json
+# of an earlier, shorter training would be wrong.
 exported.mkdir(parents=True, exist_ok=True)
 tempfile.TemporaryFile(dir=exported).close()
 (output / "metrics.json").unlink(missing_ok=True)
@@ -125,7 +127,8 @@ best = keras.saving.load_model(output / "best.keras")
 accuracy = best.evaluate(test, return_dict=True)["accuracy"]
 plotting.curves(checkpoint.history).savefig(output / "curves.png")
 
-# Export, without the optimizer. Whoever has a picture of a toy has the whole of it.
+# Export, without the optimizer. The served network takes whole images of toys and crops
+# them.
 best = keras.saving.load_model(output / "best.keras", compile=False)
 with files.replaced(exported / "model.keras") as unfinished:
     best.save(unfinished)

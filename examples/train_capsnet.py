@@ -4,9 +4,9 @@
     python examples/train_capsnet.py --dataset mnist --precision mixed_bfloat16
     python examples/train_capsnet.py --dataset mnist --variant small --epochs 30
 
-The output folder gets metrics.json, history.csv, pictures and the best model;
-saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
-after the last finished epoch.
+The output folder receives metrics.json, history.csv, figures and the best model. The
+network is exported to saved_models/, with TensorFlow also as a SavedModel. Ctrl-C stops
+the training at any time; --resume continues it after the last finished epoch.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -47,17 +47,17 @@ parser = argparse.ArgumentParser(
 )
 add = parser.add_argument
 add("--dataset", choices=["digits", "mnist", "multi_mnist"], default="digits")
-add("--data-dir", help="folder of TensorFlow Datasets")
-add("--limit", type=int, default=-1, help="use only so many images of each split")
-add("--variant", choices=models.CapsNet.variants, default="paper", help="widths")
+add("--data-dir", help="folder of TensorFlow Datasets data")
+add("--limit", type=int, default=-1, help="use only this many images of each split")
+add("--variant", choices=models.CapsNet.variants, default="paper", help="layer sizes")
 add("--iterations", type=int, default=3, help="routing iterations")
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
-add("--on-device", action="store_true", help="keep the images in a GPU's memory")
+add("--on-device", action="store_true", help="keep the images in GPU memory")
 add("--seed", type=int, default=0)
-add("--output", type=Path, help="folder (default: runs/capsnet_DATASET)")
-add("--resume", action="store_true", help="go on with the run in --output")
+add("--output", type=Path, help="output folder (default: runs/capsnet_DATASET)")
+add("--resume", action="store_true", help="continue the run in --output")
 args = parser.parse_args()
 
 output = args.output or Path(f"runs/capsnet_{args.dataset}")
@@ -71,11 +71,11 @@ except ValueError as error:
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 keras.config.set_dtype_policy(args.precision)
-# A run that goes on must not see the images in the order of its first epoch again.
+# A resumed run must not see the images in the order of its first epoch again.
 seed = args.seed + finished
 keras.utils.set_random_seed(seed)
 
-# Data. Single digits are shifted by up to two pixels.
+# Data. Images of one digit are shifted at random by up to two pixels.
 load = {
     "digits": datasets.digits,
     "mnist": lambda: datasets.mnist(args.data_dir),
@@ -116,7 +116,7 @@ model = models.CapsNet(
 )
 model.summary()
 
-# Training. The weights are averaged over a twentieth of it.
+# Training. The moving average of the weights spans a twentieth of the steps.
 steps = args.epochs * len(train)
 optimizer = keras.optimizers.Adam(
     keras.optimizers.schedules.ExponentialDecay(0.001, steps, decay_rate=0.05),
@@ -133,8 +133,8 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
-# Before the training, for it can take days: what can't be written, and what the results
-# of a shorter one would say.
+# The training can take days, so an unwritable folder is reported now. The metrics.json
+# of an earlier, shorter training would be wrong.
 exported.mkdir(parents=True, exist_ok=True)
 tempfile.TemporaryFile(dir=exported).close()
 (output / "metrics.json").unlink(missing_ok=True)

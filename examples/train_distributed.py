@@ -1,4 +1,4 @@
-"""Trains a network in several processes, on one machine or on many, with JAX.
+"""Trains a network with JAX in several processes, on one or several machines.
 
     python examples/train_distributed.py --coordinator localhost:4000 \\
         --processes 2 --process 0 &
@@ -6,14 +6,16 @@
         --processes 2 --process 1
     srun python examples/train_distributed.py --network matrix_capsnet
 
-Each process is given its part of every batch; after each batch all have the same
-weights. Slurm, Open MPI 4 and TPU pods say themselves who takes part, and there a
-process uses the GPU of its number on its machine; elsewhere three flags say it, and a
-process uses all GPUs. The output folder is shared by all processes. The first writes
-metrics.json, history.csv, pictures and the best model; the others are silent.
+Each process receives its part of every batch, and all processes have the same weights
+after each batch. Under Slurm, Open MPI 4 and on TPU pods the processes are detected,
+and each process uses one GPU of its machine. Elsewhere --coordinator, --processes and
+--process describe them, and each process uses all GPUs of its machine.
 
-When a process is lost the others stop. --resume, with as many processes as you like,
-goes on after the last finished epoch.
+All processes share the output folder. The first process writes metrics.json,
+history.csv, figures and the best model; the others print nothing.
+
+If a process is lost, the others stop. --resume continues the training after the last
+finished epoch, with any number of processes.
 """
 
 import argparse
@@ -66,23 +68,24 @@ def main():
     add = parser.add_argument
     add("--network", choices=networks, default="capsnet")
     add("--dataset", choices=loaders, default="digits")
-    add("--data-dir", help="folder of TensorFlow Datasets")
-    add("--limit", type=int, default=-1, help="use only so many images of each split")
+    add("--data-dir", help="folder of TensorFlow Datasets data")
+    add("--limit", type=int, default=-1, help="use only this many images of each split")
     add("--variant", choices=["paper", "small"], default="small", help="widths")
     add("--epochs", type=int, default=10)
-    add("--batch-size", type=int, default=64, help="of all devices together")
+    add("--batch-size", type=int, default=64, help="total over all devices")
     add("--precision", choices=PRECISIONS, default="float32")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="folder (default: runs/distributed_NETWORK)")
-    add("--resume", action="store_true", help="go on with the run in --output")
-    add("--coordinator", help="HOST:PORT where process 0 is reached")
-    add("--processes", type=int, help="how many take part")
-    add("--process", type=int, help="the number of this one, from 0")
+    add("--resume", action="store_true", help="continue the run in --output")
+    add("--coordinator", help="HOST:PORT of process 0")
+    add("--processes", type=int, help="number of processes")
+    add("--process", type=int, help="index of this process, from 0")
     args = parser.parse_args()
     if keras.backend.backend() != "jax":
         parser.error("several processes need JAX: set KERAS_BACKEND=jax")
 
-    # As keras.distribution.initialize does it, which gives a lost process 100 s.
+    # keras.distribution.initialize does the same, but detects a lost process only after
+    # 100 s.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -124,11 +127,11 @@ def main():
     seed = args.seed + finished
     keras.utils.set_random_seed(seed)
 
-    # Data: each process gets its part of every batch.
+    # Data. Each process receives its part of every batch.
     load = loaders[args.dataset]
     try:
         if process == 0:
-            load()  # what has to be downloaded or rendered is so by one process
+            load()  # a single process downloads or renders the data
         multihost_utils.sync_global_devices("data")
         train, validation, test = (split.take(args.limit) for split in load())
     except (OSError, ValueError) as error:
@@ -150,7 +153,8 @@ def main():
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
 
-    # Model. Weights and statistics of normalized costs are averaged over half an epoch.
+    # Model. The moving averages of the weights and of the normalized costs span half an
+    # epoch.
     momentum = 1.0 - 1.0 / max(2, len(train) // 2)
     shape = tuple(train.element_spec[0].shape[1:])
     classes = 5 if toys else 10
@@ -183,8 +187,8 @@ def main():
         sys.exit(f"Can't resume: {error}")
     if finished:
         print(f"Going on after epoch {finished}.")
-    # Before the training, for it can take days: what can't be written, and what the
-    # results of a shorter one would say.
+    # The training can take days, so an unwritable folder is reported now. The
+    # metrics.json of an earlier, shorter training would be wrong.
     if process == 0:
         exported.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=exported).close()
@@ -200,7 +204,7 @@ def main():
     except ValueError as error:
         sys.exit(str(error))
 
-    # Results of the best epoch, from the first process alone.
+    # Results of the best epoch, which only the first process computes.
     jax.distributed.shutdown()
     if process > 0:
         return
@@ -215,7 +219,7 @@ def main():
         figure = plotting.reconstructions(best, images, labels)
         figure.savefig(output / "reconstructions.png")
 
-    # Export, without the optimizer. (TensorFlow makes a SavedModel of it.)
+    # Export, without the optimizer. A SavedModel needs the TensorFlow backend.
     best = keras.saving.load_model(output / "best.keras", compile=False)
     with files.replaced(exported / "model.keras") as unfinished:
         best.save(unfinished)
@@ -240,18 +244,18 @@ def main():
     print(f"{'exported':>15}  {exported}: {', '.join(sorted(os.listdir(exported)))}")
 
 
-# JAX aborts a process that has lost another one from within; no exception tells of it.
-# So the training runs in a child, the same command again, and its parent waits to say
-# how it ended.
+# JAX aborts a process when another one is lost, without an exception. So a parent
+# process runs the same command in a child process, which trains, and reports how the
+# child ended.
 
 
 def watch():
-    """Runs the child; what the parent ends with."""
+    """Runs the child process and returns the exit code or message of the parent."""
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
         env={**os.environ, CHILD: "1"},
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C comes through this process alone
+        start_new_session=True,  # Ctrl-C reaches the child only through its parent
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: child.send_signal(number))
@@ -271,7 +275,7 @@ def watch():
 
 
 def train_watched():
-    """Trains in the child, which ends with its parent."""
+    """Trains in the child process, which ends when its parent ends."""
 
     def end_with_the_parent():
         os.read(0, 1)
@@ -294,7 +298,7 @@ def train_watched():
         code = FAILED
     sys.stdout.flush()
     sys.stderr.flush()
-    # The usual way out waits for the other processes, which wait for this one.
+    # A normal exit would wait for the other processes, which wait for this one.
     os._exit(code)
 
 

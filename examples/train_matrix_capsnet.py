@@ -4,9 +4,9 @@
     python examples/train_matrix_capsnet.py --dataset mnist --epochs 6
     python examples/train_matrix_capsnet.py --dataset toys --variant paper
 
-The output folder gets metrics.json, history.csv, pictures and the best model;
-saved_models/ gets a SavedModel. Stop it whenever you like: --resume goes on
-after the last finished epoch.
+The output folder receives metrics.json, history.csv, figures and the best model. The
+network is exported to saved_models/, with TensorFlow also as a SavedModel. Ctrl-C stops
+the training at any time; --resume continues it after the last finished epoch.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -47,17 +47,22 @@ parser = argparse.ArgumentParser(
 )
 add = parser.add_argument
 add("--dataset", choices=["digits", "mnist", *TOYS], default="digits")
-add("--data-dir", help="folder of TensorFlow Datasets")
-add("--limit", type=int, default=-1, help="use only so many images of each split")
-add("--variant", choices=models.MatrixCapsNet.variants, default="small", help="widths")
+add("--data-dir", help="folder of TensorFlow Datasets data")
+add("--limit", type=int, default=-1, help="use only this many images of each split")
+add(
+    "--variant",
+    choices=models.MatrixCapsNet.variants,
+    default="small",
+    help="layer sizes",
+)
 add("--iterations", type=int, default=3, help="routing iterations")
 add("--epochs", type=int, default=10)
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
-add("--on-device", action="store_true", help="keep digits in a GPU's memory")
+add("--on-device", action="store_true", help="keep images of digits in GPU memory")
 add("--seed", type=int, default=0)
 add("--output", type=Path, help="folder (default: runs/matrix_capsnet_DATASET)")
-add("--resume", action="store_true", help="go on with the run in --output")
+add("--resume", action="store_true", help="continue the run in --output")
 args = parser.parse_args()
 if args.on_device and args.dataset in TOYS:
     parser.error(f"--on-device is for digits. Received: --dataset {args.dataset}")
@@ -73,11 +78,12 @@ except ValueError as error:
 if finished and not args.resume:
     parser.error(f"{output} holds a run: add --resume, or choose another --output")
 keras.config.set_dtype_policy(args.precision)
-# A run that goes on must not see the images in the order of its first epoch again.
+# A resumed run must not see the images in the order of its first epoch again.
 seed = args.seed + finished
 keras.utils.set_random_seed(seed)
 
-# Data. Digits are shifted by up to two pixels; toys come cropped at random.
+# Data. Digits are shifted at random by up to two pixels;
+# images of toys are already cropped at random.
 load = {
     "digits": datasets.digits,
     "mnist": lambda: datasets.mnist(args.data_dir),
@@ -103,7 +109,8 @@ else:
     train = train.batch(args.batch_size).prefetch(2)
 validation, test = (split.batch(args.batch_size) for split in (validation, test))
 
-# Model. Weights and statistics of normalized costs are averaged over half an epoch.
+# Model. The moving averages of the weights and of the normalized costs span half an
+# epoch.
 momentum = 1.0 - 1.0 / max(2, len(train) // 2)
 model = models.MatrixCapsNet(
     input_shape=image_shape,
@@ -113,7 +120,7 @@ model = models.MatrixCapsNet(
 )
 model.summary()
 
-# Training. The margin of the loss grows over the first half of it.
+# Training. The margin of the loss grows during the first half of the steps.
 steps = args.epochs * len(train)
 learning_rate = keras.optimizers.schedules.CosineDecay(
     0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
@@ -121,7 +128,7 @@ learning_rate = keras.optimizers.schedules.CosineDecay(
 optimizer = keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum)
 model.compile(optimizer, loss=losses.SpreadLoss(), metrics=["accuracy"])
 
-# A loss grows with its margin: the best epoch is that of the highest accuracy.
+# The loss grows with its margin, so the accuracy chooses the best epoch.
 checkpoint = callbacks.Checkpoint(output, monitor="val_accuracy", mode="max")
 try:
     checkpoint.restore(model)
@@ -129,8 +136,8 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
-# Before the training, for it can take days: what can't be written, and what the results
-# of a shorter one would say.
+# The training can take days, so an unwritable folder is reported now. The metrics.json
+# of an earlier, shorter training would be wrong.
 exported.mkdir(parents=True, exist_ok=True)
 tempfile.TemporaryFile(dir=exported).close()
 (output / "metrics.json").unlink(missing_ok=True)
@@ -160,7 +167,8 @@ plotting.routing_history(checkpoint.history).savefig(output / "routing.png")
 plotting.vote_distances(best, images, labels).savefig(output / "vote_distances.png")
 plotting.assignments(best, images[0]).savefig(output / "assignments.png")
 
-# Export, without the optimizer. The served network crops pictures of toys by itself.
+# Export, without the optimizer. The served network takes whole images of toys and crops
+# them.
 best = keras.saving.load_model(output / "best.keras", compile=False)
 with files.replaced(exported / "model.keras") as unfinished:
     best.save(unfinished)

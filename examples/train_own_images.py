@@ -1,18 +1,21 @@
-"""Trains capsules on your own images and says what they have learned.
+"""Trains a capsule network on your own images and reports what it has learned.
 
     python examples/train_own_images.py FOLDER
     python examples/train_own_images.py FOLDER --size 128 --epochs 60 --no-mirror
 
-FOLDER has a subfolder for each class, with three images or more: PNG, JPEG, WebP, GIF,
-BMP or TIFF files of any size. They are scaled and cropped to the middle square. About
-15 % of each class are set aside to choose the best epoch by, and as many to test. Files
-that can't be read are named and left out.
+FOLDER contains one subfolder for each class, with at least three images each: PNG,
+JPEG, WebP, GIF, BMP or TIFF files of any size. Images are scaled and cropped to the
+central square. About 15 % of each class is used for validation, to choose the best
+epoch, and another 15 % for testing. Unreadable files are listed and skipped.
 
-The output folder gets the best model, classes.json, metrics.json, history.csv, a model
-card and pictures: the confusion matrix, ROC curves, the most confident mistakes, and
-where in an image the votes for a class come from. saved_models/ gets the network, with
-TensorFlow as a SavedModel too. Stop it whenever you like: --resume goes on after the
-last finished epoch. predict_images.py says what other images show.
+The output folder receives the best model, classes.json, metrics.json, history.csv, a
+model card and figures: learning curves, the confusion matrix, ROC curves, the most
+confident mistakes, and maps that show where in an image the votes for the predicted
+class come from. The network is exported to saved_models/, with TensorFlow also as a
+SavedModel. predict_images.py classifies other images with it.
+
+Ctrl-C stops the training at any time; --resume continues it after the last finished
+epoch.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -47,14 +50,14 @@ from keras_capsules import (
     routing,
 )
 
-# Images of a figure, and up to how many an epoch repeats those of a small folder.
+# Images in a figure. A small folder is repeated within an epoch, up to EPOCH images.
 SHOWN, EPOCH = 8, 500
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
 
 
 def at_least(minimum):
-    """The type of a flag that is an integer of at least `minimum`."""
+    """Returns the argparse type of an integer flag of at least `minimum`."""
 
     def integer(text):
         if int(text) < minimum:
@@ -68,8 +71,13 @@ parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 add = parser.add_argument
-add("folder", type=Path, help="has a subfolder of images for each class")
-add("--size", type=at_least(8), default=64, help="of the images (default: 64)")
+add("folder", type=Path, help="one subfolder of images for each class")
+add(
+    "--size",
+    type=at_least(8),
+    default=64,
+    help="height and width of the images, in pixels (default: 64)",
+)
 add(
     "--routing",
     choices=routing.names(),
@@ -80,20 +88,24 @@ add(
     "--width",
     type=at_least(1),
     default=32,
-    help="channels of the backbone's first stage (default: 32)",
+    help="channels of the first stage of the backbone (default: 32)",
 )
-add("--decoder", action="store_true", help="learn to draw the images as well")
-add("--no-mirror", action="store_true", help="for what must not be mirrored, as text")
+add("--decoder", action="store_true", help="train a decoder to reconstruct the images")
+add(
+    "--no-mirror",
+    action="store_true",
+    help="do not mirror training images; for images of text, for example",
+)
 add(
     "--epochs",
     type=at_least(1),
     default=40,
-    help="small folders are repeated in each, up to 500 images (default: 40)",
+    help="a small folder is repeated within an epoch, up to 500 images (default: 40)",
 )
 add("--batch-size", type=at_least(1), default=16, help="default: 16")
 add("--seed", type=at_least(0), default=0, help="default: 0")
 add("--output", type=Path, help="default: runs/NAME of the folder")
-add("--resume", action="store_true", help="go on with the run in --output")
+add("--resume", action="store_true", help="continue the run in --output")
 args = parser.parse_args()
 
 output = args.output or Path("runs") / args.folder.resolve().name
@@ -120,7 +132,7 @@ except ValueError as error:
 for path, reason in images.unreadable.items():
     print(f"left out: {path} ({reason})")
 names = images.class_names
-# What a run that goes on must have in common with the one before.
+# A resumed run must have the same settings and files.
 settings = {
     name: getattr(args, name) for name in ("size", "routing", "width", "decoder")
 }
@@ -130,7 +142,7 @@ if finished:
     kept = json.loads(settings_file.read_text())
     changed = {name: x for name, x in kept.items() if x != settings.get(name)}
     if changed.pop("files", None) and not changed:
-        sys.exit(f"Can't resume: {args.folder} has other files than {output} is of.")
+        sys.exit(f"Can't resume: {args.folder} no longer has the files of {output}.")
     if changed:
         now = {name: settings.get(name) for name in changed}
         sys.exit(f"Can't resume: {output} was made with {changed}. Received: {now}")
@@ -141,12 +153,12 @@ print(
 )
 for label, name in enumerate(names):
     print(f"{np.sum(labels == label):8} {name}")
-# A run that goes on must not see the images in the order of its first epoch again.
+# A resumed run must not see the images in the order of its first epoch again.
 seed = args.seed + finished
 keras.utils.set_random_seed(seed)
 
-# Every epoch sees other versions of the images. With one seed all changes would go
-# together.
+# Random augmentation. With one seed for all layers their random numbers would be
+# correlated.
 seeds = [4 * seed + index for index in range(4)]
 changes = [
     keras.layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seeds[0]),
@@ -163,17 +175,16 @@ def augmented(batch, labels):
     return batch, labels
 
 
-# An epoch of few images shows them several times.
 repeated = images.train.repeat(max(1, EPOCH // len(labels)))
 train = repeated.shuffle(10_000, seed).batch(args.batch_size)
 train = train.map(augmented).prefetch(2)
 validation, test = (
     split.batch(args.batch_size) for split in (images.validation, images.test)
 )
-# Rare classes count as much as frequent ones.
+# Class weights let rare classes count as much as frequent ones.
 weights = compute_class_weight("balanced", classes=np.arange(len(names)), y=labels)
 
-# Model. The scale of the images is a part of it.
+# Model. It includes the scaling of the pixels.
 image_shape = (args.size, args.size, 3)
 model = models.CapsuleClassifier(
     image_shape,
@@ -185,7 +196,7 @@ model = models.CapsuleClassifier(
 )
 model.summary()
 
-# Training. The learning rate rises and falls to zero.
+# Training. The learning rate warms up and then decays to zero.
 steps = args.epochs * len(train)
 warm_up = steps // 10
 optimizer = keras.optimizers.AdamW(
@@ -203,8 +214,8 @@ except ValueError as error:
     sys.exit(f"Can't resume: {error}")
 if finished:
     print(f"Going on after epoch {finished}.")
-# Before the training, for it can take long: what can't be written, and what the results
-# of a shorter one would say.
+# The training can take long, so an unwritable folder is reported now. The results of an
+# earlier, shorter training would be wrong.
 exported.mkdir(parents=True, exist_ok=True)
 tempfile.TemporaryFile(dir=exported).close()
 output.mkdir(parents=True, exist_ok=True)
@@ -238,13 +249,13 @@ print(f"\nTest images:\n{report}")
 
 
 def chart():
-    """An empty figure that grows with the number of classes."""
+    """Creates an empty figure whose size grows with the number of classes."""
     side = 3.5 + 0.35 * len(names)
     figure = Figure(figsize=(side + 1.0, side), layout="constrained", dpi=120)
     return figure, figure.subplots()
 
 
-# Pictures.
+# Figures.
 figure, axis = chart()
 measures.ConfusionMatrixDisplay.from_predictions(
     truth,
@@ -265,9 +276,9 @@ for label, name in enumerate(names):
         truth == label, scores[:, label], name=name, ax=axis
     )
 axis.set(
-    title="each class against the others",
-    xlabel="share of other images taken for the class",
-    ylabel="share of its images found",
+    title="each class against all others",
+    xlabel="false positive rate",
+    ylabel="true positive rate",
 )
 figure.savefig(output / "roc.png")
 
@@ -291,7 +302,7 @@ if len(wrong):
     for index in wrong:
         print(
             f"  {images.test_files[index]}: {names[truth[index]]}, "
-            f"taken for {names[predicted[index]]} {confidence[index]:.2f}"
+            f"classified as {names[predicted[index]]} {confidence[index]:.2f}"
         )
 
 # Export, without the optimizer.
@@ -312,16 +323,16 @@ results = {
 }
 counts = {name: int(np.sum(labels == label)) for label, name in enumerate(names)}
 card = {
-    "images": f"RGB from 0 to 255, cropped to {args.size}×{args.size} pixels",
-    "scores": "of each class, from 0 to 1; they need not add up to 1",
+    "images": f"RGB values from 0 to 255, cropped to {args.size}×{args.size} pixels",
+    "scores": "one for each class, from 0 to 1; they need not sum to 1",
     "classes": ", ".join(names),
     "network": f"{best.count_params():,} parameters, routing {args.routing}",
-    "images to train": ", ".join(f"{count} {name}" for name, count in counts.items()),
-    "images to validate": len(images.validation),
-    "images to test": len(images.test),
+    "training images": ", ".join(f"{count} {name}" for name, count in counts.items()),
+    "validation images": len(images.validation),
+    "test images": len(images.test),
     "accuracy": f"{100.0 * results['test_accuracy']:.1f} % of the test images",
-    "epochs": f"{results['epochs']}; the network is that of epoch "
-    f"{results['best_epoch']}, whose loss on the images to validate was smallest",
+    "epochs": f"{results['epochs']}; the network is from epoch "
+    f"{results['best_epoch']}, which has the smallest validation loss",
     "command": f"`python examples/train_own_images.py {' '.join(sys.argv[1:])}`",
     "made with": f"Keras {keras.version()}, {keras.backend.backend()}",
 }

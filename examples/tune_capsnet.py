@@ -1,20 +1,20 @@
-"""Searches for the best network of the first paper's kind, trains and exports it.
+"""Tunes the network of "Dynamic routing between capsules", trains and exports it.
 
     python examples/tune_capsnet.py --dataset digits --epochs 9
 
-Hyperband trains many networks for an epoch or so, the best of them for more, and the
-very best for all epochs. On many machines the same command runs everywhere; a chief
-says what to try, workers try it, and all share the output folder:
+Hyperband trains many networks for a few epochs, and the best of them for more epochs.
+To search on several machines, run the same command on each of them with a shared output
+folder. The chief chooses the hyperparameters, and the workers train the networks:
 
     export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000
     KERASTUNER_TUNER_ID=chief   python examples/tune_capsnet.py   # on 10.0.0.1
     KERASTUNER_TUNER_ID=worker1 python examples/tune_capsnet.py   # elsewhere
 
-The output folder gets search.json, trials.png and, of the winner, what
-train_capsnet.py writes; saved_models/ gets a SavedModel. Stop it whenever you like:
---resume goes on with the trials that were under way. A worker that is lost is waited
-for: start it again under its name. Have a data set downloaded before many processes ask
-for it.
+The output folder receives search.json, trials.png and, for the best hyperparameters,
+the files that train_capsnet.py writes. The network is exported to saved_models/, with
+TensorFlow also as a SavedModel. Ctrl-C stops the search at any time; --resume runs
+unfinished trials again. The search waits for a lost worker: start it again with the
+same KERASTUNER_TUNER_ID. Download a data set before several processes use it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Imports can swallow the exception that Ctrl-C raises; nothing is lost yet.
+# Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -57,18 +57,18 @@ parser = argparse.ArgumentParser(
 )
 add = parser.add_argument
 add("--dataset", choices=["digits", "mnist"], default="digits")
-add("--data-dir", help="folder of TensorFlow Datasets")
-add("--limit", type=int, default=-1, help="use only so many images of each split")
-add("--variant", choices=models.CapsNet.variants, default="paper", help="other widths")
-add("--epochs", type=int, default=10, help="of the longest trials")
+add("--data-dir", help="folder of TensorFlow Datasets data")
+add("--limit", type=int, default=-1, help="use only this many images of each split")
+add("--variant", choices=models.CapsNet.variants, default="paper", help="other sizes")
+add("--epochs", type=int, default=10, help="epochs of the longest trials")
 add("--batch-size", type=int, default=64)
 add("--precision", choices=PRECISIONS, default="float32")
 add("--seed", type=int, default=0)
 add("--output", type=Path, help="folder (default: runs/tune_capsnet_DATASET)")
-add("--resume", action="store_true", help="go on with the search in --output")
+add("--resume", action="store_true", help="continue the search in --output")
 args = parser.parse_args()
 
-# Without the environment variable, all is done by one process.
+# Without the environment variable a single process runs the whole search.
 worker = "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "chief")
 output = args.output or Path(f"runs/tune_capsnet_{args.dataset}")
 exported = Path("saved_models") / output.name
@@ -96,8 +96,8 @@ if not worker:
     output.mkdir(parents=True, exist_ok=True)
     if not begun:
         settings_file.write_text(json.dumps(settings, indent=1))
-    # Before the search, for it can take days: what can't be written, and what the
-    # results of a shorter one would say.
+    # The search can take days, so an unwritable folder is reported now. The
+    # metrics.json of an earlier, shorter search would be wrong.
     exported.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=exported).close()
     (output / "metrics.json").unlink(missing_ok=True)
@@ -118,7 +118,7 @@ steps = args.epochs * len(train)
 
 
 def values_of(hyperparameters):
-    """What the search decides: a value for each setting."""
+    """Returns the values of the hyperparameters that are searched."""
     hp = hyperparameters
     return {
         "capsule_types": hp.Choice("capsule_types", [8, 16, 32]),
@@ -133,7 +133,7 @@ def values_of(hyperparameters):
 
 
 def build(hyperparameters):
-    """The network with these settings, compiled."""
+    """Builds and compiles a network with these hyperparameters."""
     values = values_of(hyperparameters)
     widths = {
         **models.CapsNet.variants[args.variant],
@@ -151,7 +151,7 @@ def build(hyperparameters):
     learning_rate = keras.optimizers.schedules.ExponentialDecay(
         values["learning_rate"], steps, decay_rate=0.05
     )
-    # The weights are averaged over a twentieth of the training.
+    # The moving average of the weights spans a twentieth of the steps.
     optimizer = keras.optimizers.Adam(
         learning_rate, use_ema=True, ema_momentum=1.0 - 20.0 / max(20, steps)
     )
@@ -161,7 +161,7 @@ def build(hyperparameters):
 
 class Hyperband(keras_tuner.Hyperband):
     def pre_create_trial(self):
-        # A worker that finds nothing to do asks again without a pause.
+        # An idle worker would ask the chief for a trial again without a pause.
         time.sleep(0.2)
 
 
@@ -176,7 +176,7 @@ tuner = Hyperband(
 )
 if begun:
     try:
-        tuner.oracle.reload()  # Keras Tuner looks for a search of the same tuner's only
+        tuner.oracle.reload()  # Keras Tuner resumes only a search of the same tuner id
     except (KeyError, TypeError, ValueError) as error:
         sys.exit(f"Can't resume: {output}/search is damaged ({error}).")
 tuner.search(
@@ -206,8 +206,8 @@ for trial in trials[:SHOWN]:
         "".join(f"{x:>{len(name) + 2}}" for name, x in zip(trial, cells, strict=True))
     )
 
-# The winner, trained from the start.
-print("\nThe winner")
+# The best network, trained from the start.
+print("\nThe best network")
 winner = tuner.get_best_hyperparameters()[0]
 model = build(winner)
 model.summary()
@@ -224,7 +224,7 @@ try:
 except ValueError as error:
     sys.exit(str(error))
 
-# Results of its best epoch.
+# Results of the best epoch.
 print("Test images:")
 best = keras.saving.load_model(output / "best.keras")
 accuracy = best.evaluate(test, return_dict=True)["accuracy"]

@@ -1,1 +1,1 @@
-"""What reproduces the tables of docs/results.md: python -m experiments.reproduce."""
+"""Experiments behind docs/results.md, run by python -m experiments.reproduce."""

@@ -1,15 +1,16 @@
-"""Tests capsules and a CNN on digits that are rotated, sheared and scaled.
+"""Tests capsules and a CNN on rotated, sheared and scaled digits.
 
     python -m experiments.affine_robustness --precision mixed_bfloat16
 
-Both networks are trained on MNIST digits that lie at random on a black canvas, never
-changed otherwise. As in the paper they are compared on changed digits where they are
-equally good on unchanged ones; matching.py says how. A CNN that is trained as long is
-better on those: with fewer --cnn-epochs both can be equally good.
+Both networks are trained on MNIST digits at random positions on a black canvas, without
+any other change. As in the paper, their errors on changed digits are compared at epochs
+with equal errors on unchanged digits; see matching.py. A CNN that is trained as long as
+the capsules has a smaller error on unchanged digits. With fewer --cnn-epochs the errors
+can be equal.
 
-The output folder gets metrics.json, a figure, and a folder for each training with the
-model that is compared, best.keras. Stop it whenever you like: --resume, with the same
---epochs and --cnn-epochs, goes on after the last finished epoch.
+The output folder receives metrics.json, a figure, and a folder for each training with
+best.keras, the model that is compared. Ctrl-C stops the script at any time; --resume,
+with the same --epochs and --cnn-epochs, continues after the last finished epoch.
 """
 
 import keras
@@ -32,7 +33,7 @@ parser = parser_of(__doc__)
 add_flags(parser, "affine_robustness", ["aff_mnist"])
 parser.add_argument("--variant", choices=models.CapsNet.variants, default="small")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
-parser.add_argument("--cnn-epochs", type=positive, help="default: as many as --epochs")
+parser.add_argument("--cnn-epochs", type=positive, help="default: --epochs")
 args = parser.parse_args()
 
 settings = settings_of(args, "variant", "iterations", "epochs", "cnn_epochs")
@@ -41,7 +42,7 @@ keras.config.set_dtype_policy(args.precision)
 
 
 def load(seed):
-    """Digits to train on, to validate, and to test: unchanged and changed."""
+    """Loads digits for training, validation, and two tests: unchanged and changed."""
     train, validation, familiar = datasets.aff_mnist(args.data_dir, seed, affine=False)
     return train, validation, familiar, datasets.aff_mnist(args.data_dir).test
 
@@ -52,7 +53,7 @@ def capsules(shape, steps):
     return capsnet(shape, 10, steps, routing=dynamic, **widths), []
 
 
-(output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
+(output / "metrics.json").unlink(missing_ok=True)  # may be from a shorter run
 networks = compare(
     output,
     settings,

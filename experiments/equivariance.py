@@ -1,15 +1,16 @@
-"""Measures how far networks follow the viewpoint of an object.
+"""Measures how well the viewpoint of an object can be read from its pose.
 
     python -m experiments.equivariance --dataset toys/full \\
         runs/azimuth/cnn/best.keras runs/azimuth/capsules/best.keras
 
-A linear read-out of azimuth and elevation, for each category by itself, from the pose
-of its class capsule, or from the last hidden layer of a network without capsules. It is
-fitted to all test objects of the category but one, and predicts the angles of that one:
-R² is the share of their variance that it explains, over all objects; 0 is what their
-mean explains. Of an azimuth the sine and the cosine are read out.
+For each category, a linear regression predicts azimuth and elevation from the pose of
+the class capsule, or from the last hidden layer of a network without capsules. The
+azimuth is represented by its sine and cosine. The regression is fitted to all test
+objects of the category except one and predicts the angles of that object, in turn for
+each object. R² is the share of the variance that it explains over all objects;
+predicting the mean gives 0.
 
-The output folder gets metrics.json and a figure.
+The output folder receives metrics.json and a figure.
 """
 
 import sys
@@ -42,7 +43,7 @@ output = folder_of(args, "equivariance")
 
 
 def hidden(model, images):
-    """The last hidden layer of a CNN, `(batch, units)`."""
+    """Returns the last hidden layer of a CNN, `(batch, units)`."""
     x = model.as_images(images)
     for layer in model.features:
         x = layer(x)
@@ -50,7 +51,7 @@ def hidden(model, images):
 
 
 def described(model, category):
-    """What the angles of a category are read out of, `(images, size)`."""
+    """Returns the features that predict the angles of a category, `(images, size)`."""
     batches = for_testing(test.take(test.labels == category)).batch(100)
     if not isinstance(model, models.CapsuleNetwork):
         return np.concatenate([hidden(model, images) for images, _ in batches])
@@ -59,14 +60,14 @@ def described(model, category):
 
 
 def explained(features, targets, objects):
-    """R² of a linear read-out, of objects that it is not fitted to.
+    """Returns R² of a linear regression, cross-validated over objects.
 
     Args:
-        features: `(images, size)`.
-        targets: `(images, numbers)`.
-        objects: which object each image shows, `(images,)`.
+        features: inputs of the regression, `(images, size)`.
+        targets: values to predict, `(images, numbers)`.
+        objects: number of the object in each image, `(images,)`.
     """
-    # One unit for all features: some are never active but for the object left out.
+    # All features are scaled together: some are active only for the object left out.
     features = features / features.std()
     found = cross_val_predict(
         RidgeCV(np.logspace(-1, 5, 7)),

@@ -1,4 +1,4 @@
-"""Runs commands and keeps what they find, with the command and the machine."""
+"""Runs commands and stores their results, with the command and the machine."""
 
 import json
 import shlex
@@ -11,20 +11,21 @@ from experiments.runs import write_json
 
 
 def key_of(name, seed):
-    """The name of a run with this seed."""
+    """Returns the name of a run with a seed."""
     return f"{name}_seed{seed}" if seed else name
 
 
 def keep(name, command, seed, folder, results, options=()):
-    """Runs a command, or goes on with it, and keeps its metrics.json in `results`.
+    """Runs or continues a command, and stores its metrics.json in `results`.
 
     Args:
-        name: of the run; with a seed above 0 its folder and its file say so.
-        command: what is run, `python …`.
-        seed: given to trainings as `--seed`.
-        folder: the run gets a folder there.
-        results: folder of the file that is kept.
-        options: more flags, which are not part of what is kept.
+        name: name of the run. A seed above 0 is appended to the names of its folder and
+            of its file.
+        command: the command, `python …`.
+        seed: seed of the run, passed to trainings as `--seed`.
+        folder: parent folder of the run.
+        results: folder of the stored results.
+        options: additional flags, which are not stored.
     """
     key = key_of(name, seed)
     output = folder / key
@@ -54,7 +55,7 @@ def keep(name, command, seed, folder, results, options=()):
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            code = process.wait() or 130  # a run is stopped too, and says how to go on
+            code = process.wait() or 130  # Ctrl-C reaches the run, too
         if code:
             sys.exit(code)
     results.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def keep(name, command, seed, folder, results, options=()):
 
 
 def is_up_to_date(metrics, networks):
-    """Whether metrics are there and not older than the networks."""
+    """Returns whether the metrics exist and are not older than the networks."""
     return metrics.exists() and all(
         network.stat().st_mtime <= metrics.stat().st_mtime
         for network in networks
@@ -71,16 +72,17 @@ def is_up_to_date(metrics, networks):
 
 
 def results_of(name, results):
-    """What is kept of a run, with each of its seeds.
+    """Returns the stored results of a run, for each of its seeds.
 
-    A file that was renamed, say to NAME_seed0_jax.json, is kept beside a new NAME.json.
+    To keep old results beside a new NAME.json, rename their file, for example to
+    NAME_seed0_jax.json.
     """
     paths = [results / f"{name}.json", *sorted(results.glob(f"{name}_seed*.json"))]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def machines(kept):
-    """The machines that results are from, in words."""
+    """Returns the machines that the results come from, as text."""
     found = {
         ", ".join(
             [

@@ -1,17 +1,18 @@
-"""Compares all routings of the package in one network, and a CNN with them.
+"""Compares all routings of the package and a CNN in one network.
 
     python -m experiments.leaderboard mnist
     python -m experiments.leaderboard mnist --seed 1 --only em uniform
     python -m experiments.leaderboard digits --only MODULE:CLASS
     python -m experiments.leaderboard
 
-`networks.contender` is the network. Every routing has the same convolutions, optimizer,
-loss and number of steps, and no setting is chosen for one of them. Each training has a
-folder in `--folder`, and what it finds becomes a file in results/leaderboard. `--only`
-also takes a routing of your own, a class in a module that Python can import. The
-tables and figures of docs/leaderboard.md are made from these files. Without a data set
-only the page is made. Stop it whenever you like: the same command goes on after the
-last finished epoch.
+The network is `networks.contender`. All routings have the same convolutions, optimizer,
+loss and number of steps, and no setting is tuned for a single routing. `--only` selects
+routings, and also accepts your own routing, MODULE:CLASS of an importable module.
+
+Each training has a folder in `--folder`, and its results are written to a file in
+results/leaderboard. The tables and figures of docs/leaderboard.md are made from these
+files. Without a data set only the page is updated. Ctrl-C stops the script at any time;
+the same command continues after the last finished epoch.
 """
 
 import json
@@ -27,7 +28,7 @@ from keras_capsules import plotting
 
 RESULTS, PAGE = Path("results/leaderboard"), Path("docs/leaderboard.md")
 FOLDER = Path("runs/leaderboard")
-# How long the networks are trained, by the data set.
+# Flags of the training for each data set.
 BUDGETS = {
     "digits": "--dataset digits --batch-size 32 --epochs 20",
     "mnist": "--dataset mnist --epochs 2",
@@ -37,35 +38,41 @@ BUDGETS = {
     "cifar10": "--dataset cifar10 --epochs 10",
     "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
 }
+ERRORS = "Test errors of the table. Each dot is one seed, a line the mean of three."
 COLUMNS = "error in %", "seeds", "parameters", "effective parents", "accuracy, FGSM"
 
 
 def name_of(dataset, contender):
-    """The name of a training."""
+    """Returns the name of a training."""
     return f"{dataset}_{contender.replace(':', '.')}"
 
 
 def command_of(dataset, contender):
-    """The command of a training."""
+    """Returns the command of a training."""
     flags = BUDGETS[dataset]
     return f"python -m experiments.train contender --routing {contender} {flags}"
 
 
 def train(dataset, contender, seed, folder, options):
-    """Trains one network, or goes on with it, and keeps its results."""
+    """Trains one network, or continues its training, and stores the results."""
     name, command = name_of(dataset, contender), command_of(dataset, contender)
     keep(name, command, seed, folder, RESULTS, options)
 
 
 def effective_parents(metrics):
-    """Those of both layers at the end of a training, as text."""
+    """Returns the effective parents in both layers after the last epoch, as text."""
     last = metrics["history"][-1]
     names = [f"{layer}_effective_parents" for layer in ("hidden", "classes")]
     return ", ".join(f"{last[name]:.2f}" for name in names if name in last) or "–"
 
 
 def cells(contender, kept):
-    """What a table says of a contender."""
+    """Returns the cells of the table row of a contender.
+
+    Args:
+        contender: name of the contender.
+        kept: its metrics, for each seed.
+    """
     attacked = [metrics.get("fgsm_accuracy") for metrics in kept]
     return [
         contender,
@@ -78,19 +85,19 @@ def cells(contender, kept):
 
 
 def errors(kept):
-    """The errors of all seeds, in per cent."""
+    """Returns the test errors of all seeds in per cent."""
     return [100.0 * metrics["test_error"] for metrics in kept]
 
 
 def contenders_of(dataset):
-    """`CONTENDERS`, and the routings of one's own that were trained."""
+    """Returns `CONTENDERS`, and the user's own routings that have results."""
     kept = (json.loads(path.read_text()) for path in RESULTS.glob(f"{dataset}_*.json"))
     names = {metrics.get("routing", "") for metrics in kept}
     return *CONTENDERS, *sorted(name for name in names if ":" in name)
 
 
 def section(dataset):
-    """What stands in docs/leaderboard.md of a data set, the best routing first."""
+    """Returns the section of a data set in docs/leaderboard.md, best routing first."""
     contenders = contenders_of(dataset)
     runs = {
         contender: results_of(name_of(dataset, contender), RESULTS)
@@ -100,16 +107,18 @@ def section(dataset):
     there.sort(key=lambda contender: statistics.mean(errors(runs[contender])))
     lines = head("routing", *COLUMNS)
     lines += [line(cells(contender, runs[contender])) for contender in there]
-    for contender in CONTENDERS:
-        if contender not in there:
-            lines.append(line([contender, "not run here", *["–"] * (len(COLUMNS) - 1)]))
-    if there:
+    missing = ", ".join(name for name in CONTENDERS if name not in there)
+    if not there:
+        lines = ["Not run here."]
+    elif missing:
+        lines += ["", f"Not run here: {missing}."]
+    if len(there) > 1:
         others = {"paper": [], "best open code": []}
         drawn = [
             {"label": contender, "ours": errors(runs[contender]), **others}
             for contender in there
         ]
-        lines += figure(plotting.errors(drawn), f"leaderboard_{dataset}", "Errors")
+        lines += figure(plotting.errors(drawn), f"leaderboard_{dataset}", ERRORS)
     where = machines(metrics for kept in runs.values() for metrics in kept)
     # ETH-80 has no default folder.
     data = " --data-dir FOLDER" if dataset == "eth80" else ""
@@ -119,22 +128,24 @@ def section(dataset):
 
 
 def write_page():
-    """Puts the tables between the marks that docs/leaderboard.md has for them."""
+    """Writes the tables between their marks in docs/leaderboard.md."""
     pages.write_page(PAGE, BUDGETS, section)
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
 
 
 parser = parser_of(__doc__)
-parser.add_argument("dataset", nargs="?", choices=BUDGETS, help="without: the page")
+parser.add_argument(
+    "dataset", nargs="?", choices=BUDGETS, help="default: only update the page"
+)
 parser.add_argument("--seed", type=natural, default=0)
 parser.add_argument("--only", type=contender_name, nargs="+", default=CONTENDERS)
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
-parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
+parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the runs")
 
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
-    read_page(PAGE, BUDGETS)  # that it can't be written is known before hours
+    read_page(PAGE, BUDGETS)  # reports a missing page before hours of training
     if args.dataset:
         for contender in args.only:
             train(args.dataset, contender, args.seed, args.folder, options)

@@ -1,9 +1,10 @@
-"""Two networks compared on novel images where they are equally good on familiar ones.
+"""Compares the errors of two networks on novel images at equal errors on familiar ones.
 
-As in the papers: the CNN at the epoch that is best on the validation set, the capsules
-at the epoch whose error on the familiar test images is nearest to the CNN's. So these
-test images choose an epoch, and the capsules' error on them says only how well they
-match. Novel ones choose nothing.
+As in the papers, the CNN is compared at the epoch with the best validation result, and
+the capsules at the epoch whose error on familiar test images is closest to the error of
+the CNN. The familiar test images therefore choose an epoch, and the error of the
+capsules on them only tells how well the networks match. Novel images are not used to
+choose anything.
 """
 
 import keras
@@ -11,13 +12,20 @@ import keras
 from experiments.runs import Run
 from experiments.tables import PAPER
 
-# So many novel images say where an epoch stands; all of them are tested with the
-# networks that are compared.
+# Number of novel images that are tested after each epoch. The compared networks are
+# tested on all novel images.
 SAMPLE = 2_000
 
 
 def test_errors(model, familiar, novel, callbacks=None):
-    """Errors of a network on familiar and on novel test images."""
+    """Returns the errors of a network on familiar and on novel test images.
+
+    Args:
+        model: the network.
+        familiar: batches of familiar test images.
+        novel: batches of novel test images.
+        callbacks: callbacks of `evaluate`.
+    """
     errors = {}
     for name, batches in {"familiar_error": familiar, "novel_error": novel}.items():
         results = model.evaluate(
@@ -28,15 +36,15 @@ def test_errors(model, familiar, novel, callbacks=None):
 
 
 class TestErrors(keras.callbacks.Callback):
-    """Adds the errors on test images to the logs of an epoch.
+    """A callback that adds the errors on test images to the logs of an epoch.
 
-    They are those of the averages of the weights.
+    The network is tested with the moving averages of its weights.
 
     Args:
         familiar: batches of familiar test images.
-        novel: batches of novel ones.
-        match: the familiar error to be matched; the logs get the distance from it,
-            `mismatch`.
+        novel: batches of novel test images.
+        match: error on familiar images that should be matched. The logs get the
+            absolute difference from it as `mismatch`. By default they do not.
     """
 
     def __init__(self, familiar, novel, match=None):
@@ -54,20 +62,23 @@ class TestErrors(keras.callbacks.Callback):
 def compare(output, settings, resume, load, cnn, capsules):
     """Trains both networks and compares them.
 
+    The CNN is trained first, to its last epoch, because the capsules match its error.
+
     Args:
-        output: folder; each training gets one in it.
-        settings: as for `Run`, with the number of `epochs`, and of `cnn_epochs` if the
-            CNN has another: the capsules match a CNN that is trained to its end.
+        output: output folder; each training has a subfolder.
+        settings: as for `Run`, with the number of `epochs`. `cnn_epochs` is the number
+            of epochs of the CNN if it differs.
         resume: as for `Run`.
-        load: function that takes a seed and returns what to train on, to validate,
-            and to test: familiar and novel images.
+        load: function that takes a seed and returns four data sets: for training,
+            validation, the test on familiar images and the test on novel images.
         cnn: function that takes the shape of an image and the number of batches in
-            the whole training and returns the CNN, compiled.
-        capsules: the same for the capsules, returning callbacks too.
+            the whole training, and returns the compiled CNN.
+        capsules: function that takes the same arguments, and returns the compiled
+            capsule network and a list of callbacks.
 
     Returns:
-        What `Run.summary` says of each network at its epoch, by its name; `last` are
-        its errors after the last epoch.
+        A dict of `Run.summary` at the compared epoch by the name of the network,
+        `"cnn"` or `"capsules"`. `last` in it holds the errors after the last epoch.
     """
     runs = {}
 
@@ -99,12 +110,12 @@ def compare(output, settings, resume, load, cnn, capsules):
 
 
 def epochs(networks):
-    """The epochs of networks, as `plotting.viewpoint_errors` draws them.
+    """Returns the epochs of both networks, for `plotting.viewpoint_errors`.
 
-    The epoch that is compared has the errors on all images.
+    The errors of the compared epoch are measured on all images.
 
     Args:
-        networks: what `compare` returns.
+        networks: the result of `compare`.
     """
     found = []
     for name in ("cnn", "capsules"):
@@ -124,11 +135,11 @@ def epochs(networks):
 
 
 def report(metrics, kinds):
-    """Prints the results as a table, beside those of `PAPER`.
+    """Prints the results as a table, with the errors of the paper.
 
     Args:
-        metrics: what `compare` returns, by what is novel.
-        kinds: what familiar and novel images are called in the table.
+        metrics: results of `compare`, by the key in `PAPER` for the kind of novelty.
+        kinds: names of familiar and novel images in the table, by the names of errors.
     """
     print(f"{'test error in %':38}{'CNN':>10}{'paper':>8}{'capsules':>12}{'paper':>8}")
     for novel, networks in metrics.items():

@@ -1,11 +1,11 @@
-"""Says which test toys networks mistake, and for what.
+"""Lists the test toys that networks misclassify, and the predicted categories.
 
     python -m experiments.mistaken_toys --dataset toys \\
         runs/cnn_toys/best.keras runs/matrix_capsnet_toys/best.keras
 
-Prints the toys in the order of their errors, and the error on all but the first three.
-The output folder gets metrics.json and a figure of a photograph of each toy, the one
-that most networks mistake.
+The script prints the toys sorted by their errors, and the error on all toys except the
+first three. The output folder receives metrics.json and a figure with one photograph of
+each toy, the one that most networks misclassify.
 """
 
 import sys
@@ -40,7 +40,7 @@ except (OSError, ValueError) as error:
     sys.exit(str(error))
 networks = load_networks(args.networks)
 
-# What each network takes a photograph for.
+# The predicted category of each photograph.
 guesses = {}
 for name, model in networks.items():
     print(name)

@@ -1,4 +1,4 @@
-"""The networks, compiled as every experiment trains them."""
+"""The networks of the experiments, compiled."""
 
 import argparse
 import importlib
@@ -7,27 +7,27 @@ import keras
 
 from keras_capsules import callbacks, layers, losses, metrics, models, routing
 
-# Routings of the second paper's network, which compute activations.
+# Routings for `matrix_capsnet`. They compute activations.
 ROUTINGS = {
     "em": routing.EMRouting,
     "variational_bayes": routing.VariationalBayesRouting,
 }
 
-# Losses of the second paper's network. Keras makes the activations sum to 1 for the
-# cross-entropy.
+# Losses for `matrix_capsnet`. For the cross-entropy, Keras scales the activations to a
+# sum of 1.
 LOSSES = {
     "spread": losses.SpreadLoss,
     "margin": losses.MarginLoss,
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
 }
 
-# What the leaderboard compares in one network: every routing of the package, uniform
-# routing with one kernel for all children, and no capsules at all.
+# The leaderboard compares every routing of the package, uniform routing with one kernel
+# for all children, and a CNN.
 CONTENDERS = (*routing.names(), "uniform_shared", "cnn")
 
 
 def contender_name(text):
-    """The type of a flag that is one of `CONTENDERS`, or MODULE:CLASS of a routing."""
+    """Checks a flag that is one of `CONTENDERS`, or MODULE:CLASS of a routing."""
     if text not in CONTENDERS:
         try:
             _routing_named(text)
@@ -40,7 +40,7 @@ def contender_name(text):
 
 
 def matrix_variant(text):
-    """The type of a flag that is a variant of `models.MatrixCapsNet`, or A,B,C,D."""
+    """Parses a flag that is a variant of `models.MatrixCapsNet`, or sizes A,B,C,D."""
     if text in models.MatrixCapsNet.variants:
         return text
     sizes = text.split(",")
@@ -49,17 +49,17 @@ def matrix_variant(text):
             f"expected one of {', '.join(models.MatrixCapsNet.variants)}, or four "
             f"sizes such as 32,4,8,8, received {text}"
         )
-    return list(map(int, sizes))  # as settings.json has them
+    return list(map(int, sizes))  # as JSON reads it from settings.json
 
 
 def adam(learning_rate, steps):
-    """The optimizer of the CNN and of CapsNet, which averages the weights.
+    """Returns the optimizer of the CNN and of CapsNet, which averages the weights.
 
-    The average is over a twentieth of the training, but a thousand steps at most.
+    The moving average spans a twentieth of the training, but at most 1,000 steps.
 
     Args:
-        learning_rate: the schedule.
-        steps: batches in the whole training.
+        learning_rate: the learning rate schedule.
+        steps: number of batches in the whole training.
     """
     window = max(1, min(1_000, steps // 20))
     return keras.optimizers.Adam(
@@ -68,29 +68,29 @@ def adam(learning_rate, steps):
 
 
 def half_an_epoch(steps, epochs):
-    """The momentum of averages over half an epoch.
+    """Returns the momentum of moving averages that span half an epoch.
 
     Args:
-        steps: batches in the whole training.
-        epochs: epochs in the whole training.
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
     """
     return 1.0 - 1.0 / max(2, steps // epochs // 2)
 
 
 def accuracy(objects):
-    """The metric that tells whether all `objects` of an image are found."""
+    """Returns the accuracy; for several objects, all must be found in an image."""
     return metrics.ExactMatch(name="accuracy") if objects > 1 else "accuracy"
 
 
 def capsnet(image_shape, classes, steps, learning_rate=0.001, **settings):
-    """The network of the first paper.
+    """Builds the network of "Dynamic routing between capsules".
 
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        steps: batches in the whole training.
-        learning_rate: of the first step.
-        **settings: as for `models.CapsNet`; by default the sizes of the paper.
+        steps: number of batches in the whole training.
+        learning_rate: learning rate of the first step; it decays to zero.
+        **settings: arguments of `models.CapsNet`; by default the sizes of the paper.
     """
     model = models.CapsNet(image_shape, classes, **settings)
     learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
@@ -113,22 +113,25 @@ def matrix_capsnet(
     coordinate_addition=True,
     routed_by="em",
 ):
-    """The network of the second paper, and the callbacks of its loss.
+    """Builds the network of "Matrix capsules with EM routing".
 
-    The margin of the spread loss grows over the first half of the training, whatever
-    its length. Weights and the statistics of batch normalization are averaged over half
-    an epoch. Statistics of other steps would not fit the weights.
+    The margin of the spread loss grows during the first half of the training. The
+    moving averages of the weights and of the batch normalization both span half an
+    epoch, so that the statistics fit the averaged weights.
 
     Args:
         image_shape: shape of an image.
         classes: number of classes.
         variant: as for `models.MatrixCapsNet`.
-        iterations: routing iterations.
-        steps: batches in the whole training.
-        epochs: epochs in the whole training.
+        iterations: number of routing iterations.
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
         loss: a name in `LOSSES`.
         coordinate_addition: as for `models.MatrixCapsNet`.
         routed_by: a name in `ROUTINGS`.
+
+    Returns:
+        The network, and a list of the callbacks that its loss needs.
     """
     momentum = half_an_epoch(steps, epochs)
     model = models.MatrixCapsNet(
@@ -152,13 +155,13 @@ def matrix_capsnet(
 
 
 def baseline_cnn(image_shape, classes, steps, objects=1):
-    """The CNN that capsules are compared with.
+    """Builds the CNN that capsules are compared with.
 
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        steps: batches in the whole training.
-        objects: how many objects an image shows; labels of several are multi-hot.
+        steps: number of batches in the whole training.
+        objects: number of objects in an image. For more than one, labels are multi-hot.
     """
     model = models.BaselineCNN(image_shape, classes)
     learning_rate = keras.optimizers.schedules.CosineDecay(0.001, steps, alpha=0.01)
@@ -170,19 +173,55 @@ def baseline_cnn(image_shape, classes, steps, objects=1):
     return model
 
 
-def contender(image_shape, classes, name, steps, epochs, objects=1):
-    """The network of the leaderboard, two layers of capsules, with one of the routings.
-
-    All contenders have the same convolutions, the same optimizer and the same loss. The
-    CNN has dense layers above them, with as many parameters as dynamic routing has.
+def residual(image_shape, classes, routed_by, steps, epochs):
+    """Builds a residual network with capsules above it, or with a dense layer.
 
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        name: as `contender_name` takes it.
-        steps: batches in the whole training.
-        epochs: epochs in the whole training.
-        objects: how many objects an image shows; labels of several are multi-hot.
+        routed_by: the routing of the class capsules, or `"dense"` for global average
+            pooling and a dense layer instead of capsules.
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
+    """
+    backbone = models.residual_backbone(image_shape, blocks=1)
+    if routed_by == "dense":
+        x = keras.layers.GlobalAveragePooling2D()(backbone.output)
+        # The loss needs more precision than scores in half precision have.
+        x = keras.layers.Dense(classes, "softmax", dtype="float32")(x)
+        model = keras.Model(backbone.input, x)
+        loss = "sparse_categorical_crossentropy"
+    else:
+        model = models.CapsuleClassifier(
+            image_shape, classes, backbone=backbone, routing=routed_by
+        )
+        loss = losses.MarginLoss()
+    warm_up = steps // 10
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
+    )
+    momentum = half_an_epoch(steps, epochs)
+    optimizer = keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=momentum
+    )
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
+
+
+def contender(image_shape, classes, name, steps, epochs, objects=1):
+    """Builds the network of the leaderboard, with a routing or as a CNN.
+
+    Convolutions are followed by primary capsules and two layers of capsules. All
+    contenders have the same convolutions, optimizer and loss. The CNN has dense layers
+    instead of capsules, with as many parameters as the network with dynamic routing.
+
+    Args:
+        image_shape: shape of an image.
+        classes: number of classes.
+        name: one of `CONTENDERS`, or MODULE:CLASS of a routing.
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
+        objects: number of objects in an image. For more than one, labels are multi-hot.
     """
     momentum = half_an_epoch(steps, epochs)
     images = keras.Input(image_shape)
@@ -190,7 +229,7 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
         scores = _dense_scores(images, classes)
     else:
         scores = _capsule_scores(images, classes, name, momentum)
-    # In half precision the loss would be as coarse as the scores.
+    # The loss needs more precision than scores in half precision have.
     scores = keras.layers.Activation("linear", dtype="float32")(scores)
     model = keras.Model(images, scores, name=name.replace(":", "."))
     warm_up = min(200, steps // 10)
@@ -211,12 +250,12 @@ def _features(images):
 
 
 def _capsule_scores(images, classes, name, momentum):
-    """A score from 0 to 1 for each class, from capsules with one of the routings."""
+    """Returns a score from 0 to 1 for each class, from capsules with a routing."""
     base = "uniform" if name == "uniform_shared" else name
     kind = _routing_named(base)
 
     def children(x):
-        """What the layer above is given: poses, and activations if it needs them."""
+        """Returns the inputs of the next layer: poses, and activations if needed."""
         if isinstance(x, (tuple, list)):
             return layers.PoseNormalization()(x)
         if kind.needs_activations:
@@ -238,7 +277,7 @@ def _capsule_scores(images, classes, name, momentum):
 
 
 def _routing(name, momentum):
-    """A routing that averages its statistics, if it has any, with this momentum."""
+    """Returns a routing; its moving averages, if it has any, have this momentum."""
     route = _routing_named(name)
     config = route.get_config()
     if "momentum" not in config:
@@ -247,7 +286,7 @@ def _routing(name, momentum):
 
 
 def _routing_named(name):
-    """A routing of the package, or the one of MODULE:CLASS."""
+    """Returns a routing of the package, or an instance of MODULE:CLASS."""
     if ":" not in name:
         return routing.get(name)
     module, kind = name.split(":")
@@ -258,7 +297,7 @@ def _routing_named(name):
 
 
 def _dense_scores(images, classes):
-    """The same from dense layers with as many parameters."""
+    """Returns scores from dense layers with as many parameters as dynamic routing."""
     like = keras.Model(images, _capsule_scores(images, classes, "dynamic", 0.9))
     x = keras.layers.Conv2D(64, 3, strides=2, activation="relu")(_features(images))
     x = keras.layers.Flatten()(x)

@@ -1,17 +1,18 @@
-"""Tests capsules and a CNN from viewpoints that they were not trained on.
+"""Tests capsules and a CNN on viewpoints that they were not trained on.
 
     python -m experiments.novel_viewpoints --dataset toys --epochs 8 --cnn-epochs 24
     python -m experiments.novel_viewpoints --dataset smallnorb --variant paper
     python -m experiments.novel_viewpoints --dataset eth80 --data-dir FOLDER
 
-Both networks are trained on a part of the viewpoints and tested on the rest, with
-objects that neither has seen. As in the paper they are compared where they are equally
-good on familiar viewpoints; matching.py says how. An epoch of the CNN is quicker: with
-more of them it gets better at familiar viewpoints, and the capsules match it later.
+Both networks are trained on a part of the viewpoints and tested on the others, with
+unseen objects. As in the paper, their errors on novel viewpoints are compared at epochs
+with equal errors on familiar viewpoints; see matching.py. An epoch of the CNN takes
+less time. With more --cnn-epochs the CNN has a smaller error on familiar viewpoints,
+and the capsules reach the same error at a later epoch.
 
-The output folder gets metrics.json, a figure, and a folder for each training with the
-model that is compared, best.keras. Stop it whenever you like: --resume, with the same
---epochs and --cnn-epochs, goes on after the last finished epoch.
+The output folder receives metrics.json, a figure, and a folder for each training with
+best.keras, the model that is compared. Ctrl-C stops the script at any time; --resume,
+with the same --epochs and --cnn-epochs, continues after the last finished epoch.
 """
 
 import keras
@@ -38,14 +39,14 @@ parser.add_argument("--novel", choices=["azimuth", "elevation", "both"], default
 parser.add_argument("--variant", choices=models.MatrixCapsNet.variants, default="small")
 parser.add_argument("--routing", choices=ROUTINGS, default="em")
 parser.add_argument("--iterations", type=positive, default=3, help="routing iterations")
-parser.add_argument("--cnn-epochs", type=positive, help="default: as many as --epochs")
+parser.add_argument("--cnn-epochs", type=positive, help="default: --epochs")
 args = parser.parse_args()
 
 settings = settings_of(args, "variant", "routing", "iterations", "epochs", "cnn_epochs")
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
-(output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
+(output / "metrics.json").unlink(missing_ok=True)  # may be from a shorter run
 classes = contents(args.dataset)["classes"]
 metrics = {}
 for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
@@ -68,7 +69,7 @@ for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
         ),
     )
 
-# Results, as the paper's table 2.
+# Results, as in table 2 of the paper.
 lines = {f"novel {novel}": epochs(networks) for novel, networks in metrics.items()}
 plotting.viewpoint_errors(lines).savefig(output / "viewpoints.png")
 write_json(output / "metrics.json", metrics)

@@ -1,4 +1,4 @@
-"""Pages with sections that are made from results."""
+"""Functions to write Markdown pages with sections that are made from results."""
 
 import re
 import statistics
@@ -9,17 +9,17 @@ IMAGES = Path("docs/images")
 
 
 def line(cells):
-    """A line of a table."""
+    """Returns a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def head(first, *columns):
-    """The first two lines of a table; all columns but the first are numbers."""
+    """Returns the header of a table; columns after the first are right-aligned."""
     return [line([first, *columns]), line(["---", *["---:"] * len(columns)])]
 
 
 def spread(values):
-    """Values with two decimals; of three or more their mean and deviation as well."""
+    """Formats values; three or more are followed by their mean and deviation."""
     found = ", ".join(f"{value:.2f}" for value in values)
     if len(values) > 2:
         deviation = statistics.stdev(values)
@@ -28,25 +28,31 @@ def spread(values):
 
 
 def figure(drawn, name, text):
-    """The lines of a figure, which is kept in docs/images."""
+    """Saves a figure in docs/images and returns the lines that show it."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     drawn.savefig(IMAGES / f"{name}.png")
     return ["", f"![{text}](images/{name}.png)"]
 
 
 def origin(command, where, commands):
-    """The lines that say which command made a section, where, and what it runs."""
+    """Returns the lines that name the origin of a section.
+
+    Args:
+        command: the command that makes the section.
+        where: the machines, as text.
+        commands: the commands that it runs.
+    """
     where = f" ({where})" if where else ""
     return ["", f"`{command}`{where} runs", "", "```", *commands, "```"]
 
 
 def marks(name):
-    """What stands in a page before and behind a section."""
+    """Returns the marks before and after a section."""
     return f"<!-- {name} -->", f"<!-- end of {name} -->"
 
 
 def read_page(path, names):
-    """A page that has the marks of all these sections."""
+    """Reads a page, and exits with a message if the mark of a section is missing."""
     try:
         page = path.read_text()
     except OSError as error:
@@ -59,16 +65,16 @@ def read_page(path, names):
 
 
 def write_page(path, names, section):
-    """Puts sections between the marks that a page has for them.
+    """Writes sections between their marks in a page.
 
     Args:
-        path: the page.
-        names: of its sections.
-        section: function that takes a name and returns the text; it is called when the
-            page is known to have all marks.
+        path: path of the page.
+        names: names of the sections.
+        section: function that takes the name of a section and returns its text. It is
+            called only if the page has all marks.
 
     Returns:
-        The texts, by name.
+        A dict of the texts by name.
     """
     page = read_page(path, names)
     sections = {name: section(name) for name in names}

@@ -1,13 +1,14 @@
-"""Runs a table of docs/results.md again and writes what it finds there.
+"""Reproduces a table of docs/results.md and updates the page.
 
     python -m experiments.reproduce mnist
     python -m experiments.reproduce mnist --seed 1
     python -m experiments.reproduce
 
-tables.py says what is run. Each run has a folder in `--folder`, and its metrics.json,
-with the command and the machine, becomes a file in results/; the tables and figures of
-docs/results.md are made from these files. Without a table only the page is made. Stop
-it whenever you like: the same command goes on after the last finished epoch.
+The runs of each table are listed in tables.py. Each run has a folder in `--folder`. Its
+metrics.json, with the command and the machine, is stored in results/. The tables and
+figures of docs/results.md are made from these files. Without a table only the page is
+updated. Ctrl-C stops the script at any time; the same command continues after the last
+finished epoch.
 """
 
 import statistics
@@ -23,23 +24,27 @@ from keras_capsules import plotting
 
 RESULTS, PAGE = Path("results"), Path("docs/results.md")
 FOLDER = Path("runs/results")
-# Whose errors a table has.
+ERRORS = (
+    "Test errors of the table. Each dot is one run, a line the mean of three; stars "
+    "are the paper's errors, crosses those of the best open code."
+)
+# Columns of errors in a table.
 NUMBERS = "ours", "paper", "best open code"
 
 
 def command_of(name, seed, folder):
-    """The command of a run, where `folder` has all runs, those of the same seed."""
+    """Returns the command of a run, with the folders of other runs of this seed."""
     folders = {run: folder / key_of(run, seed) for run in RUNS}
     return RUNS[name].format_map(folders)
 
 
 def train(name, seed, folder, options):
-    """Runs what `tables.RUNS` says, or goes on with it, and keeps its results."""
+    """Runs or continues a run of `tables.RUNS`, and stores its results."""
     keep(name, command_of(name, seed, folder), seed, folder, RESULTS, options)
 
 
 def kept(name):
-    """What is kept of a run, with each of its seeds."""
+    """Returns the stored results of a run, for each of its seeds."""
     return results_of(name, RESULTS)
 
 
@@ -50,14 +55,14 @@ def at(metrics, path):
 
 
 def published(error):
-    """An error as papers write it: of less than 1 % with two decimals."""
+    """Formats an error as papers do: with two decimals if it is below 1 %."""
     if error is None:
         return "–"
     return f"{error:.2f}" if error < 1.0 else f"{error:g}"
 
 
 def error_table(table, name):
-    """The lines of a table of errors and its figure."""
+    """Returns the lines of a table of errors and its figure."""
     columns = "seeds", "parameters", "epochs", "minutes"
     lines, points = head("error in %", *NUMBERS, *columns), []
     for row in table.rows:
@@ -86,17 +91,18 @@ def error_table(table, name):
             }
         )
     if any(point["ours"] for point in points):
-        # A row without any number would be an empty line of the figure.
+        # A row without any number would be an empty line in the figure.
         drawn = [point for point in points if any(map(point.get, NUMBERS))]
-        lines += figure(plotting.errors(drawn), f"results_{name}", "Errors")
+        if len(drawn) > 1:
+            lines += figure(plotting.errors(drawn), f"results_{name}", ERRORS)
     return lines
 
 
 def attack_table(name, metrics):
-    """The lines of a table of accuracies under attack and its figure."""
+    """Returns the lines of a table of accuracies under attack and its figure."""
     accuracy = metrics["accuracy"]
     columns = {
-        f"{attack}, {model}": {
+        f"{attack}, {'CNN' if model == 'cnn' else model}": {
             row["epsilon"]: row["accuracy"] for row in rows if row["model"] == model
         }
         for attack, rows in accuracy.items()
@@ -109,11 +115,15 @@ def attack_table(name, metrics):
         cells = (f"{100.0 * column[epsilon]:.1f}" for column in columns.values())
         lines.append(line([f"{epsilon:g}", *cells]))
     drawn = plotting.attack_curves(accuracy)
-    return lines + figure(drawn, f"results_{name}", "Accuracy against epsilon")
+    return lines + figure(
+        drawn,
+        f"results_{name}",
+        "Accuracy against epsilon, the largest change of a pixel",
+    )
 
 
 def mistake_table(name, metrics):
-    """The lines of a table of the toys that are mistaken most, and of the others."""
+    """Returns the lines of a table of the toys with the largest errors."""
     networks = metrics["test_error"]
     lines = ["", *head("error in % on a toy", *networks)]
     for row in metrics["toys"][:MISTAKEN]:
@@ -132,10 +142,11 @@ def mistake_table(name, metrics):
 
 
 def routing_table(rows):
-    """The lines of a table of what the routing of each layer does, means of the seeds.
+    """Returns the lines of a table that describes the routing of each layer.
 
-    A cell has the deviation of activations and the effective parents of a child,
-    divided by the parents, after the last epoch.
+    A cell has the standard deviation of the activations, and the effective number of
+    parents of a child divided by the number of parents, both after the last epoch and
+    averaged over the seeds.
     """
     layers = "conv_capsules_1", "conv_capsules_2", "class_capsules"
     lines = ["", *head("deviation of activations, effective parents", *layers)]
@@ -155,19 +166,30 @@ def routing_table(rows):
 
 
 def epochs_figure(name, metrics):
-    """The lines of a figure of the epochs of networks that are compared."""
+    """Returns the lines of a figure of the errors after each epoch."""
     compared = {"digits": metrics} if "cnn" in metrics else metrics
     panels = {
-        what: epochs(compared[what])
-        for what in ("azimuth", "elevation", "digits")
+        title: epochs(compared[what])
+        for what, title in NOVEL.items()
         if what in compared
     }
     drawn = plotting.viewpoint_errors(panels)
-    text = "Error on novel against familiar images, a dot for each epoch"
-    return figure(drawn, f"results_{name}_epochs", text)
+    return figure(drawn, f"results_{name}_epochs", EPOCHS)
 
 
-# What a run has beside its rows.
+# Titles of what `epochs_figure` draws.
+NOVEL = {
+    "azimuth": "Novel azimuths",
+    "elevation": "Novel elevations",
+    "digits": "Transformed digits (novel)",
+}
+EPOCHS = (
+    "Error on novel against familiar images after each epoch, for seed 0. The stars "
+    "are the epochs that the table compares. Lower is better at equal familiar error."
+)
+
+
+# Functions that add lines for a run after the table of errors.
 BESIDE = {
     "mnist_attacks": attack_table,
     "toys_attacks": attack_table,
@@ -181,7 +203,7 @@ BESIDE = {
 
 
 def section(name):
-    """What stands in docs/results.md of a table."""
+    """Returns the section of a table in docs/results.md."""
     table = TABLES[name]
     lines = error_table(table, name) if table.rows else []
     if table.routing:
@@ -191,7 +213,7 @@ def section(name):
     for run in table.runs:
         if run in BESIDE and found[run]:
             lines += BESIDE[run](run, found[run][0])
-        elif run in BESIDE and run not in rows:  # else they say so
+        elif run in BESIDE and run not in rows:  # otherwise its rows say so
             lines += ["", f"{run}: not run here"]
     shown = rows | BESIDE.keys() & {*table.runs}
     where = machines(metrics for run in shown for metrics in found[run])
@@ -208,10 +230,10 @@ def section(name):
 
 
 def write_page(shown=None):
-    """Puts the tables between the marks that docs/results.md has for them.
+    """Writes the tables between their marks in docs/results.md.
 
     Args:
-        shown: name of the table that is printed too.
+        shown: name of a table that is also printed; by default none.
     """
     sections = pages.write_page(PAGE, TABLES, section)
     if shown:
@@ -220,15 +242,17 @@ def write_page(shown=None):
 
 
 parser = parser_of(__doc__)
-parser.add_argument("table", nargs="?", choices=TABLES, help="without one: the page")
+parser.add_argument(
+    "table", nargs="?", choices=TABLES, help="default: only update the page"
+)
 parser.add_argument("--seed", type=natural, default=0)
 parser.add_argument("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
-parser.add_argument("--folder", type=Path, default=FOLDER, help="where the runs are")
+parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the runs")
 
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
-    read_page(PAGE, TABLES)  # that it can't be written is known before hours
+    read_page(PAGE, TABLES)  # reports a missing page before hours of training
     if args.table:
         for name in TABLES[args.table].runs:
             train(name, args.seed, args.folder, options)

@@ -1,7 +1,7 @@
-"""What the experiments share: a run that can be stopped, resumed and looked at.
+"""Runs that can be stopped and resumed, and other functions for all experiments.
 
-A run lives in a folder: settings.json, last.keras, best.keras and history.csv while it
-trains; what it reports, metrics.json and pictures, once it is done.
+A run has a folder. During the training it contains settings.json, last.keras,
+best.keras and history.csv. After the training metrics.json and figures are added.
 """
 
 import argparse
@@ -24,17 +24,17 @@ import keras_capsules
 from keras_capsules import callbacks, datasets, files, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
-# Pictures from 0 to 1 that may be shifted and mirrored; their loaders.
+# Loaders of pictures with pixels from 0 to 1, which are shifted and mirrored at random.
 PICTURES = {"fashion_mnist": datasets.fashion_mnist, "cifar10": datasets.cifar10}
-# Cropped at random, then standardized; the names that they have for TFDS.
+# Names of toys for TensorFlow Datasets. Images are cropped at random and standardized.
 TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"}
-# What has known viewpoints; the names that they have for `datasets.viewpoint_split`.
+# Names for `datasets.viewpoint_split` of the data sets with known viewpoints.
 VIEWPOINTS = {**TOYS, "eth80": "eth80"}
 CLASSES = {**dict.fromkeys(TOYS, 5), "eth80": 8}  # the others have 10
 
 
 def at_least(minimum):
-    """The type of a flag that is an integer of at least `minimum`."""
+    """Returns the argparse type of an integer flag of at least `minimum`."""
 
     def integer(text):
         number = int(text)
@@ -51,7 +51,7 @@ positive, natural = at_least(1), at_least(0)
 
 
 def above_zero(text):
-    """The type of a flag that is a number above 0."""
+    """Parses a flag that is a number above 0."""
     number = float(text)
     if not 0.0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
@@ -59,13 +59,14 @@ def above_zero(text):
 
 
 def load(dataset, data_dir, seed=0, own_images=False):
-    """The splits of a data set, by the name it has on the command line.
+    """Loads the splits of a data set.
 
     Args:
-        dataset: the name.
-        data_dir: where it lies.
-        seed: of what is drawn at random.
-        own_images: whether labels of several objects hold the image of each.
+        dataset: name of the data set on the command line.
+        data_dir: folder of the data; `None` for the default folder.
+        seed: seed of everything random in the data set.
+        own_images: whether the labels of overlapping digits also contain the separate
+            image of each digit.
     """
     loaders = {
         "digits": datasets.digits,
@@ -84,7 +85,7 @@ def load(dataset, data_dir, seed=0, own_images=False):
 
 
 def contents(dataset):
-    """How many classes a data set has and how many objects an image of it."""
+    """Returns the number of classes, and the number of objects in an image."""
     return {
         "classes": CLASSES.get(dataset, 10),
         "objects": 2 if dataset == "multi_mnist" else 1,
@@ -92,25 +93,25 @@ def contents(dataset):
 
 
 def write_json(path, content):
-    """Writes a file in one step, so that there is never half of it."""
+    """Writes a JSON file atomically."""
     with files.replaced(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def parser_of(description):
-    """A parser whose help is the docstring of a script."""
+    """Returns an argument parser that prints a docstring unchanged as its help."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def add_flags(parser, folder, names):
-    """Adds the flags that every training has.
+    """Adds the flags that all trainings have in common.
 
     Args:
-        parser: where they are added.
-        folder: what the default of `--output` begins with.
-        names: the data sets; the first is the default.
+        parser: the argument parser.
+        folder: beginning of the default name of the output folder.
+        names: names of the data sets; the first is the default.
     """
     add = parser.add_argument
     add(
@@ -119,10 +120,10 @@ def add_flags(parser, folder, names):
         default=names[0],
         help=f"digits and toys need no download (default: {names[0]})",
     )
-    add("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
+    add("--data-dir", help="folder of TensorFlow Datasets data, or of ETH-80")
     add("--epochs", type=positive, default=10)
     add("--batch-size", type=positive, default=64)
-    add("--limit", type=positive, help="use only so many images of each split")
+    add("--limit", type=positive, help="use only this many images of each split")
     add(
         "--output",
         type=Path,
@@ -131,7 +132,7 @@ def add_flags(parser, folder, names):
     add(
         "--resume",
         action="store_true",
-        help="go on after the last finished epoch of the run there",
+        help="continue the run in --output after the last finished epoch",
     )
     add("--seed", type=natural, default=0)
     add(
@@ -142,15 +143,15 @@ def add_flags(parser, folder, names):
 
 
 def networks_of(parser, folder, names):
-    """The flags of a script that looks at trained networks.
+    """Parses the flags of a script that analyses trained networks.
 
     Args:
-        parser: where they are added.
-        folder: what the default of `--output` begins with.
-        names: the data sets.
+        parser: the argument parser.
+        folder: beginning of the default name of the output folder.
+        names: names of the data sets.
 
     Returns:
-        The flags, in which `networks` are the paths by the names of their folders.
+        The flags. `networks` is a dict of the paths by the names of their folders.
     """
     add = parser.add_argument
     add("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
@@ -168,35 +169,37 @@ def networks_of(parser, folder, names):
 
 
 def load_networks(paths):
-    """The networks of these paths, by the same names; ends where one can't be read."""
+    """Loads networks from a dict of paths, or exits if a file can't be read."""
     found = {}
     for name, path in paths.items():
         try:
             found[name] = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # what a damaged file raises is nowhere said
+        except Exception as error:  # damaged files raise many types of errors
             sys.exit(f"{path} can't be loaded ({type(error).__name__}: {error})")
     return found
 
 
 def settings_of(args, *names):
-    """What a resumed run must have in common with the one before, `names` too."""
+    """Returns the settings that a resumed run must not change, those in `names` too."""
     names = ("dataset", *names, "limit", "batch_size", "seed")
     return {name: getattr(args, name) for name in names}
 
 
 def folder_of(args, folder):
-    """The folder that the flags ask for; the default begins with `folder`."""
+    """Returns the output folder; the name of the default begins with `folder`."""
     return args.output or Path(f"runs/{folder}_{args.dataset.replace('/', '_')}")
 
 
 class Run:
     """A training in a folder.
 
+    The constructor exits with a message if the folder can't be used.
+
     Args:
         output: the folder.
-        settings: what a resumed run must have in common with the run there;
-            `dataset`, `limit`, `batch_size` and `seed` are among it.
-        resume: whether to go on with the run there.
+        settings: settings that a resumed run must not change, including `dataset`,
+            `limit`, `batch_size` and `seed`.
+        resume: whether to continue the run in the folder.
     """
 
     def __init__(self, output, settings, resume):
@@ -224,16 +227,16 @@ class Run:
             sys.exit(f"Can't resume: {output} was made with {before}. Received: {now}")
         if not self.history:
             write_json(settings_file, settings)
-        # A run that goes on must not see the order and the shifts of its first
-        # epoch again.
+        # A resumed run must not see the order and the shifts of its first epoch again.
         self.seed = settings["seed"] + len(self.history)
         keras.utils.set_random_seed(self.seed)
 
     def batches(self, load):
-        """Batches of each split that `load` returns.
+        """Returns batches of each split that `load` returns.
 
-        The first split is the one to train on: it is shuffled, centred digits are
-        shifted by up to 2 pixels, and pictures are shifted by up to 4 and mirrored.
+        The first split is for training, and is shuffled. Centred digits in it are
+        shifted at random by up to 2 pixels. Pictures are shifted by up to 4 pixels and
+        mirrored at random.
 
         Args:
             load: function that loads the splits.
@@ -254,17 +257,17 @@ class Run:
         return train.batch(size).prefetch(2), *others
 
     def fit(self, model, train, validation, epochs, others=(), **best):
-        """Trains a compiled model, or goes on with the one in the folder.
+        """Trains a compiled model, or continues the training in the folder.
 
         Args:
-            model: the model, compiled with an optimizer that averages the weights,
-                with which it is tested.
-            train: batches to train on.
-            validation: batches to choose the best epoch by.
-            epochs: epochs in all; another number than before stretches the
-                learning-rate schedule.
-            others: more callbacks, which may add to the logs of an epoch.
-            **best: what the best epoch is, as `callbacks.Checkpoint` takes it.
+            model: the model, compiled with an optimizer that averages the weights. It
+                is validated and saved with the averaged weights.
+            train: training batches.
+            validation: validation batches, which choose the best epoch.
+            epochs: total number of epochs. A number that differs from that of the
+                resumed run stretches the learning rate schedule.
+            others: additional callbacks, which can add to the logs of an epoch.
+            **best: criterion of the best epoch, arguments of `callbacks.Checkpoint`.
         """
         model.summary()
         checkpoint = callbacks.Checkpoint(self.output, **best)
@@ -276,7 +279,7 @@ class Run:
             print(f"Going on after epoch {len(self.history)}.")
         elif self.resume:
             print(f"{self.output} holds no model to go on with: it starts afresh.")
-        (self.output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
+        (self.output / "metrics.json").unlink(missing_ok=True)  # of an earlier run
         try:
             model.fit(
                 train,
@@ -284,29 +287,29 @@ class Run:
                 initial_epoch=len(self.history),
                 epochs=epochs,
                 callbacks=[*others, keras.callbacks.SwapEMAWeights(), checkpoint],
-                shuffle=False,  # the data set does it
+                shuffle=False,  # the data set is already shuffled
             )
         except ValueError as error:
             sys.exit(str(error))
         self.history, self.best_epoch = checkpoint.history, checkpoint.best_epoch
 
     def best(self):
-        """The model of the best epoch."""
+        """Loads the model of the best epoch."""
         return keras.saving.load_model(self.output / "best.keras")
 
     def test(self, batches):
-        """The model of the best epoch, and what it reaches on test images."""
+        """Returns the model of the best epoch, and its results on test images."""
         model = self.best()
         print("Test images:")
         accuracy = model.evaluate(batches, return_dict=True)["accuracy"]
         return model, {"test_accuracy": accuracy, "test_error": 1.0 - accuracy}
 
     def summary(self, model, results):
-        """What metrics.json says of a run.
+        """Returns the content of metrics.json.
 
         Args:
             model: the model of the best epoch.
-            results: what was found, by name.
+            results: dict of results by name.
         """
         backend = keras.backend.backend()
         seconds = [row["seconds"] for row in self.history]
@@ -332,14 +335,14 @@ class Run:
 
         Args:
             model: the model of the best epoch.
-            results: what was found, by name.
-            pictures: figures, by name.
+            results: dict of results by name.
+            pictures: dict of figures by name.
         """
         results = self.summary(model, results)
         pictures = {"curves": plotting.curves(self.history), **pictures}
         for picture, figure in pictures.items():
             figure.savefig(self.output / f"{picture}.png")
-        # Last, for it is what says that the run is done.
+        # It is written last, because its existence marks the run as finished.
         write_json(self.output / "metrics.json", results)
 
         print()

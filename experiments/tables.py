@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: what is run for them, and what others report."""
+"""The tables of docs/results.md: their commands, and the errors that others report."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,14 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        label: what is measured.
-        run: the name of a run, a key of `RUNS`.
-        paper: what the paper reports, in per cent.
-        best_open: what the best open code reports, in per cent.
-        value: where in the metrics of the run the number is, a share of 1.
-        network: where in them the network is that has it.
+        label: text of the first column.
+        run: name of a run, a key of `RUNS`.
+        paper: error that the paper reports, in per cent.
+        best_open: error that the best open code reports, in per cent.
+        value: path of the error, from 0 to 1, in the metrics of a network. Its parts
+            are separated by dots.
+        network: path of the network in the metrics of the run; empty if the run has a
+            single network.
     """
 
     label: str
@@ -27,9 +29,9 @@ class Table(NamedTuple):
     """A table.
 
     Attributes:
-        rows: its rows.
-        others: names of runs that it needs without a row of their own.
-        routing: whether a second table says what the routing of each layer does.
+        rows: rows of the table.
+        others: names of runs that the table needs, but that have no row.
+        routing: whether a second table describes the routing of each layer.
     """
 
     rows: tuple[Row, ...] = ()
@@ -38,7 +40,7 @@ class Table(NamedTuple):
 
     @property
     def runs(self):
-        """The names of its runs, in their order."""
+        """The names of all runs of the table, in order."""
         return list(dict.fromkeys([*(row.run for row in self.rows), *self.others]))
 
 
@@ -50,12 +52,12 @@ def matrix_capsnet(flags):
     return f"python -m experiments.train matrix_capsnet {flags} --variant small"
 
 
-# So many toys, those that are mistaken most, are set apart from the others.
+# Number of toys with the largest errors that are listed apart from the others.
 MISTAKEN = 3
 
 MNIST = "--dataset mnist --variant small --epochs 60"
 TOYS = "--dataset toys/full --epochs 6"
-# Small enough that three seeds of each ablation take an afternoon on a processor.
+# Small enough that three seeds of each ablation take an afternoon on a CPU.
 ABLATION = (
     "python -m experiments.train matrix_capsnet --dataset toys/full --batch-size 32 "
     "--epochs 3 --variant 32,4,8,8"
@@ -63,9 +65,13 @@ ABLATION = (
 VIEWPOINTS = "python -m experiments.novel_viewpoints --iterations 1"
 LONG_CNN = "--dataset toys/full --epochs 8 --cnn-epochs 24"
 ETH80 = "--dataset eth80 --batch-size 16"
+CIFAR10 = (
+    "python -m experiments.train residual --dataset cifar10 --epochs 12 "
+    "--precision mixed_bfloat16"
+)
 ATTACK = "python examples/adversarial_robustness.py --images 1000"
 
-# Commands, by the names of their runs. `{NAME}` is the folder of another run.
+# Commands by the names of their runs. `{NAME}` is replaced by the folder of that run.
 RUNS = {
     "mnist_1": capsnet(f"{MNIST} --iterations 1 --no-reconstruction"),
     "mnist_1_reconstruction": capsnet(f"{MNIST} --iterations 1"),
@@ -103,6 +109,8 @@ RUNS = {
     "eth80_cnn": f"python -m experiments.train cnn {ETH80} --epochs 20",
     "eth80_1": matrix_capsnet(f"{ETH80} --epochs 20 --iterations 1"),
     "eth80_3": matrix_capsnet(f"{ETH80} --epochs 20"),
+    "cifar10": f"{CIFAR10} --routing inverted_attention",
+    "cifar10_dense": f"{CIFAR10} --routing dense",
     "mnist_attacks": f"{ATTACK} --dataset mnist "
     "--capsules {mnist_3_reconstruction}/best.keras --cnn {mnist_cnn}/best.keras",
     "toys_attacks": f"{ATTACK} --dataset toys/full "
@@ -112,8 +120,8 @@ RUNS = {
 }
 
 
-# Errors that the papers report, in per cent: on smallNORB, and on affNIST and digits in
-# its canvas.
+# Errors that the papers report, in per cent: on smallNORB, on affNIST, and on unchanged
+# digits on the canvas of affNIST.
 PAPER = {
     "azimuth": {
         "novel_error": {"cnn": 20.0, "capsules": 13.5},
@@ -131,13 +139,13 @@ PAPER = {
 
 
 def compared(run, novel, kinds, folder=""):
-    """The rows of a CNN and of capsules, which one run trains.
+    """Returns the rows of a CNN and a capsule network that one run compares.
 
     Args:
-        run: its name.
-        novel: what is novel; the paper's errors are those of `PAPER`, if it has any.
-        kinds: what novel and familiar images are called.
-        folder: where in the metrics of the run both networks are.
+        run: name of the run.
+        novel: key in `PAPER` of the errors of the paper, if there are any.
+        kinds: names of novel and familiar images, by the name of the error.
+        folder: path of both networks in the metrics of the run.
     """
     return tuple(
         Row(f"{kind}, {label}", run, paper, None, error, f"{folder}{name}")
@@ -148,10 +156,10 @@ def compared(run, novel, kinds, folder=""):
 
 
 def viewpoints(prefix=""):
-    """The rows of novel viewpoints, at the compared epoch and after the last.
+    """Returns the rows of novel viewpoints, at the compared and at the last epoch.
 
     Args:
-        prefix: what the names of the runs begin with.
+        prefix: prefix of the names of the runs.
     """
     rows = ()
     for novel in ("azimuth", "elevation"):
@@ -215,6 +223,12 @@ TABLES = {
             Row("variational Bayes routing", "ablation_variational_bayes"),
         ),
         routing=True,
+    ),
+    "cifar10": Table(
+        (
+            Row("dense layer above the residual network", "cifar10_dense"),
+            Row("capsules, inverted attention", "cifar10", 4.9),
+        ),
     ),
     "attacks": Table(
         others=(

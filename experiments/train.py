@@ -1,14 +1,15 @@
-"""Trains a network of the tables, with every setting that they compare.
+"""Trains a network of the tables, with all settings that the tables compare.
 
     python -m experiments.train capsnet --dataset mnist --variant small --epochs 60
     python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
     python -m experiments.train cnn --dataset toys/full
+    python -m experiments.train residual --dataset cifar10
     python -m experiments.train contender --routing self_attention
     python -m experiments.train contender --routing MODULE:CLASS
     python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
 
-The output folder gets metrics.json, history.csv, pictures and the best model. Stop it
-whenever you like: --resume goes on after the last finished epoch.
+The output folder receives metrics.json, history.csv, figures and the best model. Ctrl-C
+stops the training at any time; --resume continues it after the last finished epoch.
 """
 
 import functools
@@ -33,7 +34,7 @@ from experiments.runs import (
 )
 from keras_capsules import callbacks, models, plotting, robustness, routing
 
-# The attack on contenders: so many test images, a change of a pixel.
+# The attack on contenders: number of test images, and largest change of a pixel.
 ATTACKED, EPSILON = 1_000, 0.1
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")
@@ -49,14 +50,14 @@ capsnet.add_argument(
     "--learning-rate",
     type=above_zero,
     default=0.001,
-    help="of the first step; it falls to zero",
+    help="learning rate of the first step; it decays to zero",
 )
 capsnet.add_argument(
     "--reconstruction-weight",
     type=above_zero,
     default=0.392,
-    help="for 28×28 images 0.392 is the paper's and 7.84 that of its authors' code, "
-    "which divides the margin loss by 20",
+    help="weight of the reconstruction loss; for 28×28 images the paper uses 0.392; "
+    "its authors' code uses 7.84, but divides the margin loss by 20",
 )
 capsnet.add_argument("--no-reconstruction", action="store_true", help="no decoder")
 
@@ -72,11 +73,22 @@ matrix.add_argument("--iterations", type=positive, default=3)
 matrix.add_argument("--routing", choices=networks.ROUTINGS, default="em")
 matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
 matrix.add_argument(
-    "--no-coordinate-addition", action="store_true", help="votes without places"
+    "--no-coordinate-addition",
+    action="store_true",
+    help="votes without the coordinates of their children",
 )
 
-cnn = commands.add_parser("cnn", help="what capsules are compared with")
+cnn = commands.add_parser("cnn", help="the baseline CNN")
 add_flags(cnn, "cnn", [*DIGITS, "multi_mnist", *VIEWPOINTS])
+
+residual = commands.add_parser("residual", help="a residual network with capsules")
+add_flags(residual, "residual", [*DIGITS, *PICTURES])
+residual.add_argument(
+    "--routing",
+    choices=[*routing.names(), "dense"],
+    default="inverted_attention",
+    help="dense: a dense layer instead of capsules",
+)
 
 contender = commands.add_parser("contender", help="the network of the leaderboard")
 names = (*DIGITS, "multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
@@ -92,6 +104,7 @@ args = parser.parse_args()
 fixed = {
     "capsnet": ["variant", "learning_rate", "reconstruction_weight"],
     "matrix_capsnet": ["variant", "routing", "loss"],
+    "residual": ["routing"],
     "contender": ["routing"],
 }
 run = Run(
@@ -136,8 +149,16 @@ elif args.network == "matrix_capsnet":
         routed_by=args.routing,
         **settings,
     )
-    # A loss grows with its margin: the best epoch is that of the highest accuracy.
+    # The loss grows with its margin, so the accuracy chooses the best epoch.
     best = {"monitor": "val_accuracy", "mode": "max"}
+elif args.network == "residual":
+    model = networks.residual(
+        image_shape,
+        contents(args.dataset)["classes"],
+        args.routing,
+        steps=steps,
+        epochs=args.epochs,
+    )
 elif args.network == "contender":
     model = networks.contender(
         image_shape,
@@ -148,7 +169,7 @@ elif args.network == "contender":
     )
 else:
     model = networks.baseline_cnn(image_shape, steps=steps, **contents(args.dataset))
-routed = "cnn" not in (args.network, getattr(args, "routing", None))
+routed = not {"cnn", "dense"} & {args.network, getattr(args, "routing", None)}
 if routed:
     others.append(callbacks.RoutingMonitor(next(iter(validation))[0][:32]))
 run.fit(model, train, validation, args.epochs, others, **best)

@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    # These rooms import TensorFlow or matplotlib, which the layers do without.
+    # These modules import TensorFlow or matplotlib, which the layers do not need.
     if name in ("datasets", "export", "plotting"):
         try:
             return importlib.import_module(f"{__name__}.{name}")

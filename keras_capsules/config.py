@@ -6,7 +6,10 @@ __all__ = ["fused_kernels", "set_fused_kernels"]
 
 
 def fused_kernels() -> bool:
-    """Whether routings use kernels of their own on a GPU.
+    """Returns whether routings use fused kernels on a GPU.
+
+    Returns:
+        True if the fused kernels are enabled, see `set_fused_kernels`.
 
     Example:
 
@@ -18,27 +21,29 @@ def fused_kernels() -> bool:
 
 
 def set_fused_kernels(enabled: bool) -> None:
-    """Sets whether routings use kernels of their own on a GPU.
+    """Sets whether routings use fused kernels on a GPU.
 
-    The kernels sum over votes without writing a vote to memory, forward and backward,
-    for every `routing.MomentRouting`. They exist for JAX (Pallas) and for PyTorch
-    (Triton) on NVIDIA GPUs; elsewhere, and with `keras.distribution`, the setting
-    changes nothing. In float64 votes are kept. By default they are on with JAX 0.10 or
-    newer on an H100, where they were measured, and on an H200, which has the same chip.
+    The fused kernels compute weighted sums over votes without storing the votes in
+    memory, in the forward and the backward pass of every `routing.MomentRouting`. They
+    exist for JAX (Pallas) and PyTorch (Triton) on NVIDIA GPUs. On other devices, with
+    other backends, with `keras.distribution` and in float64 the setting has no effect.
+    By default they are enabled with JAX 0.10 or newer on an H100, where they were
+    measured, and on an H200, which has the same chip.
 
     With PyTorch the rest of a routing is compiled as well, at its first call with
-    inputs of a shape. As with `jax.jit`, hooks of yours must not look at values of
-    tensors. Numbers and strings that are attributes of a routing may change, each time
-    for another compilation: for what changes often use a weight that is not trained.
+    inputs of a new shape. As with `jax.jit`, the hooks of your own routings must not
+    depend on values of tensors in Python code. If a number or string that is an
+    attribute of a routing changes, the routing is compiled again. Use a non-trainable
+    weight for values that change often.
 
-    The setting holds for functions that are compiled after it is set. The environment
-    variable `KERAS_CAPSULES_FUSED_KERNELS`, 0 or 1, does the same.
+    The setting applies to functions that are compiled after the call. The environment
+    variable `KERAS_CAPSULES_FUSED_KERNELS` (0 or 1) has the same effect.
 
     Args:
-        enabled: whether to use them.
+        enabled: whether to use the fused kernels.
 
     Raises:
-        ValueError: the argument is no boolean.
+        ValueError: the argument is not a boolean.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Files and folders that others see whole or not at all."""
+"""Files and folders that are written atomically, and locks of folders."""
 
 import os
 import tempfile
@@ -10,11 +10,11 @@ __all__ = ["locked", "replace", "replaced"]
 
 
 def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Moves a finished file or folder to its place in one step.
+    """Moves a finished file or folder to its final path in one atomic step.
 
     Args:
-        unfinished: the file or folder, on the file system of `path`.
-        path: its place. A file that is there is replaced.
+        unfinished: the file or folder, on the same file system as `path`.
+        path: the final path. An existing file is replaced.
 
     Example:
 
@@ -34,12 +34,16 @@ def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
 
 @contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a path to write a file to, which becomes `path` in one step at the end.
+    """Yields a temporary path for a file that replaces `path` in one atomic step.
 
-    If it is not written to its end, `path` stays as it was.
+    The file is moved to `path` at the end of the `with` block. If the block raises an
+    error or the process ends, `path` is unchanged.
 
     Args:
-        path: the file, in a folder that is there. It need not be there itself.
+        path: the final path. Its folder must exist; the file itself need not.
+
+    Yields:
+        The temporary path.
 
     Example:
 
@@ -59,17 +63,18 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: str | os.PathLike, wait: bool = True) -> Iterator[None]:
-    """Holds the lock of a folder, so that other processes wait or fail.
+    """Holds a lock on a folder, so that other processes wait or fail.
 
-    The lock is no file: it ends with the process, however that ends. Windows, buckets
-    and some network drives have no such locks; there everybody gets one.
+    The lock is not a file: the operating system releases it when the process ends, even
+    if it is killed. Windows, cloud buckets and some network drives have no such locks;
+    there the folder is not locked and no error is raised.
 
     Args:
         folder: the folder.
-        wait: whether to wait for the lock if another process has it.
+        wait: whether to wait if another process holds the lock.
 
     Raises:
-        BlockingIOError: another process has it, and `wait` is false.
+        BlockingIOError: another process holds the lock, and `wait` is False.
 
     Example:
 
@@ -86,19 +91,19 @@ def locked(folder: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         except BlockingIOError:
             raise
         except OSError:
-            pass  # there are no locks here
+            pass  # the file system has no locks
         yield
 
 
 def _lock(descriptor, wait):
-    import fcntl  # which Windows lacks: it has no descriptors of folders either
+    import fcntl  # not on Windows, where `os.open` fails for folders before this line
 
     fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _write_to_disk(path):
     if path.is_dir():
-        # Windows opens no folders, some network drives write none to the disk.
+        # Windows cannot open folders, and some network drives cannot sync them.
         with suppress(OSError):
             _sync(path, os.O_RDONLY)
     else:

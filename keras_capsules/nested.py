@@ -1,4 +1,4 @@
-"""What layers within a layer keep when they are saved with it."""
+"""Configs that include the state of sublayers."""
 
 from typing import Any, TypeVar
 
@@ -8,12 +8,12 @@ Owner = TypeVar("Owner", bound="Nested")
 
 
 class Nested:
-    """Saves what was done to the layers within a layer: freezing and quantization.
+    """Adds the state of sublayers, frozen or quantized, to the config of a layer.
 
-    The config of a layer says how it was made. What users did to its sublayers
-    afterwards is lost with it unless it is saved too: `model.conv.trainable = False`,
-    or `model.quantize("int8")`. This class stands before `keras.layers.Layer` or
-    `keras.Model` among the bases of a layer that makes layers in its constructor.
+    The config of a layer holds the arguments of its constructor. Later changes of its
+    sublayers, such as `model.conv.trainable = False` or `model.quantize("int8")`, would
+    be lost when it is saved. A layer that creates sublayers in its constructor has this
+    class as a base before `keras.layers.Layer` or `keras.Model`.
 
     Example:
 
@@ -38,21 +38,21 @@ class Nested:
         config = dict(config)
         states = config.pop("sublayers", [])
         owner = super().from_config(config, *args)
-        # What a routing makes in `build` isn't there yet.
+        # Sublayers that a routing creates in `build` do not exist yet.
         for layer, state in zip(_sublayers(owner), states, strict=False):
             _restore(layer, state)
         return owner
 
     def freeze_sublayers(self) -> None:
-        """Freezes what was made within a layer that has `trainable=False`."""
+        """Freezes all sublayers if the layer was created with `trainable=False`."""
         if not self.trainable:
-            # TensorFlow takes no notice of `self.trainable = False` where it is False.
+            # `self.trainable = False` has no effect on TensorFlow if it is False.
             for layer in _sublayers(self):
                 layer.trainable = False
 
 
 def _sublayers(layer):
-    """All layers within a layer; each comes after the one that it is in."""
+    """Returns all nested layers of a layer; each comes after the layer it is in."""
     return layer._flatten_layers(include_self=False)
 
 

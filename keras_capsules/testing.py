@@ -1,4 +1,4 @@
-"""Checks with which the author of a routing or of a capsule layer proves it."""
+"""Checks for authors of routings and of capsule layers."""
 
 import tempfile
 from pathlib import Path
@@ -21,33 +21,36 @@ _STEEPEST = 3e4  # float16 ends at 65,504
 def check_routing(routing: Any) -> None:
     """Checks a routing: gradients, blocks, masks, saving, loading and more.
 
-    - Outputs have the shapes that `compute_output_shape` says, for vectors and for
-      matrices, alone and with receptive fields that overlap.
-    - Called twice, it returns the same.
-    - The gradient of the poses, the kernel, the activations and of all that is learned
-      is that of plain automatic differentiation through `trace`, in float64.
-    - `block` and `loop`, if there are such arguments, change neither outputs nor
+    - Outputs have the shapes that `compute_output_shape` returns, for vectors and for
+      matrices, with a single receptive field and with fields that overlap.
+    - Two calls with the same inputs return the same outputs.
+    - The gradients of the poses, the kernel, the activations and the weights of the
+      routing equal those of plain automatic differentiation through `trace`, in
+      float64.
+    - `block` and `loop`, if the routing has these arguments, change neither outputs nor
       gradients.
-    - A masked child changes nothing: outputs and gradients are those without it. The
-      routing is built for any number of children, which share what it learns.
-    - In bfloat16 and float16 outputs are float32 and near those of float32.
-    - Poses of zero, very small and very large ones, children that are all alike or
-      nearly, and children that are all, none or hardly active leave outputs finite and
-      activations from 0 to 1. Gradients of a sum of outputs, weighted by numbers of
-      size 1, are at most 30,000, times the size of the poses where that is above 1:
-      half of what float16 can hold.
-    - A model with it is saved and loaded with the same outputs; TensorFlow exports it
-      as a SavedModel.
+    - Outputs and gradients with a masked child equal those without the child. The
+      routing can be built for an unknown number of children, which share its weights.
+    - Outputs for bfloat16 and float16 inputs are float32, and close to those for
+      float32.
+    - Outputs are finite and activations lie from 0 to 1 for extreme inputs: poses that
+      are zero, very small or very large, children that are identical or nearly so, and
+      activations that are all 1, 0 or almost 0. The gradients of a sum of outputs with
+      weights of size 1 are at most 30,000, half of the largest float16. For poses of a
+      size above 1 the limit is 30,000 times that size.
+    - A model with the routing is saved and loaded, and returns the same outputs. On
+      TensorFlow it can be exported as a SavedModel.
 
-    It takes seconds on TensorFlow and PyTorch, and on JAX the time to compile.
+    The check takes seconds on TensorFlow and PyTorch. On JAX it also takes the time to
+    compile.
 
     Args:
-        routing: a routing, its name or its config. It is copied, never changed;
-            the weights of the copies are set at random.
+        routing: a routing, its name or its config. It is copied and not changed. The
+            weights of the copies are random.
 
     Raises:
         AssertionError: a check fails. The message says which, and by how much.
-        ValueError: the argument is no routing, or a hook returns a wrong shape.
+        ValueError: the argument is not a routing, or a hook returns a wrong shape.
 
     Example:
 
@@ -70,21 +73,26 @@ def check_routing(routing: Any) -> None:
 def check_layer(layer: Any, poses_shape: tuple[int, ...] = (2, 5, 4, 3, 4, 4)) -> None:
     """Checks a capsule layer: shapes, gradients, saving, loading and more.
 
-    - Outputs have the shapes that `compute_output_shape` says, without running too.
-    - The routing is given poses and a kernel of the shapes that `routing_shapes` says.
-    - Every weight that is trained has a gradient, and all outputs are finite.
-    - The config makes the same layer again; a model with it is saved and loaded with
-      the same outputs, and exported by TensorFlow as a SavedModel.
-    - A mixed policy keeps the kernel in float32 and changes the outputs little.
+    - Outputs have the shapes that `compute_output_shape` returns.
+    - The routing receives poses and a kernel of the shapes that `routing_shapes`
+      returns.
+    - Every trainable weight has a finite gradient that is not zero, and all outputs are
+      finite.
+    - `from_config` creates a layer with the same config. A model with the layer is
+      saved and loaded, and returns the same outputs. On TensorFlow it can be exported
+      as a SavedModel.
+    - With a mixed dtype policy the kernel stays in float32, and the outputs change
+      little.
 
     Args:
-        layer: a layer that derives from `layers.CapsuleLayer`. It is copied, never
+        layer: a layer that derives from `layers.CapsuleLayer`. It is copied and not
             changed.
-        poses_shape: shape of the poses to try it with, the batch first.
+        poses_shape: shape of the poses to call the layer with, the batch first.
 
     Raises:
         AssertionError: a check fails. The message says which.
-        ValueError: the argument is no capsule layer, or it can't take such poses.
+        ValueError: the argument is not a capsule layer, or the layer does not accept
+            poses of this shape.
 
     Example:
 
@@ -110,13 +118,13 @@ def check_layer(layer: Any, poses_shape: tuple[int, ...] = (2, 5, 4, 3, 4, 4)) -
     _check_saved(again, poses_shape, _name(layer))
 
 
-# What a routing is tried with.
+# Inputs and copies of routings.
 
 
 def _cases():
-    """Arguments of a routing, two sets of them."""
+    """Returns two sets of arguments of a routing."""
     rng = np.random.default_rng(0)
-    # Three images of two fields, which have two of their four children in common.
+    # Three images of two fields, which share two of their four children.
     fields = ReceptiveFields((2, 3), (2, 2), (1, 1), "valid", types=1)
     return [
         {
@@ -133,12 +141,12 @@ def _cases():
 
 
 def _copy(layer, **changes):
-    """Another of the same config, without weights."""
+    """Returns a new layer of the same config, without weights."""
     return type(layer).from_config({**layer.get_config(), **changes})
 
 
 def _ready(routing, case, **changes):
-    """A copy of a routing with random weights, the same each time."""
+    """Returns a copy of a routing with random weights, the same for each call."""
     routing = _copy(routing, **changes)
     routing.build(case["poses"].shape, case["kernel"].shape)
     _set_at_random(routing.trainable_variables)
@@ -146,7 +154,7 @@ def _ready(routing, case, **changes):
 
 
 def _set_at_random(variables):
-    """Variables as if they had learned something."""
+    """Adds noise to variables, so that they differ from their initial values."""
     rng = np.random.default_rng(2)
     for variable in variables:
         noise = 0.1 * rng.normal(size=variable.shape)
@@ -154,12 +162,12 @@ def _set_at_random(variables):
 
 
 def _differentiated(routing, case, trace=False):
-    """A function of a case that returns outputs of a routing, and gradients.
+    """Returns a function of a case that computes outputs and gradients of a routing.
 
     Args:
         routing: a routing that is built.
-        case: arguments of the shapes to come.
-        trace: whether the outputs are the end of its trace.
+        case: arguments of a routing, in the shapes that the function will be given.
+        trace: whether the outputs are those of the last iteration of `trace`.
     """
     names = [name for name, x in case.items() if isinstance(x, np.ndarray)]
     variables = routing.trainable_variables
@@ -195,14 +203,14 @@ def _weighted_sum(outputs):
 
 
 def _tensor(x, dtype):
-    """An array as a tensor; what is no array stays as it is."""
+    """Converts an array to a tensor; other objects are returned unchanged."""
     if not isinstance(x, np.ndarray):
         return x
     return ops.cast(ops.convert_to_tensor(x), dtype)
 
 
 def _array(x):
-    """A tensor or a variable as an array that NumPy has a dtype for."""
+    """Converts a tensor or a variable to an array, half precision to float32."""
     if keras.backend.standardize_dtype(x.dtype) in ("bfloat16", "float16"):
         x = ops.cast(x, "float32")
     return ops.convert_to_numpy(x)
@@ -217,7 +225,7 @@ def _expect(condition, message):
 
 
 def _expect_close(found, expected, tolerance, message, scale=None):
-    """Arrays have to agree, relative to the largest element of what is expected."""
+    """Compares arrays, relative to the largest element of the expected one."""
     scale = max(scale or np.abs(expected).max(), 1e-3)
     error = np.abs(found - expected).max() / scale
     _expect(
@@ -231,7 +239,7 @@ def _name(layer):
 
 
 def _check_case(routing, case):
-    """Shapes, gradients, and what must not change them, all in float64."""
+    """Checks shapes and gradients, also with other settings, all in float64."""
     name, route = _name(routing), _ready(routing, case, dtype="float64")
     call = _differentiated(route, case)
     outputs, slopes = call(case, "float64")
@@ -252,7 +260,7 @@ def _check_case(routing, case):
 
 
 def _check_mask(routing, case):
-    """The second child is masked, and is not there at all; in float64."""
+    """Compares a masked second child with a missing second child, in float64."""
     name, route = _name(routing), _copy(routing, dtype="float64")
     poses, kernel, activations, _ = case.values()
     try:
@@ -300,7 +308,7 @@ def _check_repetition(routing, case):
 
 
 def _other_settings(routing):
-    """Arguments that change speed and memory, not the result."""
+    """Returns arguments that must change only speed and memory, not the result."""
     config = routing.get_config()
     settings = {"block": 1, "loop": "while"}, {"block": 2, "loop": "unroll"}
     settings = [{k: x for k, x in some.items() if k in config} for some in settings]
@@ -308,7 +316,7 @@ def _other_settings(routing):
 
 
 def _compare(found, expected, names):
-    """Outputs and gradients have to agree to what float64 can do."""
+    """Compares outputs and gradients to the precision of float64."""
     for x, y in zip(found[0], expected[0], strict=True):
         _expect_close(_array(x), _array(y), 1e-8, f"The outputs of {names}")
     found, expected = found[1], expected[1]
@@ -374,7 +382,7 @@ def _check_nasty_input(routing, case):
 
 
 def _layer_inputs(layer, poses_shape):
-    """Poses and activations for a layer, as arrays."""
+    """Returns poses and activations for a layer, as arrays."""
     rng = np.random.default_rng(0)
     pose = layer.child_pose(layer.poses_shape(poses_shape))
     poses = rng.normal(size=poses_shape)
@@ -444,11 +452,11 @@ def _check_mixed_policy(layer, inputs):
 
 
 def _check_saved(layer, poses_shape, name):
-    """A model with a layer is saved, loaded and exported."""
+    """Saves, loads and exports a model with a layer, and compares the outputs."""
     arrays = _layer_inputs(layer, poses_shape)
     inputs = [keras.Input(x.shape[1:]) for x in arrays]
     model = keras.Model(inputs, layer(tuple(inputs)))
-    # Initial weights come back even if none was saved.
+    # Initial weights would be the same even if none were saved.
     _set_at_random(layer.trainable_variables)
     expected = keras.tree.flatten(model.predict(arrays, verbose=0))
     with tempfile.TemporaryDirectory() as folder:

@@ -68,9 +68,9 @@ def check_flag(name: str, value: Any) -> bool:
 def check_positive_integers(
     name: str, value: Any, length: int | None
 ) -> tuple[int, ...]:
-    """Returns `value` as a tuple if it is one of `length` integers of at least 1.
+    """Returns `value` as a tuple if it holds `length` integers of at least 1.
 
-    Any length will do if `length` is `None`.
+    A `length` of `None` allows any length.
     """
     if not isinstance(value, (tuple, list)) or length not in (None, len(value)):
         raise ValueError(
@@ -81,14 +81,14 @@ def check_positive_integers(
 
 
 def check_window(name: str, value: Any) -> tuple[int, int]:
-    """Returns height and width; an integer stands for both."""
+    """Returns `value` as height and width; an integer is used for both."""
     if isinstance(value, Integral):
         value = (value, value)
     return check_positive_integers(name, value, 2)
 
 
 def check_pose_shape(name: str, value: Any) -> int | tuple[int, int] | None:
-    """Returns the size of a vector, the rows and columns of a matrix, or `None`."""
+    """Returns `value` if it is a vector size, the shape of a matrix or `None`."""
     if value is None:
         return None
     if isinstance(value, Integral):
@@ -107,7 +107,7 @@ def check_one_of(name: str, value: Any, allowed: Collection) -> Any:
 
 
 def check_class_names(name: str, value: Any, classes: int) -> tuple[str, ...]:
-    """Returns `value` as a tuple if it holds a name, a text, for each class."""
+    """Returns `value` as a tuple if it holds one string for each class."""
     names = () if isinstance(value, str) else tuple(value)
     if len(names) != classes or not all(isinstance(text, str) for text in names):
         raise ValueError(
@@ -120,13 +120,13 @@ def check_class_names(name: str, value: Any, classes: int) -> tuple[str, ...]:
 def check_shape(
     name: str, value: Any, expected: str, rank: int, static: tuple = ()
 ) -> tuple:
-    """Returns the shape `value` if it has the rank and the static sizes asked for.
+    """Returns the shape of `value` if it has the required rank and known sizes.
 
     Args:
-        name: what has the shape, for the message.
-        value: the shape, or an object that has one.
-        expected: the shape in words, for the message.
-        rank: how many axes it must have.
+        name: name of the argument, for the error message.
+        value: a shape, or an object with the attribute `shape`.
+        expected: the expected shape in words, for the error message.
+        rank: required number of axes.
         static: axes whose size must be known.
     """
     value = tuple(getattr(value, "shape", value))
@@ -141,7 +141,7 @@ def check_shape(
 
 
 def check_grid_of_poses(value: tuple) -> tuple:
-    """Returns the shape of poses on a grid, vectors or matrices, if it is one."""
+    """Returns `value` if it is a shape of poses on a grid, vectors or matrices."""
     value = tuple(value)
     if len(value) not in (5, 6) or None in value[1:]:
         raise ValueError(
@@ -152,10 +152,10 @@ def check_grid_of_poses(value: tuple) -> tuple:
 
 
 def check_receptive_field(name: str, value: tuple[int, int], size: tuple) -> None:
-    """Raises if the window `value` is larger than an image of `size`.
+    """Raises an error if the window `value` is larger than an image of `size`.
 
     Args:
-        name: name of the argument that holds the window.
+        name: name of the argument, for the error message.
         value: height and width of the window.
         size: height and width of the image; `None` where unknown.
     """
@@ -171,23 +171,23 @@ def check_labels(
 ) -> None:
     """Raises an error if labels have the wrong shape or lie outside the classes.
 
-    While a step is compiled, values are not known yet. TensorFlow then checks
-    them when the step runs, and raises `tf.errors.InvalidArgumentError`; other
-    compilers, XLA among them, have no such means.
+    Values are not known while a step is compiled. TensorFlow then checks them when the
+    step runs, and raises `tf.errors.InvalidArgumentError`. Other compilers, including
+    XLA, do not check values.
 
     Args:
         labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
-            matrix `(batch, classes)`. Of one class there are only indicators, 1
-            where it is present, also of shape `(batch,)`.
+            matrix `(batch, classes)`. With one class, labels are always indicators,
+            1 where the class is present, and may also have shape `(batch,)`.
         classes: the number of classes.
-        name: name of the argument, for the error.
-        several: whether a row of the matrix may stand for several classes, or for
-            shares of them: soft labels, from label smoothing or mixup.
+        name: name of the argument, for the error message.
+        several: whether rows of the matrix may be multi-hot, or soft labels as from
+            label smoothing or mixup.
 
     Raises:
-        ValueError: the labels have another shape or are text, no integers or outside
-            `[0, classes)`, indicators outside `[0, 1]`, or several classes or shares
-            in a row where only one is wanted.
+        ValueError: the labels have a wrong shape; are text; are not integers or lie
+            outside `[0, classes)`; are indicators outside `[0, 1]`; or are multi-hot or
+            soft although `several` is False.
 
     Example:
 
@@ -233,20 +233,20 @@ def check_labels(
 def check_count_of_classes(
     labels: Any, classes: int, most: int, reason: str, name: str = "labels"
 ) -> None:
-    """Raises an error if a row of labels stands for too many classes.
+    """Raises an error if a row of labels has too many classes.
 
-    While a step is compiled it is as for `check_labels`.
+    Within a compiled step, values are checked as described in `check_labels`.
 
     Args:
-        labels: labels that `check_labels` takes.
+        labels: labels that `check_labels` accepts.
         classes: the number of classes.
-        most: how many classes of a row may be there, with an indicator of 1. Soft
-            labels are none.
-        reason: why no more, for the error.
-        name: name of the argument, for the error.
+        most: the maximum number of indicators of 1 in a row. Soft labels below 1 are
+            not counted.
+        reason: reason of the limit, for the error message.
+        name: name of the argument, for the error message.
 
     Raises:
-        ValueError: there are more.
+        ValueError: a row has more than `most` indicators of 1.
 
     Example:
 
@@ -271,12 +271,17 @@ def check_count_of_classes(
 
 
 def labels_are_indicators(shape: tuple, classes: int, name: str) -> bool:
-    """Whether labels of this shape are one-hot or multi-hot, not integers.
+    """Returns whether labels of this shape are one-hot or multi-hot, not integers.
 
-    Those of one class always are.
+    Labels of one class are always indicators.
+
+    Args:
+        shape: shape of the labels.
+        classes: the number of classes.
+        name: name of the argument, for the error message.
 
     Raises:
-        ValueError: they are neither.
+        ValueError: the shape fits neither kind of labels.
     """
     shape = tuple(shape)
     if (len(shape) == 2 and shape[1] == classes) or (len(shape) == 1 == classes):
@@ -291,7 +296,7 @@ def labels_are_indicators(shape: tuple, classes: int, name: str) -> bool:
 
 
 def _known_values(x):
-    """The values of a tensor; None while they are not known yet."""
+    """Returns the values of a tensor, or `None` if they are not known yet."""
     try:
         return np.asarray(ops.convert_to_numpy(x))
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -299,7 +304,7 @@ def _known_values(x):
 
 
 def _allowed(x, high, fractions, floor):
-    """Which labels lie from 0 to `high`, and are integers unless fractions are too."""
+    """Returns which labels lie from 0 to `high`, and are integers if required."""
     inside = (x >= 0) & (x <= high)
     return inside if fractions else inside & (x == floor(x))
 

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # First steps with capsules
 #
-# This notebook trains a capsule network on 1,797 handwritten digits that come with
-# scikit-learn, which takes about a minute, and looks at what it has learned. A capsule
-# is a group of neurons: its pose describes a part of the image, and the length of the
-# pose says whether the part is there.
+# This notebook trains a capsule network on the 1,797 handwritten digits of
+# scikit-learn, which takes about a minute, and shows what the network has learned. A
+# capsule is a group of neurons. Its pose describes a part of the image, and the length
+# of the pose says whether the part is present.
 
 # %%
 import keras
@@ -29,9 +29,10 @@ train, validation, test = datasets.digits()
 # %% [markdown]
 # ## A network
 #
-# A convolution extracts features. `PrimaryCapsule` makes 8 types of capsules of them,
-# with poses of 8 numbers. Each of them votes for the pose of each digit, and dynamic
-# routing couples it to the digits whose other votes agree.
+# A convolution extracts features. `PrimaryCapsule` converts them to 8 types of capsules
+# whose poses are vectors of 8 numbers. Each of these capsules votes for the pose of
+# each digit. Dynamic routing couples it to the digits for which its vote agrees with
+# the votes of other capsules.
 
 # %%
 model = keras.Sequential(
@@ -67,8 +68,9 @@ for label, row in zip(labels.numpy(), scores, strict=True):
 # %% [markdown]
 # ## What a pose describes
 #
-# `CapsNet` is the network of the first paper. Its decoder draws the image from the pose
-# of the longest capsule. A trained one comes with the package:
+# `CapsNet` is the network of "Dynamic routing between capsules". Its decoder
+# reconstructs the image from the pose of the longest capsule. The package contains a
+# trained `CapsNet`:
 
 # %%
 capsnet = models.CapsNet.from_preset("capsnet_mnist_small")

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Look inside
 #
-# What does routing do with an image? This notebook follows it through a trained network
-# of the second paper, "Matrix capsules with EM routing".
+# This notebook shows how EM routing processes an image, in a trained network of "Matrix
+# capsules with EM routing".
 
 # %%
 from keras_capsules import callbacks, datasets, models, plotting
@@ -32,23 +32,24 @@ for name, values in trace.items():
     print(name, tuple(values.shape))
 
 # %% [markdown]
-# Each child votes for the pose of each class. The votes for the class that is there lie
-# nearer to its pose, and it receives more of them with each iteration.
+# Each child votes for the pose of each class. The votes for the class in the image lie
+# closer to the pose of that class, and each iteration assigns more children to it.
 
 # %%
 plotting.vote_distances(model, images, labels)
 
 # %% [markdown]
-# Where in the image are the children of a class? In the first iteration every class
-# receives the same share of a child.
+# The next figure shows where in the image the children of a class are. In the first
+# iteration every child is assigned equally to all classes.
 
 # %%
 plotting.assignments(model, images[0])
 
 # %% [markdown]
-# `RoutingMonitor` puts numbers on it. `effective_parents` says among how many parents a
-# child is divided, as a share of all of them: 1 means equally among all. As a callback
-# of `fit` it measures after each epoch.
+# `RoutingMonitor` measures the assignments. `effective_parents` is the number of
+# parents that a child is effectively assigned to, divided by the number of all parents:
+# 1 means that the child is assigned equally to all. As a callback of `fit`, the monitor
+# measures after each epoch.
 
 # %%
 for layer, found in callbacks.RoutingMonitor(images).measure(model).items():

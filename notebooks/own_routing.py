@@ -13,9 +13,10 @@
 # %% [markdown]
 # # A routing of your own
 #
-# A routing computes how strongly each child is coupled to each parent, and what the
-# parents are. This notebook writes one and compares it with two of the package. Each
-# parent learns how hard children choose it, its temperature τ:
+# A routing algorithm computes how strongly each child capsule is coupled to each parent
+# capsule, and the poses of the parents. This notebook implements a new one and compares
+# it with two routings of the package. Each parent learns a factor τ of its agreement
+# with the votes, an inverse temperature of the softmax:
 #
 # ```
 # v_j  = squash(Σ_i c_ij V_ij)
@@ -52,14 +53,15 @@ class TemperedRouting(routing.MomentRouting):
 
 
 # %% [markdown]
-# `check_routing` tests it: the gradients of poses, kernel and temperature, saving and
-# loading, half precision, masked children and more. It returns nothing if all is well.
+# `check_routing` tests the routing: the gradients of poses, kernel and temperature,
+# saving and loading, half precision, masked children and more. It raises an error if a
+# test fails.
 
 # %%
 testing.check_routing(TemperedRouting(iterations=3))
 
 # %% [markdown]
-# Now the same network with three routings.
+# Now the same network is trained with three routings.
 
 # %%
 train, validation, _ = datasets.digits()

@@ -1,4 +1,4 @@
-"""The only code that asks which backend runs."""
+"""All code that depends on the Keras backend."""
 
 from keras_capsules._backend.assertions import assert_in_graph
 from keras_capsules._backend.convolutions import Conv2D, strided_convolution

@@ -6,12 +6,12 @@ import keras
 
 
 def assert_in_graph(condition: Any, tensor: Any, message: str) -> None:
-    """Checks a tensor when the graph runs, where the backend has a means for it.
+    """Checks a tensor when the graph runs, if the backend supports it.
 
-    Only TensorFlow has. Compiled by XLA, TensorFlow leaves the check out too.
+    Only TensorFlow does. Functions that XLA compiles leave the check out.
 
     Args:
-        condition: function of the tensor, in float32, that returns a boolean.
+        condition: function that takes the tensor in float32 and returns a boolean.
         tensor: the tensor.
         message: message of the `tf.errors.InvalidArgumentError`.
 

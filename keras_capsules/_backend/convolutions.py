@@ -1,4 +1,4 @@
-"""Convolutions that each backend computes quickly."""
+"""Convolutions in the fastest form for each backend."""
 
 import math
 from typing import Any
@@ -11,11 +11,11 @@ from keras import ops
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` for images whose channels are the last axis.
 
-    Without padding, strides are computed as by `strided_convolution`.
+    Strided convolutions without padding are computed by `strided_convolution`.
 
     Args:
-        *args: as of `keras.layers.Conv2D`.
-        **kwargs: as of `keras.layers.Conv2D`, but `data_format`.
+        *args: as for `keras.layers.Conv2D`.
+        **kwargs: as for `keras.layers.Conv2D`, except `data_format`.
 
     Example:
 
@@ -35,25 +35,26 @@ class Conv2D(keras.layers.Conv2D):
         _, *shape = self.compute_output_shape(inputs.shape)
         if keras.backend.backend() != "tensorflow" or None in shape:
             return outputs
-        # On some processors TensorFlow returns what holds no images as it is.
+        # On some CPUs TensorFlow returns an empty batch in the shape of the input.
         return ops.reshape(outputs, (-1, *shape))
 
 
 def strided_convolution(images: Any, kernel: Any, strides: tuple[int, int]) -> Any:
-    """A convolution without padding, in the form that the device computes quickly.
+    """Computes a convolution without padding in the fastest form for the device.
 
-    With TensorFlow on a processor the usual gradient of the kernel takes four times as
-    long as the convolution if it has strides. The same sums are a convolution of the
-    images with the gradient of the output, the batch for channels and the strides for
-    dilations: `∂W_kl = Σ_bij x_b,si+k,sj+l ∂y_bij`.
+    With TensorFlow on a CPU, TensorFlow's gradient of the kernel takes four times as
+    long as the convolution if there are strides. It is computed instead as a
+    convolution of the images with the gradient of the output, in which the batch takes
+    the place of the channels and the strides become dilations:
+    `∂W_kl = Σ_bij x_b,si+k,sj+l ∂y_bij`.
 
-    With JAX on a GPU, in bfloat16 and for images of at most 20×20, it is a convolution
-    without strides, if the kernel is large: see `convolution_over_blocks`.
+    With JAX on a GPU, for bfloat16 images of at most 20×20 and a large kernel, it is
+    computed as a convolution without strides, see `convolution_over_blocks`.
 
     Args:
         images: `(batch, height, width, channels)`.
         kernel: `(KH, KW, channels, filters)`, of the dtype of the images.
-        strides: steps along height and width.
+        strides: strides along height and width.
 
     Returns:
         `(batch, rows, columns, filters)`.
@@ -76,14 +77,14 @@ def strided_convolution(images: Any, kernel: Any, strides: tuple[int, int]) -> A
 
 
 def convolution_over_blocks(images: Any, kernel: Any, strides: tuple[int, int]) -> Any:
-    """A convolution with strides as one without, over blocks of pixels.
+    """Computes a strided convolution as one without strides over blocks of pixels.
 
-    Pixels that the strides skip are more channels: with strides of 2 a block of 2×2
-    pixels has four times as many, and a kernel of 9×9, filled up with zeros to 10×10,
-    is one of 5×5 blocks.
+    The pixels of a block become channels. With strides of 2, for example, a block has
+    2×2 pixels and four times as many channels. A 9×9 kernel, padded with zeros to
+    10×10, then covers 5×5 blocks.
 
     Args:
-        images, kernel, strides: as of `strided_convolution`.
+        images, kernel, strides: as for `strided_convolution`.
 
     Returns:
         `(batch, rows, columns, filters)`.
@@ -113,7 +114,7 @@ def convolution_over_blocks(images: Any, kernel: Any, strides: tuple[int, int]) 
 
 
 def _resized(x, axis, size):
-    """Filled up with zeros, or cut off, at the end of an axis."""
+    """Pads with zeros, or truncates, at the end of an axis."""
     missing = size - x.shape[axis]
     if missing > 0:
         widths = [[0, 0]] * len(x.shape)
@@ -123,15 +124,15 @@ def _resized(x, axis, size):
 
 
 def _is_quick_over_blocks(images, kernel, strides):
-    # As it was measured with 256 channels and a kernel of 9×9 in bfloat16: on an H200 a
-    # fifth of the time for 20×20, and no less for 28×28.
+    # Measured on an H200 in bfloat16, with 256 channels and a 9×9 kernel: a fifth of
+    # the time for 20×20 images, and no gain for 28×28.
     if keras.backend.backend() != "jax":
         return False
     import jax
 
     half = keras.backend.standardize_dtype(images.dtype) == "bfloat16"
     small = images.shape[1] * images.shape[2] <= 20 * 20
-    # What fills up a small kernel would be most of it.
+    # A small kernel would consist mostly of padding.
     windows = list(zip(kernel.shape, strides, strict=False))
     filled = math.prod(-(-k // s) * s for k, s in windows)
     large = filled <= 1.25 * math.prod(k for k, _ in windows)
@@ -160,7 +161,7 @@ def _on_a_processor(images, kernel, strides):
 
         return tf.nn.conv2d(images, kernel, strides, "VALID"), gradient
 
-    # TensorFlow can't differentiate a convolution with dilations on a processor.
+    # TensorFlow can't differentiate a convolution with dilations on a CPU.
     @tf.custom_gradient
     def to_kernel(images, upstream):
         found = tf.nn.conv2d(
@@ -174,7 +175,7 @@ def _on_a_processor(images, kernel, strides):
         def gradient(slope):
             return to_images(images, slope, upstream), convolution(images, slope)
 
-        # Pixels that no stride reached leave rows and columns beyond the kernel.
+        # Pixels that no stride reaches lead to rows and columns beyond the kernel.
         return tf.transpose(found, (1, 2, 0, 3)), gradient
 
     return convolution(tf.convert_to_tensor(images), tf.convert_to_tensor(kernel))

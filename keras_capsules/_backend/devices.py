@@ -1,4 +1,4 @@
-"""What is known of the device that computes."""
+"""Properties and settings of the device that computes."""
 
 import contextlib
 
@@ -6,12 +6,12 @@ import keras
 
 
 def accelerator_memory() -> int | None:
-    """Bytes of memory that the backend may use on an accelerator.
+    """Returns the bytes of memory that the backend may use on an accelerator.
 
-    TensorFlow does not say how much there is: there it counts as 8 GB.
+    TensorFlow does not report them, so 8 GB are assumed.
 
     Returns:
-        The number of bytes; `None` on a processor.
+        The number of bytes; `None` on a CPU.
 
     Example:
 
@@ -22,10 +22,10 @@ def accelerator_memory() -> int | None:
 
 
 def keep_gpus_from_tensorflow() -> None:
-    """Hides the GPUs from TensorFlow where another backend computes.
+    """Hides the GPUs from TensorFlow if Keras uses another backend.
 
-    TensorFlow, which reads the data, would else take all of their memory. Where it has
-    started already nothing changes.
+    TensorFlow, which reads the data, would otherwise reserve all of their memory. If
+    TensorFlow has already initialized the GPUs, nothing changes.
 
     Example:
 
@@ -59,7 +59,7 @@ def _torch():
 
     if not torch.cuda.is_available():
         return None
-    # Unlike `mem_get_info` it asks the driver once, not at every call of a routing.
+    # `mem_get_info` would query the driver at every call of a routing.
     return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
 
 

@@ -7,14 +7,15 @@ from keras import ops
 
 
 def amax(x: Any, axis: int, keepdims: bool = False) -> Any:
-    """`ops.max` that also takes batches of no images.
+    """Computes the largest elements along an axis, also of an empty batch.
 
-    PyTorch, and TensorFlow outside of a graph, refuse a tensor without elements.
+    `ops.max` fails for a tensor without elements on PyTorch, and on TensorFlow outside
+    of a graph.
 
     Args:
         x: tensor of any shape.
-        axis: the axis to reduce, which has elements.
-        keepdims: whether it stays, with size 1.
+        axis: the axis to reduce, of size 1 or more.
+        keepdims: whether the axis is kept with size 1.
 
     Returns:
         The largest elements.
@@ -33,7 +34,7 @@ def amax(x: Any, axis: int, keepdims: bool = False) -> Any:
 
 
 def amin(x: Any, axis: int, keepdims: bool = False) -> Any:
-    """The smallest elements, see `amax`.
+    """Computes the smallest elements along an axis, see `amax`.
 
     Example:
 

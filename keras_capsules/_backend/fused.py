@@ -1,4 +1,4 @@
-"""Which kernels sum over votes on a GPU."""
+"""Selection of the kernels that sum over votes on a GPU."""
 
 import importlib.util
 import os
@@ -6,12 +6,12 @@ from typing import Any
 
 import keras
 
-# What was asked for; `None` is the default of the device.
+# The user's setting; `None` stands for the default of the device.
 _asked = {"0": False, "1": True}.get(os.environ.get("KERAS_CAPSULES_FUSED_KERNELS"))
 
 
 def fused_kernels() -> bool:
-    """Whether the kernels are switched on, see `config.fused_kernels`.
+    """Whether the kernels are enabled, see `config.fused_kernels`.
 
     Example:
 
@@ -22,7 +22,7 @@ def fused_kernels() -> bool:
 
 
 def set_fused_kernels(enabled: bool) -> None:
-    """Switches the kernels on or off, see `config.set_fused_kernels`.
+    """Enables or disables the kernels, see `config.set_fused_kernels`.
 
     Args:
         enabled: whether to use them.
@@ -32,14 +32,14 @@ def set_fused_kernels(enabled: bool) -> None:
 
 
 def fused_sums(dtype: str) -> Any:
-    """The module whose kernels sum over votes on the device in use.
+    """Returns the module whose kernels sum over votes on the device in use.
 
     Args:
-        dtype: of the sums.
+        dtype: dtype of the sums.
 
     Returns:
-        A module with `scores`, `moments` and `gradient`; `None` where `keras.ops` have
-        to do it.
+        A module with `scores`, `moments` and `gradient`; `None` if `keras.ops` must
+        compute the sums.
 
     Example:
 
@@ -58,7 +58,7 @@ def fused_sums(dtype: str) -> Any:
 
 
 def compiles() -> bool:
-    """Whether PyTorch compiles what is between the kernels.
+    """Whether PyTorch compiles the operations between the kernels.
 
     Example:
 
@@ -69,21 +69,21 @@ def compiles() -> bool:
 
 
 def _faster_on_this_device():
-    """Whether the kernels were measured on such a device, and were faster."""
+    """Whether the kernels were faster when measured on a device of this type."""
     if keras.backend.backend() != "jax":
         return False
     import jax
 
-    # An H100, or an H200, which is the same chip; JAX as they were written for.
+    # An H200 has the same chip as an H100. The kernels were written for JAX 0.10.
     hopper = getattr(_jax_device(), "compute_capability", "").startswith("9.")
     return hopper and jax.__version_info__ >= (0, 10)
 
 
 def _has_a_gpu():
-    """Whether there is one that the kernels are written for."""
+    """Whether there is a GPU that the kernels support."""
     backend = keras.backend.backend()
     if backend == "jax":
-        # What several devices share is cut along axes that a kernel does not know.
+        # A kernel can't compute with arrays that are sharded over several devices.
         alone = keras.distribution.distribution() is None
         return alone and _jax_device().platform == "gpu"
     if backend == "torch":

@@ -10,16 +10,17 @@ from keras_capsules._backend.programs import not_compiled
 
 
 def vjp(function: Callable, *inputs: Any) -> tuple[Any, Callable]:
-    """Values of a function and what pulls gradients back through it.
+    """Evaluates a function and returns its vector-Jacobian product.
 
     Args:
-        function: function of tensors that returns a tensor or a tuple of them.
-        *inputs: where to evaluate it.
+        function: function of tensors that returns a tensor or a tuple of tensors.
+        *inputs: tensors at which to evaluate the function.
 
     Returns:
-        What the function returns, and `pull(*upstream)`, which takes the gradient
-        of each returned tensor and returns those of the inputs, a tuple. The gradient
-        of an input that has no part is `None`, or zeros on JAX. It can be called once.
+        The outputs of the function, and a function `pull(*upstream)`. `pull` takes the
+        gradient of each output and returns a tuple of the gradients of the inputs. The
+        gradient of an input that the outputs do not depend on is `None`, or zeros on
+        JAX. `pull` can be called once.
 
     Example:
 
@@ -34,19 +35,18 @@ def vjp(function: Callable, *inputs: Any) -> tuple[Any, Callable]:
 def custom_gradient(
     forward: Callable, backward: Callable, plain: Callable, *inputs: Any
 ) -> Any:
-    """Calls a function whose gradient is another function.
+    """Calls a function with a custom gradient.
 
     Args:
         forward: function of the inputs. It returns a tensor, and a tuple of tensors
             that are kept for the gradient.
-        backward: function of the gradient of the tensor, the tuple and the inputs. It
-            returns the gradient of each input, a tuple of tensors in their shapes and
-            dtypes.
+        backward: function of the gradient of that tensor, the tuple and the inputs. It
+            returns a tuple of the gradients of the inputs, in their shapes and dtypes.
         plain: function of the inputs that returns the same tensor, made of operations
-            that every backend can differentiate again and again. Second derivatives
+            that every backend can differentiate any number of times. Second derivatives
             are those of this function.
-        *inputs: tensors of floats. No function may use other tensors that a gradient
-            is asked for.
+        *inputs: tensors of floats. The functions must not use other tensors for which
+            gradients are computed.
 
     Returns:
         The tensor that `forward` returns.
@@ -67,14 +67,14 @@ def custom_gradient(
 
 
 def or_zeros(gradients: tuple, xs: tuple) -> tuple:
-    """Gradients as tensors, zeros where `vjp` says `None`.
+    """Replaces gradients that are `None` with zeros.
 
     Args:
         gradients: tensors or `None`.
-        xs: what they are the gradients of.
+        xs: the inputs that they are the gradients of.
 
     Returns:
-        Tensors.
+        A tuple of tensors.
 
     Example:
 
@@ -87,15 +87,16 @@ def or_zeros(gradients: tuple, xs: tuple) -> tuple:
 
 
 def gradients(function: Callable) -> Callable:
-    """A function of the same inputs that returns outputs and gradients.
+    """Returns a function that computes outputs and gradients of a function.
 
     Args:
         function: function of tensors of floats. It returns a scalar and a structure of
             tensors.
 
     Returns:
-        Function that returns the structure, and a tuple of the gradients of the scalar
-        for each input, zeros for one that has no part. On JAX it is compiled.
+        Function of the same inputs. It returns the structure and a tuple of the
+        gradients of the scalar with respect to each input, zeros if the scalar does not
+        depend on it. On JAX the function is compiled.
 
     Example:
 
@@ -207,9 +208,10 @@ def _tensorflow_custom_gradient(forward, backward, plain, inputs):
 
 
 def _off_the_tape(forward, backward, plain):
-    """Both functions, of whose operations the eager tape remembers none.
+    """Wraps both functions so that the eager tape does not record their operations.
 
-    It would keep what they compute, votes too. What is stopped it does not watch.
+    The tape would keep all intermediate tensors, among them the votes. It does not
+    record operations on tensors from `tf.stop_gradient`.
     """
     import tensorflow as tf
 
@@ -239,7 +241,8 @@ def _off_the_tape(forward, backward, plain):
 def _jax_custom_gradient(forward, backward, plain, inputs):
     import jax
 
-    # Only the first derivative is ours; JAX knows those of kernels for a GPU as little.
+    # `backward` is the first derivative only, and JAX can't differentiate kernels for a
+    # GPU. Other derivatives are those of `plain`.
     forward = jax.custom_jvp(forward)
     backward = jax.custom_jvp(backward)
 
@@ -289,7 +292,7 @@ def _torch_custom_gradient(forward, backward, plain, inputs):
         def backward(ctx, upstream):
             saved = ctx.saved_tensors
             kept, inputs_ = saved[: -len(inputs)], saved[-len(inputs) :]
-            if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            if torch.is_grad_enabled():  # the gradient will be differentiated
                 return _torch_slope(plain, upstream, inputs_)
             return backward(upstream, kept, *inputs_)
 
@@ -297,10 +300,10 @@ def _torch_custom_gradient(forward, backward, plain, inputs):
 
 
 def _torch_slope(plain, upstream, inputs):
-    """Gradients of the inputs as a part of the graph."""
+    """Computes the gradients of the inputs as a part of the graph."""
     import torch
 
-    # Of views: one input may be computed from another, outside of the function.
+    # Views, because one input may be computed from another outside of the function.
     views = [x.view_as(x) for x in inputs]
     wanted = [x for x in views if x.requires_grad]
     found = torch.autograd.grad(

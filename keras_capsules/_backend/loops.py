@@ -1,4 +1,4 @@
-"""Loops on each backend."""
+"""Loops for each backend."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ _unrolled = ContextVar("unrolled", default=False)
 
 @contextmanager
 def unrolled() -> Iterator[None]:
-    """Within it no graph gets a loop: all are unrolled, and all rows are one block.
+    """A context in which loops are unrolled and all rows are one block.
 
-    For converters whose target has no loops over tensors. The values are the same;
-    it takes as much memory as the whole batch does.
+    It is for converters whose target has no loops over tensors. The results are the
+    same, but the memory for the whole batch is needed at once.
 
     Example:
 
@@ -36,16 +36,17 @@ def unrolled() -> Iterator[None]:
 def fixed_loop(step: Callable, state: Any, times: int) -> Any:
     """Applies `step` to `state` several times, as one loop in the graph.
 
-    Gradients flow through every pass. On TensorFlow it is one `tf.while_loop`,
-    which XLA can differentiate because its number of iterations is bounded; on
-    JAX it is a `fori_loop`, the only one of its loops with a static trip count
-    and therefore with a gradient. JAX outside of `jit` repeats the step in Python:
-    it would compile the loop anew at every call and keep what it has compiled.
+    The loop can be differentiated. On TensorFlow it is a `tf.while_loop`, which XLA can
+    differentiate because its number of iterations is bounded. On JAX it is a
+    `fori_loop`, which has a gradient because its trip count is static. Outside of
+    `jit`, JAX would compile the loop at every call and keep all compiled loops. There
+    the step is repeated in Python.
 
     Args:
-        step: function from a state to the next, of the same shapes and dtypes.
+        step: function that takes a state and returns the next, of the same shapes and
+            dtypes.
         state: tensor, or a tuple of tensors.
-        times: how often, an integer.
+        times: number of iterations, an integer.
 
     Returns:
         The last state.
@@ -79,22 +80,22 @@ def over_blocks(
     dtypes: tuple,
     together: int = 1,
 ) -> tuple[tuple, tuple]:
-    """Applies a function to one block of rows after the other.
+    """Applies a function to blocks of rows, one block at a time.
 
-    The blocks are of one size, near the one that is asked for; zeros fill up the
-    last of them. What a block needs is free again before the next one begins.
+    All blocks have the same size. The last block is padded with zeros. The memory of a
+    block is free again before the next block begins.
 
     Args:
-        function: function of the rows of a block, a tuple. It returns two tuples:
-            what is summed over the blocks, and rows of its own.
-        rows: tensors whose first axis is cut into blocks.
-        size: how many groups of rows a block has at most.
-        totals: tensors of the shapes and dtypes of what is summed.
-        dtypes: the dtypes of the rows that the function returns.
-        together: how many rows make a group, which is never cut.
+        function: function of a tuple, the rows of a block. It returns two tuples: the
+            tensors to sum over the blocks, and output rows.
+        rows: tuple of tensors whose first axis is split into blocks.
+        size: largest number of groups of rows in a block.
+        totals: tensors with the shapes and dtypes of the sums.
+        dtypes: dtypes of the output rows.
+        together: number of rows in a group, which is never split.
 
     Returns:
-        The sums over the blocks, and the rows the function returned for all.
+        The sums over the blocks, and the output rows of all blocks.
 
     Example:
 
@@ -108,7 +109,7 @@ def over_blocks(
     if _unrolled.get():
         return function(rows)
     count = ops.shape(rows[0])[0] // together
-    # Of what is positive: ONNX doesn't round the quotients of negative numbers down.
+    # Only positive numbers: ONNX does not round quotients of negative numbers down.
     blocks = (count + size - 1) // size
     if isinstance(blocks, int):
         if blocks <= 1:
@@ -128,7 +129,7 @@ def over_blocks(
 
 
 def _cut(x, blocks, size, count):
-    """(count, …) as (blocks, size, …), filled up with zeros."""
+    """Pads (count, …) with zeros and reshapes it to (blocks, size, …)."""
     missing = blocks * size - count
     if not isinstance(missing, int) or missing:
         x = ops.concatenate([x, ops.zeros((missing, *ops.shape(x)[1:]), x.dtype)])
@@ -136,13 +137,13 @@ def _cut(x, blocks, size, count):
 
 
 def _jax_runs_at_once():
-    """Whether JAX computes what it is told right away, and writes no program."""
+    """Whether JAX executes operations immediately instead of tracing them."""
     if keras.backend.backend() != "jax":
         return False
     import jax
 
-    # Within `jit` all that is computed is a tracer, of `grad` or `vmap` a constant is
-    # none.
+    # Within `jit` every result is a tracer. Within `grad` or `vmap` alone, constants
+    # are no tracers.
     return not isinstance(ops.zeros(()), jax.core.Tracer)
 
 
@@ -180,7 +181,7 @@ def _scan_tensorflow(function, rows, blocks, totals, dtypes):
             tuple(map(tf.zeros_like, totals)),
             tuple(tf.TensorArray(dtype, blocks) for dtype in dtypes),
         ),
-        # Blocks that ran at the same time would hold their votes at the same time.
+        # Parallel blocks would keep their votes in memory at the same time.
         parallel_iterations=1,
     )
     return totals, tuple(y.stack() for y in outputs)

@@ -1,4 +1,4 @@
-"""What is asked of a Keras model differently on each backend."""
+"""Operations on Keras models that depend on the backend."""
 
 import functools
 from collections.abc import Callable
@@ -11,14 +11,14 @@ import numpy as np
 def input_gradient(
     model: keras.Model, inputs: Any, loss: Callable, output: Callable
 ) -> Any:
-    """The gradient of a loss with respect to the inputs of a model.
+    """Computes the gradient of a loss with respect to the inputs of a model.
 
     Args:
         model: a model.
         inputs: tensor that the model is called with.
-        loss: function of what `output` returns; it returns a scalar.
-        output: function of the outputs of the model. It has to be the same object at
-            every call: what is compiled is kept by it.
+        loss: function that maps the result of `output` to a scalar.
+        output: function of the outputs of the model. Pass the same object at every
+            call, since compiled functions are cached by it.
 
     Returns:
         Tensor of the shape of the inputs.
@@ -35,9 +35,9 @@ def input_gradient(
 
 
 def recompile(model: keras.Model) -> None:
-    """Has JAX compile the steps of a model anew.
+    """Compiles the training and test steps of a model again on JAX.
 
-    The variables of a loss are constants in a compiled step there.
+    There the variables of a loss are constants in a compiled step.
 
     Args:
         model: a compiled model.
@@ -48,15 +48,16 @@ def recompile(model: keras.Model) -> None:
 
 
 def build_training(model: keras.Model, x: Any, y: Any) -> None:
-    """Makes the variables of metrics and of the optimizer before a step is compiled.
+    """Creates the variables of metrics and optimizer before a step is compiled.
 
-    TensorFlow compiles a function twice if variables are made the first time, and Keras
-    leaves it to the step to make them. With other backends, and for devices that train
-    together, Keras makes them before.
+    TensorFlow compiles a function twice if the first call creates variables, and Keras
+    creates them in the step. With other backends, and with distribution strategies,
+    Keras creates them earlier.
 
     Args:
-        model: a compiled model.
-        x: images, or a `tf.data.Dataset`; of anything else nothing is known yet.
+        model: a model. Nothing is done if it is not compiled.
+        x: images, or a `tf.data.Dataset`. For other types nothing is done, since their
+            shapes are unknown.
         y: labels, or `None`.
     """
     if keras.backend.backend() != "tensorflow" or not model.compiled:
@@ -77,7 +78,7 @@ def build_training(model: keras.Model, x: Any, y: Any) -> None:
 
 
 def check_writes_saved_models() -> None:
-    """Raises an error on backends that write no SavedModels.
+    """Raises an error on backends that do not write SavedModels.
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
@@ -91,7 +92,7 @@ def check_writes_saved_models() -> None:
 
 
 def run_exported(model: keras.Model, path: Any, inputs: list) -> list | None:
-    """What a model returns after it was exported as a SavedModel and loaded.
+    """Exports a model as a SavedModel, loads it and returns its outputs.
 
     Args:
         model: a functional model with a list of inputs.
@@ -99,7 +100,8 @@ def run_exported(model: keras.Model, path: Any, inputs: list) -> list | None:
         inputs: arrays.
 
     Returns:
-        Its outputs, flat, as arrays; `None` on backends that write no SavedModels.
+        A flat list of outputs, as arrays; `None` on backends that do not write
+        SavedModels.
     """
     if keras.backend.backend() != "tensorflow":
         return None
@@ -144,9 +146,9 @@ _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 @functools.lru_cache(maxsize=4)
 def _compiled_by_tensorflow(model, output):
-    """The output as a function of the inputs.
+    """Compiles the output as a function of the inputs.
 
-    The loss stays outside: a spread loss has a margin that changes.
+    The loss is not compiled, since the margin of a spread loss changes.
     """
     import tensorflow as tf
 
@@ -155,9 +157,9 @@ def _compiled_by_tensorflow(model, output):
 
 @functools.lru_cache(maxsize=4)
 def _compiled_by_jax(model, output):
-    """The output as a function of the variables and the inputs.
+    """Compiles the output as a function of the variables and the inputs.
 
-    The loss stays outside, as above.
+    The loss is not compiled, as above.
     """
     import jax
 

@@ -8,10 +8,10 @@ from keras_capsules._backend.processes import replicas
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the batch of all devices.
 
-    A batch of no images leaves the averages as they are.
+    An empty batch leaves the moving averages unchanged.
 
     Args:
-        **kwargs: as of `keras.layers.BatchNormalization`, but `synchronized`.
+        **kwargs: as for `keras.layers.BatchNormalization`, except `synchronized`.
 
     Example:
 
@@ -24,7 +24,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # On JAX a batch is one array, wherever its parts are.
+        # On JAX a batch is one array, even if it is sharded over several devices.
         super().__init__(synchronized=replicas() > 1, **kwargs)
 
     def call(self, inputs, training=None, mask=None):

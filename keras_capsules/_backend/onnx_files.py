@@ -1,4 +1,4 @@
-"""What is added to files in ONNX."""
+"""Names and metadata in ONNX files."""
 
 import os
 
@@ -8,14 +8,14 @@ import keras
 def complete_onnx(
     path: str | os.PathLike, metadata: dict[str, str] | None = None
 ) -> None:
-    """Adds to a file in ONNX what its users look for.
+    """Names the batch axes of an ONNX file and adds metadata.
 
-    Other backends than TensorFlow write these files otherwise; they stay as they are.
+    Files from other backends than TensorFlow are left unchanged.
 
     Args:
-        path: a file that tf2onnx wrote, which numbers the axes of unknown size. The
-            first one of each input and output becomes `batch`.
-        metadata: names and texts for the metadata of the file.
+        path: a file that tf2onnx wrote. tf2onnx numbers axes of unknown size; the first
+            axis of each input and output is renamed to `batch`.
+        metadata: names and texts for the metadata of the file; by default none.
     """
     if keras.backend.backend() != "tensorflow":
         return

@@ -1,4 +1,4 @@
-"""Calls of kernels for a GPU with JAX, which name the axes of arrays by letters."""
+"""Calls of Pallas kernels on a GPU with JAX; letters name the axes of arrays."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-INTERPRET = False  # on a processor, for tests
+INTERPRET = False  # True interprets kernels on a CPU, for tests
 
 
 def float32(x: Any) -> Any:
@@ -16,7 +16,7 @@ def float32(x: Any) -> Any:
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:
-    """`x · y + z` in one instruction, which XLA does not make of the two."""
+    """Computes `x · y + z` in one instruction; XLA does not combine the two."""
     if INTERPRET:
         return x * y + z
     x, y, z = jnp.broadcast_arrays(x, y, z)
@@ -31,7 +31,7 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 
 def loop(times: int, step: Callable, sums: list) -> list:
-    """Sums after all steps, each of which yields them anew."""
+    """Returns the sums after all steps; each step yields the updated sums."""
     return jax.lax.fori_loop(0, times, lambda i, sums: list(step(i, sums)), sums)
 
 
@@ -46,23 +46,27 @@ def call(
     stages: int | None = None,
     **sizes: int,
 ) -> Any:
-    """Calls a kernel with the blocks of its arrays that belong to a program.
+    """Calls a kernel and passes each program its blocks of the arrays.
 
-    Axes are filled up to whole blocks, or to powers of 2, with zeros, which add nothing
-    to any sum.
+    Axes are padded with zeros to whole blocks or to powers of 2. The zeros do not
+    change any sum.
 
     Args:
-        kernel: function of a reference or a list of them for each input, and of one
-            for the output.
+        kernel: function of the references of each input, a reference or several, and of
+            the reference of the output.
         grid: the axes along which there are several programs.
-        blocks: how much of an axis of the grid a program has, `None` for one without
-            an axis; of another axis the number that its size is made a multiple of.
-        inputs: an array, or a tuple of arrays, for each form "given->wanted".
-        output: the form of the output. In it `c` are the programs along the children.
-        warps: how many warps share the tile of a program.
-        least: the axes whose size is a power of 2, and the least it may be.
-        stages: how many steps of a loop are loaded at a time; by default XLA chooses.
-        **sizes: of axes that no input has.
+        blocks: for an axis of the grid, its size in the block of a program; `None` for
+            size 1, without an axis. For another axis, its size is padded to a multiple
+            of this number.
+        inputs: an array, or a tuple of arrays, for each form "given->wanted", which
+            names the axes of the array and those of the kernel's input.
+        output: the form of the output. Its axis `c` is that of the programs along the
+            children.
+        warps: number of warps that share the tile of a program.
+        least: for each axis that is padded to a power of 2, its smallest size.
+        stages: number of steps of a loop that are loaded at a time; by default XLA
+            chooses.
+        **sizes: sizes of axes that no input has.
 
     Returns:
         The output, float32.

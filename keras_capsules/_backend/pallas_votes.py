@@ -1,16 +1,17 @@
-"""Sums over votes on a GPU with JAX, for which no vote is written to memory.
+"""Sums over votes on a GPU with JAX, without writing votes to memory.
 
-A vote is a product of a pose and a small matrix: making it again costs less than
-reading it. Each kernel makes votes of a tile of images in registers and writes sums:
-`scores` over the components of a vote, `moments` over the children, `gradient` what the
-gradients of moments give to the poses and the matrices. Sums over votes of vector poses
-that need no squares are products of matrices, see `pallas_vectors`.
+A vote is the product of a pose and a small matrix. Computing it again costs less than
+reading it from memory. Each kernel computes the votes of a tile of images in registers
+and writes sums only. `scores` sums over the components of a vote and `moments` over the
+children. `gradient` computes the gradients of moments with respect to poses and
+matrices. Sums over votes of vector poses that need no squares are products of matrices,
+see `pallas_vectors`.
 
 The axes of an array are named by letters, as in an einsum: `n` images, `i` children,
 `j` parents, `t` polynomials or outer products, `p`, `q` and `r` rows and columns of
-poses and matrices. A tile of votes is `(p, n, r)`: a thread reads a row of its image at
-once. Votes of up to `NUMBERS` components are in the registers of one thread each; then
-a program is one warp, and no thread waits for another.
+poses and matrices. A tile of votes has shape `(p, n, r)`, so that a thread reads a row
+of its image at once. A vote of up to `NUMBERS` components fits into the registers of
+one thread. A program is then one warp, and threads do not wait for each other.
 """
 
 from functools import partial
@@ -24,9 +25,9 @@ from keras_capsules._backend import pallas_vectors, tiles
 from keras_capsules._backend.pallas_calls import call, float32, fma, loop
 from keras_capsules._backend.tiles import CHILDREN
 
-IMAGES = 32  # of a tile
+IMAGES = 32  # images in a tile
 NUMBERS = 16  # components of a vote in the registers of a thread
-GRADIENTS = 16  # sums that `gradient` keeps, one for each child and row of its matrix
+GRADIENTS = 16  # sums in `gradient`, one for each child and row of its matrix
 
 
 @jax.jit
@@ -35,9 +36,9 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
 
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
-        matrices: the kernel by child, `(children, Q, parents, R)`.
-        center: one tensor `(batch, parents, P, R)`, or none for a center of zeros.
-        coefficients: `c_j1`, or `c_j1` and `c_j2`, each
+        matrices: matrices of the children, `(children, Q, parents, R)`.
+        center: a tuple of one tensor `(batch, parents, P, R)`; empty for zeros.
+        coefficients: a tuple of `c_j1`, or of `c_j1` and `c_j2`, each
             `(batch, parents, polynomials, P, R)`.
 
     Returns:
@@ -73,12 +74,12 @@ def scores(poses: Any, matrices: Any, center: tuple, coefficients: tuple) -> Any
 
 @partial(jax.jit, static_argnames="powers")
 def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int) -> Any:
-    """`Σ_i w_ij U_ij` and, of two powers, `Σ_i w_ij U_ij²`.
+    """`Σ_i w_ij U_ij` and, with two powers, `Σ_i w_ij U_ij²`.
 
     Args:
-        poses, matrices, center: as of `scores`.
+        poses, matrices, center: as for `scores`.
         weights: `(batch, parents, children)`, float32.
-        powers: 1 or 2.
+        powers: number of powers, 1 or 2.
 
     Returns:
         `(batch, powers, parents, P, R)`, float32.
@@ -120,16 +121,16 @@ def moments(poses: Any, matrices: Any, center: tuple, weights: Any, powers: int)
 def gradient(
     poses: Any, matrices: Any, center: tuple, weights: tuple, slopes: tuple
 ) -> tuple[Any, Any]:
-    """What `Σ_t moments(w_t) · slope_t` gives to the poses and to the matrices.
+    """Computes the gradients of `Σ_t moments(w_t) · slope_t`.
 
     Args:
-        poses, matrices, center: as of `scores`.
+        poses, matrices, center: as for `scores`.
         weights: for each `t` a tensor `(batch, parents, children)`, float32.
         slopes: gradients of the moments, one tensor for each power,
             `(batch, parents, t, P, R)`, float32.
 
     Returns:
-        The gradients of the poses and of the matrices, in their shapes, float32.
+        The gradients with respect to poses and matrices, in their shapes, float32.
     """
     if _are_vectors(poses, matrices, center):
         found = pallas_vectors.gradient(
@@ -137,11 +138,11 @@ def gradient(
         )
         return found[0][:, :, None], found[1]
     q = poses.shape[3]
-    children = min(max(GRADIENTS // q, 1), 4)  # side by side in a program
+    children = min(max(GRADIENTS // q, 1), 4)  # computed together by a program
     group = range(children)
 
     def to_votes(columns, rows, center, weights, slopes):
-        """The gradients of the votes of some children for a parent."""
+        """Computes the gradients of the votes of some children for a parent."""
         linear, *steep = (_weighted_sums(weights, x) for x in slopes)
         for of_square in steep:
             for g in group:
@@ -200,31 +201,31 @@ def gradient(
 
 
 def _are_vectors(poses, matrices, center):
-    """Whether `pallas_vectors` sums over these votes. Its tiles have a width of 64."""
+    """Whether `pallas_vectors` can sum over these votes in its tiles."""
     small = max(poses.shape[3], matrices.shape[3]) <= pallas_vectors.WIDTH
     return poses.shape[2] == 1 and small and not center
 
 
 def _warps(poses, matrices):
-    """How many warps share a tile."""
+    """Returns the number of warps that share a tile."""
     p, r = (pl.next_power_of_2(n) for n in (poses.shape[2], matrices.shape[3]))
     return min(max(p * r // NUMBERS, 1), 8)
 
 
 def _made_of(poses, matrices, center):
-    """What votes are made of, as inputs of a kernel."""
+    """Returns the arrays that votes are computed from, as inputs of a kernel."""
     return {"nipq->iqpn": poses, "iqjr->ijqr": matrices, "njpr->jpnr": center}
 
 
 def _each(array, *index, n=None):
-    """Yields the columns of poses, rows of matrices, or slopes of the products."""
+    """Yields the columns of poses, the rows of matrices, or each slope."""
     of_images = () if n is None else (slice(None), n)
     for number in range(array.shape[len(index)]):
         yield float32(array[(*index, number, *of_images)])
 
 
 def _vote(columns, rows, center):
-    """The votes of a child for a parent, from a center, `(p, n, r)`."""
+    """Computes the votes of a child for a parent minus a center, `(p, n, r)`."""
     total = sum(-c for c in center) if center else None
     for x, y in zip(columns, rows, strict=True):
         total = _add(total, x[:, :, None], y)
@@ -232,7 +233,7 @@ def _vote(columns, rows, center):
 
 
 def _weighted_sums(weights, slopes):
-    """`Σ_t w_tg x_t` for some children `g`; a slope is read once."""
+    """Computes `Σ_t w_tg x_t` for some children `g`, reading each slope once."""
     totals = [None] * len(weights[0])
     for of_product, slope in zip(weights, slopes, strict=True):
         totals = [

@@ -1,4 +1,4 @@
-"""Tensors of 64 bits."""
+"""Computations in float64."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from keras import ops
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Within it tensors may be float64, which JAX refuses by default.
+    """A context that allows float64 tensors, which JAX disables by default.
 
     Example:
 
@@ -34,7 +34,7 @@ def float64() -> Iterator[None]:
 
 
 def matmul(x: Any, y: Any) -> Any:
-    """Matrix product that keeps float64, which `ops.matmul` rounds on PyTorch.
+    """Computes a matrix product in float64 too, which `ops.matmul` rounds on PyTorch.
 
     Args:
         x: tensor of matrices.
@@ -57,11 +57,11 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def mean(x: Any, axis: int | tuple) -> Any:
-    """Mean that keeps float64, which `ops.mean` rounds on PyTorch and JAX.
+    """Computes the mean in float64 too, which `ops.mean` rounds on PyTorch and JAX.
 
     Args:
         x: tensor of floats.
-        axis: the axis or axes to reduce; they stay, with size 1.
+        axis: the axis or axes to reduce; they are kept with size 1.
 
     Returns:
         The means.

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, and how many devices share its work."""
+"""The processes and devices that train together."""
 
 import keras
 
@@ -7,8 +7,8 @@ def is_first_process() -> bool:
     """Whether this process writes the files of a training.
 
     Returns:
-        False in all processes but the first that `keras.distribution` joins, which
-        it does on JAX; true elsewhere.
+        True in the first of the processes that `keras.distribution` connects on JAX,
+        False in the others. True on other backends.
 
     Example:
 
@@ -24,10 +24,10 @@ def is_first_process() -> bool:
 
 
 def replicas() -> int:
-    """How many devices share a batch, by which Keras divides what a loss returns.
+    """Returns the number of devices that share a batch; Keras divides losses by it.
 
     Returns:
-        That of TensorFlow's strategy; 1 elsewhere.
+        The number of replicas of TensorFlow's strategy; 1 on other backends.
 
     Example:
 

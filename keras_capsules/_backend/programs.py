@@ -1,4 +1,4 @@
-"""Functions of tensors that a backend compiles."""
+"""Compilation of functions of tensors."""
 
 from collections.abc import Callable
 from threading import RLock
@@ -10,12 +10,12 @@ import keras
 from keras_capsules._backend import fused
 
 COMPILER = "inductor"
-PROGRAMS = 32  # of an owner, the latest
+PROGRAMS = 32  # kept for each owner, the latest ones
 _programs, _lock = WeakKeyDictionary(), RLock()
 
 
 def jit(function: Callable) -> Callable:
-    """A function that JAX and TensorFlow compile; PyTorch runs it as it is.
+    """Compiles a function on JAX and TensorFlow; PyTorch runs it uncompiled.
 
     Args:
         function: function of tensors that returns tensors.
@@ -44,22 +44,26 @@ def jit(function: Callable) -> Callable:
 def compiled(
     function: Callable, owner: Any, name: str, constants: Callable
 ) -> Callable:
-    """A function that is compiled where its operations would run one by one.
+    """Compiles a function whose operations would otherwise run one by one.
 
-    PyTorch compiles it into few kernels where fused kernels are on. JAX compiles it
-    where it is called outside of `jit`, if the owner is of this package: code of users
-    runs there as it stands. Elsewhere this is the function itself. As with `jax.jit`
-    the function runs once for inputs of each shape and dtype, and what it does to
-    tensors is compiled; all else is a constant from then on. PyTorch's own tracing
-    reads Python code, and would give up at hooks of users that it doesn't know.
+    PyTorch compiles the function into few kernels if fused kernels are enabled. JAX
+    compiles it if it is called outside of `jit` and its owner belongs to this package;
+    code of users is not compiled. In all other cases the function itself runs.
+
+    As with `jax.jit`, the function runs once for each shape and dtype of the inputs.
+    Its operations on tensors are compiled, and everything else becomes a constant.
+    PyTorch's own tracing is not used, because it reads Python code and may fail at
+    users' hooks.
 
     Args:
-        function: function of tensors, or tuples of them, that returns the same. On
-            PyTorch no gradient flows through it. It must not look at values of tensors.
-        owner: what the function belongs to; its programs are dropped with it.
-        name: what tells the function from others of the owner.
-        constants: function that returns all else that it depends on, a hashable tuple,
-            or `None` if that can't be told.
+        function: function of tensors or tuples of tensors, which returns the same. On
+            PyTorch no gradient flows through it. It must not read values of tensors.
+        owner: the object that the function belongs to. Compiled programs are deleted
+            with it.
+        name: name that distinguishes the function from others of the owner.
+        constants: function that returns everything else that the function depends on,
+            as a hashable tuple. It returns `None` if that is unknown; the function is
+            then not compiled.
 
     Returns:
         A function of the same inputs.
@@ -86,7 +90,7 @@ def compiled(
             return function(*inputs)
         kinds = ((x.shape, x.stride(), x.dtype, x.device) for x in tensors)
         key = name, *known, *kinds
-        # PyTorch traces one function at a time, and runs none meanwhile.
+        # PyTorch can trace only one function at a time, and run none meanwhile.
         with _lock:
             programs = _programs.setdefault(owner, {})
             if key not in programs:
@@ -114,7 +118,7 @@ def _compiled_by_jax(function, owner, name, constants):
         tensors, known = keras.tree.flatten(inputs), constants()
         if known is None or any(isinstance(x, jax.core.Tracer) for x in tensors):
             return function(*inputs)
-        # Within `grad` JAX gives constants as they are.
+        # Within `grad`, JAX does not convert constants to JAX arrays.
         inputs = keras.tree.map_structure(jax.numpy.asarray, inputs)
         config = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
         kinds = ((x.aval, x.sharding) for x in keras.tree.flatten(inputs))
@@ -123,7 +127,7 @@ def _compiled_by_jax(function, owner, name, constants):
             programs = _programs.setdefault(owner, {})
         program = programs.get(key)
         if program is None:
-            # Unlike what `jit` returns, it does not keep the owner.
+            # Unlike a function of `jit`, the program does not refer to the owner.
             program = jax.jit(function).lower(*inputs).compile()
             with _lock:
                 _keep(programs, key, program)
@@ -133,15 +137,17 @@ def _compiled_by_jax(function, owner, name, constants):
 
 
 def not_compiled(function: Callable) -> Callable:
-    """Keeps PyTorch's compiler out of a function that Keras or a user compiles.
+    """Excludes a function from compilation by PyTorch.
 
-    It can't follow NumPy arrays of constants and gradients within a gradient.
+    PyTorch's compiler, which Keras or a user may run, can't trace constant NumPy arrays
+    and gradients within a gradient.
 
     Args:
         function: any function.
 
     Returns:
-        The function, as the compiler calls it; with other backends as it is.
+        The function, which the compiler calls without tracing; with other backends the
+        unchanged function.
 
     Example:
 
@@ -156,7 +162,7 @@ def not_compiled(function: Callable) -> Callable:
 
 
 def _compile(function, inputs):
-    """A function of the tensors of the inputs, and the structure of its outputs."""
+    """Returns a compiled function of flat inputs, and the structure of its outputs."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -174,13 +180,13 @@ def _compile(function, inputs):
 
 
 def _fold_constants(program):
-    """Computes once what depends on constants alone: they lie on the host."""
+    """Evaluates operations on constants once, since constants are on the host."""
     import torch
     from torch.fx.node import map_arg
 
     schemas = (getattr(n.target, "_schema", None) for n in program.graph.nodes)
     if any(schema and schema.is_mutable for schema in schemas):
-        return  # what changes in place is no constant
+        return  # a tensor that changes in place is not constant
     values = {}
     for node in program.graph.nodes:
         if node.op == "get_attr":

@@ -1,4 +1,4 @@
-"""Sizes that are not known before a graph runs."""
+"""Shapes that are not known before a graph runs."""
 
 from typing import Any
 
@@ -6,20 +6,20 @@ import keras
 
 
 def with_static_shape(x: Any, shape: tuple) -> Any:
-    """A tensor whose sizes are known, as far as `shape` has them.
+    """Sets the static shape of a tensor.
 
-    Only TensorFlow has tensors of unknown sizes: a data set of pictures that were
-    decoded, for instance. The sizes are checked when the graph runs.
+    Only TensorFlow has tensors of unknown sizes, for instance in a data set of decoded
+    images. The sizes are checked when the graph runs.
 
     Args:
         x: tensor.
-        shape: its shape, with `None` for what may be anything.
+        shape: its shape, with `None` for sizes that may vary.
 
     Returns:
-        The tensor.
+        The tensor with this static shape.
 
     Raises:
-        tf.errors.InvalidArgumentError: when the graph runs, the sizes are others.
+        tf.errors.InvalidArgumentError: the sizes differ when the graph runs.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Special functions that `keras.ops` lacks, or that exports don't know."""
+"""Special functions that `keras.ops` or export formats lack."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 def digamma(x: Any) -> Any:
-    """The logarithmic derivative of the gamma function, element by element.
+    """Computes the logarithmic derivative of the gamma function elementwise.
 
     Args:
         x: tensor of floats above 0.
@@ -25,10 +25,10 @@ def digamma(x: Any) -> Any:
 
 
 def expm1(x: Any) -> Any:
-    """`e^x − 1`, element by element, also where it is near 0.
+    """Computes `e^x − 1` elementwise, accurately also near 0.
 
     Args:
-        x: tensor of floats, at most 1: of larger ones fewer digits are right.
+        x: tensor of floats of at most 1. The result is less accurate for larger values.
 
     Returns:
         Tensor of the shape and dtype of `x`.
@@ -41,7 +41,7 @@ def expm1(x: Any) -> Any:
     """
     if keras.backend.backend() != "tensorflow":
         return ops.expm1(x)
-    # ONNX and LiteRT have no such operation. Elsewhere `ops.tanh` rounds float64.
+    # ONNX and LiteRT have no expm1. On other backends `ops.tanh` would round float64.
     half = ops.tanh(0.5 * x)
     return 2.0 * half / (1.0 - half)
 

@@ -1,20 +1,21 @@
-"""How the kernels for a GPU cut up their work."""
+"""How the kernels for a GPU divide their work."""
 
-IMAGES = 64  # of the largest tile
-CHILDREN = 16  # that a program goes through one by one
+IMAGES = 64  # images in the largest tile
+CHILDREN = 16  # children that a program processes one by one
 WARPS = 2048  # twice as many as a GPU runs at a time
 
 
 def children_of_a_program(children: int, tile: int, warps: int) -> int:
-    """How many children a program of `moments` adds up.
+    """Returns how many children a program of `moments` sums over.
 
-    The more there are the fewer sums are left to be added, as long as there are enough
-    programs. Where all programs can have as many whole tiles, nothing is filled up.
+    With more children per program fewer partial sums must be added, but there must be
+    enough programs for the GPU. If all programs can have the same number of whole
+    tiles, no padding is needed.
 
     Args:
         children: number of children.
-        tile: children of a tile.
-        warps: of all programs for a child.
+        tile: number of children in a tile.
+        warps: number of warps of all programs for the same child.
 
     Returns:
         A multiple of `tile`.
@@ -33,14 +34,15 @@ def children_of_a_program(children: int, tile: int, warps: int) -> int:
 
 
 def side_by_side(parents: int, most: int) -> int:
-    """How many parents a program serves at a time, as equal shares as possible.
+    """Returns how many parents a program computes together.
 
     Args:
         parents: number of parents.
-        most: the most that a program may serve.
+        most: largest number of parents in a program.
 
     Returns:
-        A divisor of `parents`, if there is one of more than half of `most`.
+        A divisor of `parents`, if there is one above half of `most`. Otherwise the
+        shares of the programs are as equal as possible.
 
     Example:
 

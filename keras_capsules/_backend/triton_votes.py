@@ -1,11 +1,11 @@
-"""Sums over votes on a GPU with PyTorch, for which no vote is written to memory.
+"""Sums over votes on a GPU with PyTorch, without writing votes to memory.
 
-The same functions as in `pallas_votes`, which says how they work and what they take, as
-operations that PyTorch knows: its compiler calls them, and asks for the shapes and
-strides of what they return.
+The functions and their arguments are those of `pallas_votes`, which explains them. Here
+they are registered as PyTorch operations, so that PyTorch's compiler can call them. It
+also needs functions that return the shapes and strides of the results.
 
-Tiles have four axes, children `i`, rows `p`, columns `r` and images `n`; what does not
-depend on one of them has size 1 there. In memory the images come last.
+Tiles have four axes: children `i`, rows `p`, columns `r` and images `n`. A tensor that
+does not depend on one of them has size 1 there. In memory the images come last.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ import triton.language as tl
 from keras_capsules._backend import tiles
 from keras_capsules._backend.tiles import CHILDREN, IMAGES
 
-GROUP = 2  # children whose gradients a program keeps side by side
+GROUP = 2  # children whose gradients a program computes together
 
-# One warp has a whole vote in the registers of a thread: no thread waits for another.
+# With one warp, a thread has a whole vote in its registers and waits for no other.
 ALONE = {"num_warps": 1, "enable_fp_fusion": True}
 
 
@@ -139,7 +139,7 @@ def _empty_gradients(poses, matrices):
 
 
 class _Sizes:
-    """Sizes of what the kernels work on."""
+    """Sizes of the arrays of the kernels."""
 
     def __init__(self, poses, matrices):
         self.images, self.children, self.rows, self.q = poses.shape
@@ -164,14 +164,14 @@ class _Sizes:
 
 
 def _last(poses, matrices, center):
-    """Poses, matrices and the center with the images last."""
+    """Returns poses, matrices and the center with the images last."""
     poses = _arranged(poses, (1, 2, 3, 0))
     center = _arranged(center[0], (1, 2, 3, 0)) if center else poses
     return poses, _arranged(matrices, (0, 2, 1, 3)), center
 
 
 def _both(tensors, axes):
-    """The linear and the quadratic one; a kernel doesn't read one that is not there."""
+    """Returns two tensors; kernels do not read the second if only one is given."""
     first, *others = (_arranged(x, axes) for x in tensors)
     return first, *(others or [first])
 
@@ -187,7 +187,7 @@ def _load(pointer, mask):
 
 @triton.jit
 def _axes(P: tl.constexpr, R: tl.constexpr, tile, N: tl.constexpr):
-    """Numbers of rows, columns and images along the axes of a tile."""
+    """Returns indices of rows, columns and images along the axes of a tile."""
     rows = tl.arange(0, P)[None, :, None, None]
     columns = tl.arange(0, R)[None, None, :, None]
     return rows, columns, (tile * N + tl.arange(0, N))[None, None, None, :]
@@ -198,7 +198,7 @@ def _votes(
     poses, matrices, center, i, j, rows, columns, n, batch, children, parents, p, r,
     Q: tl.constexpr,
 ):  # fmt: skip
-    """Votes of children for a parent, from a center: `(i, p, r, n)`."""
+    """Computes votes of children for a parent minus a center, `(i, p, r, n)`."""
     u = 0.0 - center
     for q in tl.static_range(Q):
         pose = _load(
@@ -223,7 +223,7 @@ def _scores(
     j = tl.program_id(1).to(tl.int64)
     inside = (rows < p) & (columns < r) & (n < batch)
     of_parent = ((j * p + rows) * r + columns) * batch + n
-    # The polynomials take the axis of the children.
+    # The polynomials use the axis of the children.
     t = tl.arange(0, T2).to(tl.int64)[:, None, None, None]
     of_polynomial = t * parents * p * r * batch + of_parent
     c1 = _load(linear + of_polynomial, (t < T) & inside)
@@ -284,7 +284,7 @@ def _to_votes(
     poses, matrices, center, weights, slopes, steep, i, j, rows, columns, n, batch,
     children, parents, p, r, Q: tl.constexpr, T: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of the votes of children for a parent: `(i, p, r, n)`."""
+    """Computes gradients of votes of children for a parent, `(i, p, r, n)`."""
     inside = (rows < p) & (columns < r) & (n < batch)
     of_parent = ((j * p + rows) * r + columns) * batch + n
     dv = tl.zeros((1, 1, 1, 1), tl.float32)

@@ -1,4 +1,4 @@
-"""The averages that an optimizer keeps of the weights of a model."""
+"""Moving averages of the weights of a model, kept by its optimizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,13 @@ import keras
 
 @contextmanager
 def averages_of(model: keras.Model) -> Iterator[None]:
-    """Within it the model has the averages that its optimizer keeps of its weights."""
+    """Replaces the weights of a model by their averages within a `with` block.
+
+    If the optimizer keeps no averages, the weights are unchanged.
+
+    Args:
+        model: a compiled model.
+    """
     if not averages_weights(model):
         yield
         return
@@ -20,14 +26,14 @@ def averages_of(model: keras.Model) -> Iterator[None]:
 
 
 def averages_weights(model: keras.Model) -> bool:
-    """Whether the optimizer of a model averages its weights (`use_ema`)."""
-    # In half precision it is an optimizer within the one that scales the loss.
+    """Returns whether the optimizer of a model averages the weights (`use_ema`)."""
+    # In half precision the optimizer is wrapped in one that scales the loss.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return getattr(optimizer, "use_ema", False)
 
 
 def swap_averages(model: keras.Model) -> None:
-    """Exchanges the weights of a model and their averages."""
+    """Swaps the weights of a model with their averages."""
     swap = keras.callbacks.SwapEMAWeights()
     swap.set_model(model)
     swap.on_test_begin()

@@ -28,41 +28,43 @@ _MAX_HISTORY = 32 << 20  # bytes, of more than 100,000 epochs
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class Checkpoint(keras.callbacks.Callback):
-    """Saves a training after each epoch, so that it can be stopped and resumed.
+    """Saves the model and its training state after each epoch, to resume later.
 
-    After every epoch three files in `directory` are replaced, each in one step and
-    after it has reached the disk, so that there is never half a file:
+    After every epoch the callback replaces three files in `directory`. Each file is
+    first written to the disk under another name and then renamed, so that there is
+    never an incomplete file:
 
     - `last.keras`: the model, its optimizer and the history so far;
     - `best.keras`: a copy of the `last.keras` of the best epoch;
     - `history.csv`: the history as a table.
 
-    `last.keras` comes first. What a kill leaves of the others is made good when the
-    training goes on. Ctrl-C waits until a save is done.
+    `last.keras` is written first. If the process is killed before the other two files
+    are written, they are written when the training is resumed. Ctrl-C takes effect
+    after a save is complete.
 
-    Where the optimizer averages the weights (`use_ema=True`) the models that are
-    kept have the averages for weights. To validate with them as well add
+    If the optimizer averages the weights (`use_ema=True`), the saved models contain the
+    averages instead of the weights. To validate with the averages as well, add
     `keras.callbacks.SwapEMAWeights()`, without `swap_on_epoch`.
 
-    Of a training in several processes (`keras.distribution`) only the first writes;
-    all of them can `restore`, from a directory that they share. While it trains, other
-    processes that want to train in `directory` are refused.
+    If several processes train together (`keras.distribution`), only the first one
+    writes. All of them can `restore`, from a directory that they share. While a
+    training runs, `fit` raises an error in other processes with the same `directory`.
 
     Args:
-        directory: where the files go; made if it is missing.
-        monitor: the quantity of `logs` that marks the best epoch.
-        mode: whether its smallest value does, `"min"`, or its largest, `"max"`.
+        directory: directory of the files, created if it is missing.
+        monitor: name of the quantity in `logs` that selects the best epoch.
+        mode: `"min"` if the smallest value is the best, `"max"` if the largest is.
 
     Attributes:
-        history: a dict for each finished epoch. `restore` fills it with those of
-            the training that goes on.
+        history: a list with a dict for each finished epoch. `restore` fills it with
+            the epochs of the saved training.
 
     Raises:
-        OSError: a file can't be written; the last save stays as it is.
-        ValueError: `mode` is unknown; `directory` can't be written, another process
-            trains there, or it holds a training that goes on beyond `history` or
-            whose `best.keras` is lost; or `monitor` is not among the logs of an
-            epoch.
+        OSError: a file can't be written. The previous file stays unchanged.
+        ValueError: `mode` is unknown. In `fit`: `directory` can't be written, another
+            process trains there, it holds a training with more epochs than `history`,
+            or `best.keras` is missing or of another epoch and can't be replaced; or
+            `monitor` is not among the logs of an epoch.
 
     Example:
 
@@ -87,19 +89,20 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = []
 
     def restore(self, model: keras.Model) -> None:
-        """Restores the weights and the state of the optimizer that were saved.
+        """Restores the saved weights, the state of the optimizer and the history.
 
-        A directory without a training changes nothing. The learning-rate schedule
-        stays the one that the model is compiled with: another number of epochs
-        can stretch it. No file is changed.
+        If the directory holds no training, the model is unchanged. The learning-rate
+        schedule is not restored: the model keeps the one that it is compiled with,
+        which may be for another number of epochs. No file is changed.
 
         Args:
-            model: a compiled model of the architecture and with the kind of
-                optimizer that are kept.
+            model: a compiled model with the same architecture and the same kind of
+                optimizer as the saved model.
 
         Raises:
             ValueError: the model is not compiled, has another architecture or another
-                optimizer, or the file is damaged or was not written by this callback.
+                optimizer than the saved model, or the file is damaged or was not
+                written by this callback.
         """
         history = self.history_of(self.directory)
         if history and not model.compiled:
@@ -122,13 +125,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     @staticmethod
     def history_of(directory: str | os.PathLike) -> list[dict]:
-        """Reads the history of a saved training, without its model.
+        """Reads the history of a saved training without loading its model.
 
         Args:
-            directory: where the training was kept.
+            directory: the directory of the training.
 
         Returns:
-            A dict for each finished epoch; none if there is no training.
+            A list with a dict for each finished epoch, empty if the directory holds no
+            training.
 
         Raises:
             ValueError: the file is damaged or was not written by this callback.
@@ -172,7 +176,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def best_epoch(self) -> dict | None:
-        """The epoch of `best.keras`, as the history has it; `None` before the first."""
+        """The best epoch, a dict of `history`; `None` before the first epoch."""
         return self._best(self.history) if self.history else None
 
     def _begin(self):
@@ -213,7 +217,11 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def _find_best(self):
-        """Sees that `best.keras` is the best epoch; a kill may have come before it."""
+        """Checks that `best.keras` holds the best epoch.
+
+        The file is written if the best epoch is the last one: the process may have been
+        killed before it wrote the file.
+        """
         path = self.directory / "best.keras"
         best = self._best(self.history)
         try:
@@ -222,14 +230,14 @@ class Checkpoint(keras.callbacks.Callback):
             reason = f"it is of epoch {kept['epoch']}"
         except (OSError, ValueError, KeyError) as error:
             kept, reason = None, str(error)
-        # As text, in which NaN equals itself.
+        # Compared as text, because NaN is not equal to itself.
         if json.dumps(kept) == json.dumps(best):
             return
         if best is not self.history[-1]:
             raise ValueError(
                 f"{path} must hold epoch {best['epoch']}, the best by "
                 f"{self.monitor!r}, mode {self.mode!r}, but {reason}. Choose another "
-                "directory, or what was monitored before."
+                "directory, or the `monitor` and `mode` that were used before."
             )
         self._copy_last_to_best()
 
@@ -237,10 +245,10 @@ class Checkpoint(keras.callbacks.Callback):
         self._check_monitor(logs)
         row |= {name: float(value) for name, value in logs.items()}
         history = [*self.history, row]
-        with averages_of(self.model):  # in all processes: they share the weights
+        with averages_of(self.model):  # in all processes, which share the weights
             if is_first_process():
                 self.directory.mkdir(parents=True, exist_ok=True)
-                # First, for it is what says that the epoch is over.
+                # Written first, because `restore` reads the finished epochs from it.
                 self._save("last.keras", history)
                 if row is self._best(history):
                     self._copy_last_to_best()
@@ -269,8 +277,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self, name, history):
         with self._replaced(name) as path:
-            # Keras saves with the help of variables that the other processes don't
-            # make.
+            # Keras creates variables while it saves. Under the distribution the other
+            # processes would have to create them too.
             distribution = keras.distribution.distribution()
             keras.distribution.set_distribution(None)
             try:
@@ -279,7 +287,8 @@ class Checkpoint(keras.callbacks.Callback):
                 keras.distribution.set_distribution(distribution)
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(_HISTORY, json.dumps(history))
-            self._check_nothing_is_lost()  # where the file system has no locks
+            # On a file system without locks another process may train here.
+            self._check_nothing_is_lost()
 
     def _copy_last_to_best(self):
         with self._replaced("best.keras") as path:
@@ -297,7 +306,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @contextmanager
     def _replaced(self, name):
-        """A path to write to; what is written there becomes the file in one step."""
+        """Yields a temporary path for a file that replaces `name` in one atomic step."""
         path = self.directory / name
         try:
             with files.replaced(path) as unfinished:
@@ -312,7 +321,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The error of the operating system that is behind an error, if one is."""
+    """Returns the operating system's error that caused an error, or `None`."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
@@ -338,9 +347,9 @@ def _is_row(row: Any) -> bool:
 
 
 def _check_whole(path: Path) -> None:
-    """Raises an error if a file is not as `Checkpoint` wrote it, byte by byte."""
+    """Raises an error if a file is damaged or unpacks to more than its size."""
     with _as_value_error(path), zipfile.ZipFile(path) as archive:
-        # Keras compresses nothing: what is more than the file is a trap.
+        # Keras does not compress: a file that unpacks to more is a zip bomb.
         if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
             raise ValueError("it unpacks to more than its size")
         damaged = archive.testzip()
@@ -350,7 +359,7 @@ def _check_whole(path: Path) -> None:
 
 @contextmanager
 def _as_value_error(path: Path) -> Iterator[None]:
-    """What reading a file raises, as an error that names the file."""
+    """Converts errors in reading a file to a ValueError that names the file."""
     try:
         yield
     except Exception as error:
@@ -393,13 +402,16 @@ def _check_same_architecture(path: Path, model: keras.Model, like: keras.Model) 
 
 
 def _architecture(model: keras.Model) -> dict:
-    """The config of a model, with numbers for the names that Keras numbers."""
+    """Returns the config of a model, with its layer names replaced by numbers.
+
+    Keras numbers the default names of layers, so that they differ between two models.
+    """
     config = {"class": type(model).__name__, **model.get_config()}
     text = json.dumps(config)
     for index, name in enumerate(dict.fromkeys(_names(config))):
         text = text.replace(json.dumps(name), f'"#{index}"')
-    # Whether a layer has been called yet is no part of the architecture, nor is the
-    # momentum of averages, which may depend on the number of batches.
+    # Two keys are not part of the architecture: `build_config` depends on whether a
+    # layer has been called, and the momentum may depend on the number of batches.
     others = "build_config", "momentum"
     return json.loads(
         text, object_hook=lambda x: {k: x[k] for k in x if k not in others}
@@ -407,7 +419,7 @@ def _architecture(model: keras.Model) -> dict:
 
 
 def _flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a nested config, each under its dotted name."""
+    """Yields the settings of a nested config, each with its dotted name."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -416,12 +428,12 @@ def _flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _names(config: Any) -> Iterator[str]:
-    """The names of all layers in a config, in their order."""
+    """Yields the names of all layers in a config, in their order."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key == "name" and value:
                 yield value
-            elif key != "dtype":  # a precision has a name too
+            elif key != "dtype":  # a dtype policy has a name too
                 yield from _names(value)
     elif isinstance(config, (list, tuple)):
         for value in config:

@@ -1,4 +1,4 @@
-"""A directory in which one process trains."""
+"""Locks that keep two processes from training in one directory."""
 
 import atexit
 import os
@@ -13,25 +13,27 @@ except ModuleNotFoundError:  # Windows
     import msvcrt
 
 _NAME = "checkpoint.lock"
-# Whoever is refused reads the file, and Windows keeps a locked byte from being read.
+# On Windows a locked byte can't be read, but other processes must read the text at
+# the beginning of the file.
 _LOCKED_BYTE = 1 << 30
 
 _files: dict[Path, IO] = {}  # of the directories that this process has locked
 
 
 def lock(directory: Path) -> None:
-    """Keeps other processes from training in a directory.
+    """Locks a directory, so that no other process trains there.
 
-    The operating system ends the lock with its process, however that ends. A process
-    locks a directory once: its next training goes on with the lock of one that failed.
-    Where the file system has no locks, as some network drives don't, nothing is locked.
+    The operating system releases the lock when the process ends, even if it is killed.
+    Locking a directory again in the same process has no effect, so that a training can
+    follow one that failed. Some network drives have no locks; there the directory is
+    not locked and no error is raised.
 
     Args:
-        directory: a directory that is there.
+        directory: an existing directory.
 
     Raises:
         OSError: the directory can't be written.
-        ValueError: another process trains there.
+        ValueError: another process has locked the directory.
     """
     directory = directory.resolve()
     if directory in _files:
@@ -51,7 +53,7 @@ def lock(directory: Path) -> None:
             ) from error
         except OSError:
             pass  # no locks on this file system
-        # The process before may have removed the file after it was opened here.
+        # The previous process may have removed the file after it was opened here.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 break
@@ -63,14 +65,14 @@ def lock(directory: Path) -> None:
 
 
 def unlock(directory: Path) -> None:
-    """Lets other processes train in a directory again.
+    """Releases the lock of a directory.
 
     Args:
-        directory: a directory, locked or not.
+        directory: a directory. If it is not locked, nothing happens.
     """
     file = _files.pop(directory.resolve(), None)
     if file is not None:
-        with suppress(OSError):  # Windows keeps a file that is open
+        with suppress(OSError):  # Windows can't remove an open file
             os.unlink(file.name)
         file.close()
 

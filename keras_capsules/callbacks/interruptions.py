@@ -1,4 +1,4 @@
-"""How a training and a script are stopped: where nothing is half done."""
+"""Handling of Ctrl-C and SIGTERM, so that no save is interrupted."""
 
 import atexit
 import os
@@ -18,19 +18,20 @@ _stopping = None  # the SystemExit that ends the script
 
 
 def exit_cleanly(hint: str = "") -> None:
-    """Makes a script end with one line, no traceback, when it is interrupted.
+    """Makes an interrupted script print one line instead of a traceback.
 
-    Ctrl-C ends it with exit code 130, SIGTERM with 143. `fit` with a
-    `callbacks.Checkpoint` stops before the next batch, so that no save is broken off;
-    everything else stops at once, and so does `fit` at the second signal. An
-    `OSError` that nothing catches, of a full disk for example, ends the script with
-    its message and exit code 1.
+    Ctrl-C ends the script with exit code 130, SIGTERM with 143. During `fit` with a
+    `callbacks.Checkpoint` the script ends before the next batch, so that no save is
+    interrupted. Otherwise, and at a second signal, it ends at once. An uncaught
+    `OSError`, for example of a full disk, ends the script with the error message and
+    exit code 1.
 
-    Call it at the top of a script, in its main thread: signals come to no other.
-    A signal that is ignored, as by `nohup`, stays so.
+    Call the function at the top of a script, in the main thread, as only this thread
+    receives signals. A signal that is ignored, as with `nohup`, is still ignored.
 
     Args:
-        hint: how to go on, printed behind what ended the script.
+        hint: a text that is printed when a signal ends the script, such as how to
+            resume the training. By default there is none.
 
     Example:
 
@@ -48,9 +49,10 @@ def exit_cleanly(hint: str = "") -> None:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM wait, unless they come twice.
+    """Delays Ctrl-C and SIGTERM to the end of a `with` block.
 
-    Keras catches a `KeyboardInterrupt` while it saves, and would go on.
+    A second signal takes effect at once. Without the delay, Keras would catch a
+    `KeyboardInterrupt` while it saves, and the training would continue.
     """
     received = []
     handlers = {number: signal.getsignal(number) for number in _handled(_SIGNALS)}
@@ -74,29 +76,29 @@ def signals_wait() -> Iterator[None]:
 
 
 def begin_training() -> None:
-    """From now on a signal waits for `stop_if_asked`, if a script exits cleanly."""
+    """Delays signals to the next `stop_if_asked`, if `exit_cleanly` was called."""
     global _training
     _training = True
 
 
 def end_training() -> None:
-    """From now on a signal ends a script that exits cleanly at once."""
+    """Makes signals end the script at once again, if `exit_cleanly` was called."""
     global _training
     _training = False
 
 
 def stop_if_asked(epochs: int) -> None:
-    """Ends a script that exits cleanly, if a signal waits.
+    """Ends the script if a delayed signal was received.
 
     Args:
-        epochs: how many are finished.
+        epochs: number of finished epochs, for the message.
     """
     if _received is not None:
         _stop(_received, f" after {epochs} finished epoch{'s' * (epochs != 1)}")
 
 
 def _handled(signals):
-    """Those of the signals that may have a handler of ours."""
+    """Returns the signals that are not ignored; none outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [x for x in signals if signal.getsignal(x) is not signal.SIG_IGN]
@@ -116,8 +118,8 @@ def _stop(number, when=""):
     line = f"\nStopped{when}{': ' if _hint else '.'}{_hint}\n"
     os.write(2, line.encode())  # print can't interrupt another print
     code = 128 + number
-    # An exception that is lost, as in a `__del__`, or becomes another one must not keep
-    # the script alive, nor must a library that catches every exception.
+    # The script must also end if the exception is replaced by another one or ignored,
+    # as in a `__del__`, or if a library catches every exception.
     sys.excepthook = sys.unraisablehook = lambda *_: _exit(code)
     timer = threading.Timer(_GRACE, _exit, (code,))
     timer.daemon = True
@@ -127,9 +129,10 @@ def _stop(number, when=""):
 
 
 def _at_exit():
-    # The end of the interpreter is no place for exceptions.
+    # While the interpreter shuts down, a signal must not raise an exception.
     _end_at_once()
-    # Where a library catches every exception the script goes on, perhaps to its end.
+    # If a library caught the exception, the script has continued, perhaps to its end.
+    # It must still have the exit code of the signal.
     if _stopping is not None and _stopping.__traceback__.tb_frame.f_back is not None:
         _exit(_stopping.code)
 

@@ -7,43 +7,46 @@ import numpy as np
 from keras_capsules.callbacks._averages import averages_of
 from keras_capsules.layers import CapsuleLayer
 
-# Below it activations are the same for all images and capsules.
+# A smaller standard deviation means equal activations for all images and capsules.
 _DEVIATION = 0.01
 _DEAD, _SATURATED = 0.01, 0.99
 
 
 class RoutingMonitor(keras.callbacks.Callback):
-    """Measures after each epoch what the routing of each capsule layer does.
+    """Measures statistics of the routing of each capsule layer after each epoch.
 
-    What it finds on one batch of images joins the logs of the epoch, as
-    `LAYER_activation_std`, and through them the history, CSV files and TensorBoard.
-    Name it before the callbacks that shall see it. A warning says when the activations
-    of a layer carry nothing. `plotting.routing_history` draws it all. Where the
-    optimizer averages the weights (`use_ema=True`) the averages are measured.
+    The statistics are measured on one batch of images and added to the logs of the
+    epoch under names such as `LAYER_activation_std`. From the logs they reach the
+    history, CSV files and TensorBoard. List this callback before the callbacks that
+    use the statistics. `plotting.routing_history` draws them. A warning is given if the
+    activations of a layer are equal for all images and capsules. If the optimizer
+    averages the weights (`use_ema=True`), the statistics are those of the averages.
 
     For each layer:
 
-    - `activation_mean`, `activation_std`: of the activations of all parents; where a
-      routing computes none, of the lengths of their poses;
-    - `dead`, `saturated`: the share of activations below 0.01 and above 0.99;
-    - `effective_parents`: among how many parents a child is divided, in effect, divided
-      by their number: `1 / (parents · Σ_j r_j²)`, where parent j has the share `r_j` of
-      the child's weight. It is 1 where all parents have the same share, as without
-      routing, and `1 / parents` where each child has chosen one. Each receptive field
-      counts on its own;
-    - `last_change`: the share of the last iteration in all changes of the weights,
-      `Σ |w_T − w_(T−1)| / Σ_t Σ |w_t − w_(t−1)|`. Near 0 more iterations would change
-      nothing. It is 0 with one iteration.
+    - `activation_mean`, `activation_std`: mean and standard deviation of the
+      activations of all parents, or of the lengths of their poses if the routing
+      computes no activations;
+    - `dead`, `saturated`: the fractions of activations below 0.01 and above 0.99;
+    - `effective_parents`: the effective number of parents of a child, divided by the
+      number of its parents: `1 / (parents · Σ_j r_j²)`, where `r_j` is the fraction of
+      the child's weight that parent j has. The value is 1 if all parents have equal
+      fractions, as without routing, and `1 / parents` if each child is assigned to
+      one parent. It is computed for each receptive field and averaged;
+    - `last_change`: the change of the weights in the last iteration, divided by the sum
+      of the changes in all iterations,
+      `Σ |w_T − w_(T−1)| / Σ_t Σ |w_t − w_(t−1)|`. A value near 0 means that the routing
+      has converged. It is 0 with one iteration.
 
     Args:
-        images: one batch, as the model is called with. The trace of a batch holds all
-            of its votes.
+        images: one batch of inputs of the model, an array or a tensor, or several of
+            them for a model with several inputs. The votes of the whole batch are kept
+            in memory at once, so use a small batch.
 
     Raises:
-        ValueError: the images are no array or tensor, but a data set; in `measure` and
-            in `fit`, the model has no capsule layers, or is
-            neither a network of this package nor made of layers, as `Sequential` and
-            functional models are.
+        ValueError: `images` is not an array or a tensor, but a data set for example.
+            In `measure` and `fit`: the model has no capsule layers, or is not a network
+            of this package, a `Sequential` or a functional model.
 
     Example:
 
@@ -69,14 +72,14 @@ class RoutingMonitor(keras.callbacks.Callback):
         self._warned = set()
 
     def measure(self, model: keras.Model) -> dict[str, dict[str, float]]:
-        """Measures what the routing of each capsule layer of a model does.
+        """Measures statistics of the routing of each capsule layer of a model.
 
         Args:
             model: a network of this package, or a `Sequential` or functional model with
                 capsule layers.
 
         Returns:
-            A dict for each layer, by its name, of the quantities above.
+            A dict with the statistics of each layer, by the name of the layer.
         """
         traces = _traces(model, self.images)
         return {name: _statistics(trace) for name, trace in traces.items()}
@@ -93,7 +96,7 @@ class RoutingMonitor(keras.callbacks.Callback):
             if found["activation_std"] < _DEVIATION and layer not in self._warned:
                 self._warned.add(layer)
                 warnings.warn(
-                    f"The activations of {layer} carry nothing: after epoch "
+                    f"The activations of {layer} carry no information: after epoch "
                     f"{epoch + 1} they are {found['activation_mean']:.3f} ± "
                     f"{found['activation_std']:.3f} for all images and capsules.",
                     stacklevel=2,
@@ -105,7 +108,10 @@ def _capsule_layers(model):
 
 
 def _without_activations(model):
-    """Names of layers in which neither activations nor lengths say who is present."""
+    """Returns the names of layers whose parents have no kind of activation.
+
+    Their routing computes no activations, and the lengths of poses are none either.
+    """
     layers = getattr(model, "capsule_layers", None) or _capsule_layers(model)
     return {
         layer.name
@@ -126,19 +132,19 @@ def _check(model):
 
 
 def _traces(model, images):
-    """The trace of each capsule layer, by its name."""
+    """Returns the trace of each capsule layer, by its name."""
     _check(model)
     if hasattr(model, "trace"):
         return model.trace(images)
     layers = _capsule_layers(model)
-    # Keras warns where one tensor is given and a list of one is expected.
+    # Keras warns if one tensor is given and a list of one tensor is expected.
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
     inputs = keras.Model(inputs, [layer.input for layer in layers])(images)
     return {layer.name: layer.trace(x) for layer, x in zip(layers, inputs, strict=True)}
 
 
 def _statistics(trace):
-    """The quantities of one layer."""
+    """Computes the statistics of one layer from its trace."""
     arrays = {name: keras.ops.convert_to_numpy(x) for name, x in trace.items()}
     weights = arrays["weights"]  # (iterations, batch, parents, children)
     activations = arrays.get("activations")
@@ -149,7 +155,7 @@ def _statistics(trace):
     # With a bias, as in self-attention, weights can be negative.
     amounts = np.abs(weights[-1]).swapaxes(1, 2)  # (batch, children, parents)
     total = amounts.sum(-1)
-    taken = total > 0.0  # a masked child, or one that is not active, has no parents
+    taken = total > 0.0  # the weights of a masked or inactive child are all 0
     shares = amounts[taken] / total[taken][:, None]
     effective = 1.0 / np.square(shares).sum(-1)
     steps = np.abs(np.diff(weights, axis=0)).sum((1, 2, 3))  # (iterations - 1,)

@@ -6,32 +6,33 @@ from keras_capsules.losses import SpreadLoss
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class SpreadMarginSchedule(keras.callbacks.Callback):
-    """Raises the margin of the spread loss while a model is trained.
+    """Increases the margin of the spread loss during training.
 
     In epoch e, counted from 0, the margin is `min(start + e · step, stop)`, in
-    training and in validation. As this depends on the epoch alone, a training
-    that is taken up again goes on with the right margin. A loss grows with its
-    margin: compare epochs by their accuracy.
+    training and in validation. The margin depends on the epoch alone, so a resumed
+    training has the right margin. The loss increases with the margin: to compare
+    epochs, use the accuracy.
 
     With `steps`, batch b of an epoch of B batches has the margin
-    `min(start + (e · B + b) // steps · step, stop)`, and the validation that of the
-    last batch. With `steps_per_execution` above 1 Keras calls nobody between the
-    batches of one execution: all of them have the margin of the first, so that a
-    raise comes up to `steps_per_execution - 1` batches late.
+    `min(start + (e · B + b) // steps · step, stop)`, and the validation has the margin
+    of the last batch. If `steps_per_execution` is above 1, Keras does not call
+    callbacks between the batches of one execution. All of them have the margin of the
+    first, so an increase can be up to `steps_per_execution - 1` batches late.
 
-    The margin of the validation joins the logs of an epoch as `margin`. On JAX each
-    raise compiles the step anew.
+    The margin of the validation is added to the logs of the epoch as `margin`. On JAX
+    the training step is compiled again after each increase.
 
     Args:
-        start: the margin to begin with.
-        step: what a raise adds.
-        stop: the margin that is kept from then on.
-        steps: batches between two raises; `None` for an epoch.
+        start: the first margin.
+        step: the size of an increase.
+        stop: the largest margin. It is kept once it is reached.
+        steps: number of batches between two increases; by default one epoch.
 
     Raises:
-        ValueError: the margins don't satisfy `0 < start <= stop` and
-            `step > 0`; in `fit`, the model isn't compiled with a `SpreadLoss`,
-            or `steps` is given and the number of batches of an epoch is unknown.
+        ValueError: the arguments don't satisfy `0 < start <= stop` and `step > 0`, or
+            `steps` is not a positive integer. In `fit`: the model isn't compiled with a
+            `SpreadLoss`, or `steps` is given and the number of batches of an epoch is
+            unknown.
 
     Example:
 
@@ -70,7 +71,7 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         self.steps = (
             None if steps is None else validation.check_positive_integer("steps", steps)
         )
-        self._epoch = None  # the one that is under way
+        self._epoch = None  # the current epoch
 
     def on_train_begin(self, logs=None):
         self._losses = [
@@ -97,7 +98,7 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
         self._set_margin(batch)
 
     def on_test_begin(self, logs=None):
-        if self._epoch is not None:  # the validation of an epoch
+        if self._epoch is not None:  # validation during `fit`, not `evaluate`
             self._set_margin_of_the_last_batch()
 
     def on_epoch_end(self, epoch, logs=None):

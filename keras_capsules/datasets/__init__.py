@@ -1,6 +1,7 @@
-"""Data sets as tf.data, split into training, validation and test images.
+"""Data sets as `tf.data`, split into training, validation and test images.
 
-`DeviceDataset` and what is derived from it keep images in the memory of a GPU.
+`DeviceDataset` and its subclasses keep images in the memory of the device, such as a
+GPU.
 """
 
 from keras_capsules._backend import keep_gpus_from_tensorflow

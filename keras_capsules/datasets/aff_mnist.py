@@ -16,22 +16,22 @@ _SCALE = (0.8, 1.2)
 def aff_mnist(
     data_dir: str | os.PathLike | None = None, seed: int = 0, affine: bool = True
 ) -> Splits:
-    """Loads MNIST digits on a canvas, with test digits that are transformed.
+    """Loads MNIST digits on a larger canvas, with affine transforms of the test digits.
 
-    Training and validation digits lie at random on a black 40×40 canvas, up to 6 pixels
-    from its centre, and are otherwise unchanged. Test digits are changed as those of
-    affNIST are: rotated by up to 20 degrees, sheared by up to 0.2, scaled by 0.8 to 1.2
-    along each axis, and moved to any place of the canvas where they are whole. The
-    network has never seen such a change. The positions of the training digits are drawn
-    anew in every epoch.
+    Training and validation digits are placed at random positions on a black 40×40
+    canvas, up to 6 pixels from its centre along each axis, and are otherwise unchanged.
+    The positions of the training digits are drawn anew in every epoch. Test digits are
+    transformed like those of affNIST: rotated by up to 20 degrees, sheared by up to
+    0.2, scaled by 0.8 to 1.2 along each axis, and moved to a random position at which
+    no part is cut off. No training image has such a transform.
 
     Args:
         data_dir: as for `datasets.mnist`.
-        seed: seed of the training positions, with TensorFlow's global seed.
-            Validation and test images are always the same.
-        affine: whether test digits are changed. Otherwise they lie on the canvas
-            as the validation digits do: networks are compared on changed digits
-            where they are equally good on these.
+        seed: seed of the training positions, which also depend on TensorFlow's global
+            seed. Validation and test images are always the same.
+        affine: whether test digits are transformed. With `False` they are placed like
+            the validation digits. To compare networks on transformed digits, choose
+            ones with equal accuracy on these.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(40, 40, 1)` with values
@@ -74,8 +74,7 @@ def _transform(image, seed):
     drawn = tf.random.stateless_uniform((4,), seed, limits[:, 0], limits[:, 1])
     size = _SIZE, _SIZE
     image = affine(image, size, drawn[0], drawn[1], drawn[2:], (0.0, 0.0))
-    # Anywhere: a row of the canvas can be the first one of the digit if the last one
-    # lies on the canvas too.
+    # The digit is moved to any position at which it lies on the canvas completely.
     used = tf.where(tf.reduce_any(image > 0.0, axis=-1))
     first, last = tf.reduce_min(used, axis=0), tf.reduce_max(used, axis=0)
     share = tf.random.stateless_uniform((2,), seed + 1)

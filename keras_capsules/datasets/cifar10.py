@@ -7,9 +7,10 @@ from keras_capsules.datasets.splits import Splits
 def cifar10(data_dir: str | os.PathLike | None = None) -> Splits:
     """Loads CIFAR-10 through TensorFlow Datasets.
 
-    45,000 images to train, the last 5,000 training images to validate, 10,000 to test.
-    They take 0.7 GB of memory. `random_shift` by 4 pixels and `random_flip` are the
-    usual augmentation.
+    There are 45,000 training, 5,000 validation and 10,000 test images. The validation
+    images are the last 5,000 training images of the data set. All images together take
+    0.7 GB of memory. `random_shift` by 4 pixels and `random_flip` are the usual
+    augmentation.
 
     Args:
         data_dir: as for `datasets.mnist`.
@@ -20,7 +21,7 @@ def cifar10(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: CIFAR-10 is missing and can't be downloaded.
-        ValueError: its files are damaged.
+        ValueError: the files of the data set are damaged.
 
     Example:
 

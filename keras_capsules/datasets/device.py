@@ -1,4 +1,4 @@
-"""Data sets whose images lie in the memory of the device."""
+"""Data sets whose images are in the memory of the device."""
 
 from typing import Any
 
@@ -11,32 +11,33 @@ from keras_capsules._backend import jit
 
 
 class DeviceDataset(keras.utils.PyDataset):
-    """Base class of data sets that make their batches on the device.
+    """Base class of data sets that create their batches on the device.
 
-    The images are copied to the device once. What is random is drawn with NumPy for a
-    whole epoch, so batches are the same on every backend; a batch is then one call of
-    a compiled function. A subclass writes two methods:
+    The images are copied to the device once. The random numbers of a whole epoch are
+    drawn with NumPy, so that batches are the same on every backend. One call of a
+    compiled function then creates a batch. A subclass implements two methods:
 
-    - `draw` draws an epoch: arrays with a row for each example;
-    - `make` makes a batch of its rows of them.
+    - `draw` draws the random numbers of an epoch, arrays with a row for each example;
+    - `make` creates a batch from the rows of its examples.
 
-    Every batch has the same size, so that a step is compiled once: what is left over of
-    an epoch is left out. They are for JAX and PyTorch. TensorFlow takes them too, but
-    copies each batch to the host and back: `tf.data` is faster there.
+    Every batch has the same size, so that a training step is compiled once. Images that
+    do not fill a batch at the end of an epoch are omitted. These data sets are intended
+    for JAX and PyTorch. They also work with TensorFlow, which copies each batch to the
+    host and back; there `tf.data` is faster.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
-            of arrays `(images, labels)`; all images of one shape.
-        batch_size: images of a batch.
-        seed: seed of everything that is drawn.
+            of arrays `(images, labels)`. All images have the same shape.
+        batch_size: number of images in a batch.
+        seed: seed of the random numbers.
 
     Attributes:
         images: the images on the device, `(images, height, width, channels)`.
-        labels: their labels on the device.
+        labels: the labels of the images, on the device.
 
     Raises:
-        ValueError: an argument is out of its range, there are not as many labels as
-            images, or fewer than a batch has.
+        ValueError: an argument is out of its range, there is not one label for each
+            image, or there are fewer images than `batch_size`.
 
     Example:
 
@@ -74,26 +75,28 @@ class DeviceDataset(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def draw(self, random: np.random.Generator) -> tuple:
-        """Draws what is random in an epoch.
+        """Draws the random numbers of an epoch.
 
         Args:
-            random: where the numbers come from.
+            random: the generator of the random numbers.
 
         Returns:
-            Arrays, each with a row for every image.
+            A tuple of arrays, each with a row for every example of the epoch.
         """
         raise NotImplementedError
 
     def make(self, images: Any, labels: Any, *drawn: Any) -> tuple:
-        """Makes a batch. It is compiled, and may use `keras.ops` alone.
+        """Creates a batch.
+
+        The method is compiled, so it can only use operations of `keras.ops`.
 
         Args:
             images: all images.
             labels: all labels.
-            *drawn: of each array that `draw` returned the rows of this batch.
+            *drawn: the rows of this batch, from each array that `draw` returned.
 
         Returns:
-            Images and labels of the batch.
+            A tuple of the images and the labels of the batch.
         """
         raise NotImplementedError
 
@@ -103,12 +106,12 @@ class DeviceDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple:
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} batches. Received: index={index}")
-        # As a tensor, for a Python number would be compiled.
+        # A Python number would be compiled into the function as a constant.
         index = ops.convert_to_tensor(index, "int32")
         return self._batch(self.images, self.labels, index, *self._drawn)
 
     def on_epoch_end(self) -> None:
-        """Draws the next epoch; `fit` calls it."""
+        """Draws the random numbers of the next epoch. `fit` calls this method."""
         count = len(self) * self.batch_size
         self._drawn = [
             # (batches, batch, …)
@@ -126,18 +129,20 @@ class DeviceDataset(keras.utils.PyDataset):
 class ShiftedImages(DeviceDataset):
     """Images on the device, each randomly shifted by a few pixels.
 
-    It is what `random_shift`, `shuffle` and `batch` make of a `tf.data.Dataset`. What
-    leaves the image is lost, and what enters it is black.
+    The result is the same as that of `random_shift`, `shuffle` and `batch` for a
+    `tf.data.Dataset`. Pixels that are shifted beyond the border are lost; the opposite
+    side is filled with black.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
-            of arrays `(images, labels)`; all images of one shape.
-        batch_size: images of a batch; what is left over of an epoch is left out.
-        max_shift: the largest shift along each axis, in pixels, or 0.
+            of arrays `(images, labels)`. All images have the same shape.
+        batch_size: number of images in a batch. An incomplete last batch is omitted.
+        max_shift: the largest shift along each axis, in pixels; 0 for no shifts.
         seed: seed of the order and of the shifts.
 
     Raises:
-        ValueError: as `DeviceDataset` says.
+        ValueError: `max_shift` is not an integer of at least 0, or as for
+            `DeviceDataset`.
 
     Example:
 
@@ -167,28 +172,32 @@ class ShiftedImages(DeviceDataset):
 
 
 class OverlaidImages(DeviceDataset):
-    """Pairs of overlapping images of different classes, made on the device.
+    """Pairs of overlapping images of different classes, created on the device.
 
-    It makes of MNIST what `multi_mnist` has for training: each image is the first of
-    at most one pair in an epoch; partners and shifts are drawn anew in every epoch.
+    With the training images of MNIST it is the training set of `multi_mnist`. In an
+    epoch, each image is the first image of at most one pair. The second images and the
+    shifts are drawn anew in every epoch.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
-            of arrays `(images, labels)`; images of one shape and integer labels.
-        batch_size: pairs of a batch; what is left over of an epoch is left out.
+            of arrays `(images, labels)`. All images have the same shape, and labels are
+            integers.
+        batch_size: number of pairs in a batch. An incomplete last batch is omitted.
         max_shift: the largest distance of an image from the centre along each axis, in
-            pixels, or 0. The canvas is so much larger on each side.
-        classes: number of classes; `None` for one more than the largest label.
-        own_images: whether labels also hold each image alone, as `multi_mnist` says.
-        seed: seed of the order, the partners and the shifts.
+            pixels. Each side of the canvas is extended by this number of pixels.
+        classes: number of classes; by default the largest label plus 1.
+        own_images: whether a label also contains each image alone, as for
+            `multi_mnist`.
+        seed: seed of the order, the second images and the shifts.
 
     Attributes:
-        images: the images on the device, sorted by their classes.
-        labels: their labels on the device.
+        images: the images on the device, sorted by class.
+        labels: the labels of the images, on the device.
 
     Raises:
-        ValueError: as `DeviceDataset` says, all images are of one class, or a label
-            is no integer from 0 to `classes` - 1.
+        ValueError: all images are of one class, a label is not an integer from 0 to
+            `classes` - 1, another argument is out of its range, or as for
+            `DeviceDataset`.
 
     Example:
 
@@ -225,7 +234,7 @@ class OverlaidImages(DeviceDataset):
         classes = int(labels.max()) + 1 if classes is None else classes
         self.classes = validation.check_positive_integer("classes", classes)
         validation.check_labels(labels, self.classes, "dataset")
-        # Sorted by class, the images of other classes are two runs of indices.
+        # In sorted images, those of other classes have two ranges of indices.
         order = np.argsort(labels, kind="stable")
         images, labels = images[order], labels[order]
         self._counts = np.bincount(labels, minlength=self.classes)
@@ -262,15 +271,16 @@ class OverlaidImages(DeviceDataset):
 
 
 def shifted(images: Any, shifts: Any, size: tuple[int, int]) -> Any:
-    """Places each image near the centre of a black canvas.
+    """Places each image on a black canvas, with a shift from the centre.
 
     Args:
-        images: `(batch, height, width, channels)`.
-        shifts: from the centre down and to the right, in pixels, `(batch, 2)`, int32.
+        images: images `(batch, height, width, channels)`.
+        shifts: shifts from the centre down and to the right, in pixels, int32
+            `(batch, 2)`.
         size: height and width of the canvas.
 
     Returns:
-        `(batch, *size, channels)`.
+        Images `(batch, *size, channels)`.
 
     Example:
 
@@ -281,7 +291,7 @@ def shifted(images: Any, shifts: Any, size: tuple[int, int]) -> Any:
     [[0, 0], [1, 2]]
     """
     _, height, width, channels = images.shape
-    # Where in the image each row and column of the canvas comes from.
+    # For each row and column of the canvas, its row and column in the image.
     rows = ops.arange(size[0]) - (size[0] - height) // 2 - shifts[:, :1]
     columns = ops.arange(size[1]) - (size[1] - width) // 2 - shifts[:, 1:]
     rows, columns = rows[:, :, None], columns[:, None, :]
@@ -299,7 +309,7 @@ def _shifts(random, most, count):
 
 
 def _arrays(dataset):
-    """Images and labels as arrays."""
+    """Returns the images and labels of a data set as arrays."""
     if not isinstance(dataset, tuple):
         dataset = dataset.batch(len(dataset)).get_single_element()
     images, labels = map(_single, dataset)
@@ -312,6 +322,6 @@ def _arrays(dataset):
 
 
 def _single(x):
-    """Numbers in 32 bits at most, as devices have them."""
+    """Converts an array of 64-bit numbers to 32 bits."""
     x = np.asarray(x)
     return x.astype({"float64": "float32", "int64": "int32"}.get(x.dtype.name, x.dtype))

@@ -9,9 +9,9 @@ from keras_capsules.datasets.splits import Splits
 def digits() -> Splits:
     """Loads the 1,797 handwritten digits that come with scikit-learn.
 
-    Real digits that need no download: 8×8 pixels with 17 grey levels, enlarged
-    to the 28×28 pixels of MNIST. The split is stratified and always the same:
-    1,257 images to train, 180 to validate, 360 to test.
+    The data set needs no download. Images of 8×8 pixels with 17 grey levels are
+    enlarged to the 28×28 pixels of MNIST. The split is stratified and always the same:
+    1,257 training, 180 validation and 360 test images.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(28, 28, 1)` with values

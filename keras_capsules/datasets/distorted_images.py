@@ -12,22 +12,24 @@ from keras_capsules.datasets.distortion import check_erased
 
 
 class DistortedImages(DeviceDataset):
-    """Images on the device, each randomly rotated, squeezed and shifted.
+    """Images on the device, each randomly rotated, squeezed, shifted and erased in part.
 
-    It is what `random_distortion`, `shuffle` and `batch` make of a `tf.data.Dataset`.
+    The result is the same as that of `random_distortion`, `shuffle` and `batch` for a
+    `tf.data.Dataset`.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple
-            of arrays `(images, labels)`; all images of one shape, on a black ground.
-        batch_size: images of a batch; what is left over of an epoch is left out.
-        max_rotation: the largest angle in degrees, either way.
-        max_squeeze: the largest part of its width that an image loses, below 1.
-        erased: height and width of the square that becomes black, in pixels. It keeps
-            as much distance from the border. 0 erases nothing.
+            of arrays `(images, labels)`. All images have the same shape and a black
+            background.
+        batch_size: number of images in a batch. An incomplete last batch is omitted.
+        max_rotation: the largest angle of a rotation, in degrees, in both directions.
+        max_squeeze: the largest decrease of the width, as a fraction below 1.
+        erased: height and width of the square that becomes black, in pixels. Its
+            distance from the border is at least as large. 0 erases nothing.
         seed: seed of the order and of the distortions.
 
     Raises:
-        ValueError: an argument is out of its range, or as `DeviceDataset` says.
+        ValueError: an argument is out of its range, or as for `DeviceDataset`.
 
     Example:
 
@@ -62,7 +64,7 @@ class DistortedImages(DeviceDataset):
     def draw(self, random):
         count = len(self.images)
         amounts = np.clip(random.normal(0.0, 1.0 / 3.0, (count, 4)), -1.0, 1.0)
-        amounts[:, 0] *= random.integers(2, size=count)  # every second is rotated
+        amounts[:, 0] *= random.integers(2, size=count)  # half of the images
         return random.permutation(count), amounts, random.random((count, 2))
 
     def make(self, images, labels, chosen, amounts, corner):
@@ -84,7 +86,7 @@ class DistortedImages(DeviceDataset):
         )
 
     def _all_but_a_square(self, size, corner):
-        """Ones, with a square of zeros for each image, `(batch, height, width, 1)`."""
+        """Returns ones, with a square of zeros, `(batch, height, width, 1)`."""
         inside = []
         for axis, length in enumerate(size):
             room = length - 3 * self.erased + 1
@@ -96,10 +98,10 @@ class DistortedImages(DeviceDataset):
 
 
 def _backward(angle, squeeze, size):
-    """Where each pixel comes from, `(batch, 8)`: squeezed, then turned clockwise."""
+    """Returns the inverse of a squeeze and a clockwise rotation, `(batch, 8)`."""
     cos, sin = ops.cos(angle), ops.sin(angle)
     row, column = ((length - 1.0) / 2.0 for length in size)
-    # The inverse of rotation · squeeze, about the centre.
+    # The inverse of rotation · squeeze, around the centre.
     xx, xy, yx, yy = cos / squeeze, sin / squeeze, -sin, cos
     x = column - xx * column - xy * row
     y = row - yx * column - yy * row
@@ -108,9 +110,9 @@ def _backward(angle, squeeze, size):
 
 
 def _margin(images, axis, amount):
-    """How far each image may be shifted along an axis, in the direction of `amount`."""
+    """Returns the largest shift along an axis, in the direction of `amount`."""
     others = tuple({1, 2, 3} - {axis})
     used = ops.cast(ops.any(images > 0.0, others), "int32")
-    # The first of the largest; of a black image the first one, which leaves no margin.
+    # `argmax` returns the first maximum: for a black image 0, so it is not shifted.
     before, after = ops.argmax(used, 1), ops.argmax(ops.flip(used, 1), 1)
     return ops.cast(ops.where(amount < 0.0, before, after), amount.dtype)

@@ -13,21 +13,21 @@ def random_distortion(
     erased: int = 4,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """Randomly rotates, squeezes and shifts images, and erases a patch.
+    """Randomly rotates, squeezes and shifts each image, and erases a square.
 
-    Every second image is rotated, all are narrower than they were and are shifted as
-    far as nothing is cut off, and a square of each becomes black. Small distortions
-    are more frequent than large ones: they follow a normal distribution that ends at
-    three standard deviations.
+    Each image is rotated with a probability of 1/2. Its width is decreased, it is
+    shifted without being cut off, and a square of it becomes black. Small distortions
+    are more frequent than large ones: their sizes have a normal distribution, clipped
+    at three standard deviations.
 
     Args:
-        dataset: `(image, label)` pairs, an image `(height, width, channels)`, float32,
-            on a black ground.
-        max_rotation: the largest angle in degrees, either way.
-        max_squeeze: the largest part of its width that an image loses, below 1.
-        erased: height and width of the square, in pixels. It keeps as much distance
-            from the border. 0 erases nothing.
-        seed: seed of the distortions.
+        dataset: `(image, label)` pairs. An image is float32
+            `(height, width, channels)`, with a black background.
+        max_rotation: the largest angle of a rotation, in degrees, in both directions.
+        max_squeeze: the largest decrease of the width, as a fraction below 1.
+        erased: height and width of the square, in pixels. Its distance from the border
+            is at least as large. 0 erases nothing.
+        seed: seed of the distortions, which differ from epoch to epoch.
 
     Returns:
         The data set with distorted images.
@@ -55,7 +55,7 @@ def random_distortion(
     def distort(example, seed):
         image, label = example
         first, second = tf.unstack(tf.random.split(seed, 2))
-        # Of the rotation, the squeeze and the shift along both axes.
+        # The amounts of rotation, squeeze and shift along both axes.
         amounts = tf.clip_by_value(
             tf.random.stateless_normal((4,), first, stddev=1 / 3), -1.0, 1.0
         )
@@ -76,14 +76,15 @@ def random_distortion(
 
 
 def check_erased(erased: int, size: tuple) -> None:
-    """Raises an error if a square can't keep its distance from the border.
+    """Raises an error if the square to erase is too large for an image.
 
     Args:
         erased: height and width of the square.
         size: height and width of the image.
 
     Raises:
-        ValueError: it is too large, or negative.
+        ValueError: `erased` is not an integer from 0 to a third of the height and of
+            the width.
     """
     integer = isinstance(erased, int) and not isinstance(erased, bool)
     if not integer or not 0 <= erased <= min(size) // 3:
@@ -94,17 +95,17 @@ def check_erased(erased: int, size: tuple) -> None:
 
 
 def _shifted_inside(image, axis, amount):
-    """Shifts an image by a part, from -1 to 1, of the black margin on that side."""
+    """Shifts an image by a fraction, from -1 to 1, of the black margin on that side."""
     others = tuple({0, 1, 2} - {axis})
     used = tf.cast(tf.reduce_any(image > 0.0, others), tf.int32)
-    # The first of the largest; of a black image the first one, which leaves no margin.
+    # `argmax` returns the first maximum: for a black image 0, so it is not shifted.
     margins = tf.argmax(used), tf.argmax(tf.reverse(used, [0]))
     margin = tf.cast(tf.where(amount < 0.0, *margins), tf.float32)
     return tf.roll(image, tf.cast(tf.round(amount * margin), tf.int32), axis)
 
 
 def _all_but_a_square(shape, size, corner):
-    """Ones, with a square of zeros at a place that two numbers from 0 to 1 choose."""
+    """Returns ones, with a square of zeros at a position given from 0 to 1."""
     inside = []
     for length, part in zip(shape[:2], corner, strict=True):
         first = size + tf.floor(part * (length - 3 * size + 1))

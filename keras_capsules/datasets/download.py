@@ -15,26 +15,26 @@ _TIMEOUT = (5, 60)  # seconds to connect, and between two pieces of a file
 def download(
     name: str, data_dir: str | os.PathLike | None = None
 ) -> tfds.core.DatasetBuilder:
-    """A data set of TensorFlow Datasets, downloaded if it is missing.
+    """Returns a data set of TensorFlow Datasets, downloaded if it is missing.
 
     Args:
-        name: name of the data set in the catalogue.
-        data_dir: folder of the prepared data sets. By default that of the
-            environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+        name: name of the data set in the catalogue of TensorFlow Datasets.
+        data_dir: folder of the prepared data sets. By default it is the folder in the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
 
     Returns:
-        The builder, ready to be read from.
+        The builder of the prepared data set.
 
     Raises:
         FileNotFoundError: the data set is missing and can't be downloaded.
-        ValueError: its description is damaged.
+        ValueError: the description of the prepared data set is damaged.
     """
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ParseError, ValueError) as error:  # of its description
+    except (ParseError, ValueError) as error:  # a damaged description
         folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise ValueError(
-            f"{name} in {folder} is damaged ({error}). Remove it, and it is made anew."
+            f"{name} in {folder} is damaged ({error}). Remove it to create it again."
         ) from error
     try:
         with few_retries():
@@ -43,7 +43,7 @@ def download(
         raise FileNotFoundError(
             f"{name} is not in {builder.data_dir} and could not be downloaded "
             f"({type(error).__name__}: {error}). Set TFDS_DATA_DIR, or pass data_dir "
-            f"(--data-dir in the examples), to a folder that holds {name}; or make one "
+            f"(--data-dir in the examples), to a folder that holds {name}, or create one "
             f"on a machine with a network: tfds build {name} --data_dir FOLDER"
         ) from error
     return builder
@@ -51,10 +51,11 @@ def download(
 
 @contextmanager
 def few_retries() -> Iterator[None]:
-    """Within it TFDS says within seconds that there is no network.
+    """Limits the retries and waiting times of TFDS within a `with` block.
 
-    By itself it waits for a server without end, and tries again ten times with
-    longer and longer pauses, more than three minutes in all.
+    Without a network, TFDS then fails within seconds. By default it waits for a server
+    without a limit, and tries ten times with increasing pauses, for more than three
+    minutes in total.
 
     Example:
 
@@ -73,18 +74,18 @@ def few_retries() -> Iterator[None]:
 
 @contextmanager
 def reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """What reading a damaged data set raises, as an error that names its folder.
+    """Converts errors in reading a damaged data set to one that names its folder.
 
     Args:
-        builder: the data set that is read within.
+        builder: the data set that is read in the `with` block.
 
     Raises:
-        ValueError: files are missing, half written or changed.
+        ValueError: files are missing, incomplete or changed.
     """
     try:
         yield
     except (tf.errors.OpError, AssertionError, KeyError, TypeError) as error:
         raise ValueError(
             f"{builder.name} in {builder.data_dir} is damaged or only half prepared "
-            f"({type(error).__name__}). Remove the folder, and it is made anew."
+            f"({type(error).__name__}). Remove the folder to create it again."
         ) from error

@@ -27,25 +27,26 @@ def eth80(
 ) -> Splits:
     """Loads ETH-80, photographs of real objects from 41 viewpoints.
 
-    3,280 photographs of 80 objects: ten each of apples, cars, cows, cups, dogs,
-    horses, pears and tomatoes, labels 0 to 7. They are in colour and from one camera.
-    Some objects of each category train and the others test. Images are reduced to
-    48×48, and then go through the pipeline of `datasets.smallnorb`; each colour is
-    standardized on its own. A tenth of the training photographs, always the same,
-    validates: other views of the objects in training, so an easier task than the test.
+    The data set has 3,280 colour photographs of 80 objects: ten each of apples, cars,
+    cows, cups, dogs, horses, pears and tomatoes, with labels 0 to 7. Some objects of
+    each category are for training and the others for testing. Images are downsampled to
+    48×48 and then preprocessed like those of `datasets.smallnorb`; each colour channel
+    is standardized separately. A tenth of the training photographs, always the same, is
+    for validation. They show the training objects from other viewpoints, so the
+    validation is easier than the test.
 
-    Nothing is downloaded. `data_dir` holds a folder for each category, with files
-    such as `car/car12-066-207.png`: car 12 at a polar angle of 66 degrees, that is 24
-    degrees above the horizon, and an azimuth of 207 degrees. Other files and folders
-    are ignored. The original archive has a folder for each object; put the pictures
-    of a category into one.
+    Nothing is downloaded. `data_dir` must contain a folder for each category, with
+    files such as `car/car12-066-207.png`: car 12 at a polar angle of 66 degrees, which
+    is 24 degrees above the horizon, and an azimuth of 207 degrees. Other files and
+    folders are ignored. The original archive has a folder for each object; move the
+    pictures of a category into one folder.
 
     Args:
-        data_dir: the folder that holds the folders `apple` to `tomato`.
-        test_objects: which objects of each category test, from 1 to 10 in the order
-            of their numbers. The cars are 1, 2, 3, 5, 6, 7, 9, 11, 12 and 14, so car
-            5 is the fourth. `(1,)` to `(10,)` leave out one object of each category
-            at a time.
+        data_dir: the folder that contains the folders `apple` to `tomato`.
+        test_objects: the positions, from 1 to 10, of the test objects of each category,
+            in the order of the object numbers. The cars have the numbers 1, 2, 3, 5, 6,
+            7, 9, 11, 12 and 14, so car 5 has position 4. `(1,)` to `(10,)` leave out
+            one object of each category at a time.
         crops: as for `datasets.smallnorb`.
         seed: as for `datasets.smallnorb`.
 
@@ -54,8 +55,8 @@ def eth80(
         With `crops` above 1 a test image is `(crops², 32, 32, 3)`.
 
     Raises:
-        ValueError: `data_dir` is no folder, has no pictures of a category or one that
-            can't be read, or another argument is not one of those above.
+        ValueError: `data_dir` is not a folder, lacks the pictures of a category or has
+            one that can't be read, or another argument is out of its range.
 
     Example:
 
@@ -81,21 +82,21 @@ def eth80(
 def load_eth80(
     data_dir: str | os.PathLike, test_objects: tuple[int, ...] = TEST_OBJECTS
 ) -> tuple[Photographs, Photographs]:
-    """The photographs to train on and those to test with.
+    """Reads the training and the test photographs.
 
     Args:
         data_dir: as for `eth80`.
         test_objects: as for `eth80`.
 
     Returns:
-        The photographs of both, shuffled, and always in the same order.
+        The training and the test photographs, both shuffled, always in the same order.
 
     Raises:
         ValueError: as for `eth80`.
     """
     columns = _columns(data_dir)
     paths, labels, _, _, instances = columns
-    # A copy may lack objects of some category.
+    # A copy of the data set may lack objects of some category.
     objects = 1 + min(instances[labels == label].max() for label in set(labels))
     _check_test_objects(test_objects, objects)
 
@@ -107,7 +108,7 @@ def load_eth80(
 
 
 def _columns(data_dir):
-    """The paths of all pictures, and what `Photographs` has beside the images."""
+    """Returns the paths of all pictures and the other columns of `Photographs`."""
     if data_dir is None or not Path(data_dir).is_dir():
         raise _wrong(data_dir, "no folder")
     rows = {
@@ -122,7 +123,7 @@ def _columns(data_dir):
 
 
 def _rows(folder, label):
-    """Path, label, elevation, azimuth and instance of each picture of a category."""
+    """Returns path, label, elevation, azimuth and instance of a category's pictures."""
     name = re.compile(rf"{folder.name}(\d+)-(\d{{3}})-(\d{{3}})\.png")
     found = [(path, name.fullmatch(path.name)) for path in folder.glob("*.png")]
     pictures = sorted(
@@ -141,7 +142,7 @@ def _check_test_objects(test_objects, objects):
     if not chosen or len(chosen) < len(test_objects) or not chosen < positions:
         raise ValueError(
             "Argument `test_objects` must be one or more different positions from 1 to "
-            f"{objects}, so many objects each category has, and not all of them. "
+            f"{objects}, the number of objects of each category, but not all of them. "
             f"Received: test_objects={test_objects}"
         )
 

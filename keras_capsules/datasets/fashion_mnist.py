@@ -7,7 +7,8 @@ from keras_capsules.datasets.splits import Splits
 def fashion_mnist(data_dir: str | os.PathLike | None = None) -> Splits:
     """Loads Fashion-MNIST, images of clothes, through TensorFlow Datasets.
 
-    55,000 images to train, the last 5,000 training images to validate, 10,000 to test.
+    There are 55,000 training, 5,000 validation and 10,000 test images. The validation
+    images are the last 5,000 training images of the data set.
 
     Args:
         data_dir: as for `datasets.mnist`.
@@ -18,7 +19,7 @@ def fashion_mnist(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: Fashion-MNIST is missing and can't be downloaded.
-        ValueError: its files are damaged.
+        ValueError: the files of the data set are damaged.
 
     Example:
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_capsules import validation
 
 _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# Of the images of a class: to validate, and as many to test.
+# The fraction of the images of a class for validation, and also for testing.
 _SHARE = 0.15
 
 
@@ -17,12 +17,12 @@ class ImageFolder(NamedTuple):
     """A folder of images, split into three parts.
 
     Attributes:
-        train: pairs of an image and its label to learn from.
-        validation: pairs set aside, to choose the best epoch by.
-        test: pairs that results are reported on.
-        class_names: the names of the subfolders, sorted; a label is a place among them.
-        test_files: the files of `test`, in its order.
-        unreadable: files that can't be read, with the reason.
+        train: `(image, label)` pairs for training.
+        validation: `(image, label)` pairs for the choice of the best epoch.
+        test: `(image, label)` pairs for the final evaluation.
+        class_names: the sorted names of the subfolders. A label is an index into them.
+        test_files: the files of the images in `test`, in the same order.
+        unreadable: a dict of the files that can't be read, with the reason.
     """
 
     train: tf.data.Dataset
@@ -38,22 +38,22 @@ def image_folder(
 ) -> ImageFolder:
     """Loads images from a folder that has a subfolder for each class.
 
-    The images are those of `image_files`, also in folders within those of the classes.
-    See `read_image` for what becomes of them. About 15 % of the images of each class
-    are set aside to validate, and as many to test. The name of a file decides where it
-    belongs, so nearly all stay there when others are added. The images are kept in
-    memory as bytes: 10,000 of 64×64 take 120 MB.
+    `image_files` finds the images of each class, also in subfolders of its folder, and
+    `read_image` reads, scales and crops them. About 15 % of the images of each class
+    are for validation, and as many for testing. The split depends on the paths of the
+    files, so most files stay in the same part if others are added. Images are kept in
+    memory as bytes: 10,000 images of 64×64 pixels take 120 MB.
 
     Args:
-        folder: the folder.
+        folder: a folder with a subfolder for each class.
         size: height and width of the images, an integer or a tuple of 2.
 
     Returns:
-        The splits, with float32 images `(height, width, 3)` with values from 0 to 255
-        and int32 labels, and the names of the classes.
+        An `ImageFolder`. Images are float32 `(height, width, 3)` with values from 0 to
+        255, labels are int32.
 
     Raises:
-        ValueError: an argument is out of its range, or the folder has fewer than two
+        ValueError: an argument is out of its range, the folder has fewer than two
             subfolders, or one of them has fewer than three images that can be read.
 
     Example:
@@ -83,7 +83,7 @@ def image_folder(
         for path in image_files(root / name):
             try:
                 examples[path] = read_image(path, size), label, path
-            except Exception as error:  # what a damaged file raises is nowhere said
+            except Exception as error:  # Pillow does not document its errors
                 unreadable[path] = f"{type(error).__name__}: {error}"
         if len(examples) < 3:
             raise ValueError(
@@ -92,7 +92,7 @@ def image_folder(
             )
         for part, paths in _split(examples, root).items():
             parts[part] += [examples[path] for path in paths]
-    # The classes are mixed: a large folder is shuffled in part only.
+    # The classes are mixed here, as `shuffle` mixes a large data set only locally.
     np.random.default_rng(0).shuffle(parts["train"])
     return ImageFolder(
         *map(_dataset, parts.values()),
@@ -103,14 +103,14 @@ def image_folder(
 
 
 def image_files(folder: str | os.PathLike) -> list[Path]:
-    """Lists the image files of a folder and of its subfolders.
+    """Returns the paths of the image files in a folder and its subfolders.
 
     Args:
         folder: the folder.
 
     Returns:
-        The paths of PNG, JPEG, WebP, GIF, BMP and TIFF files that are not hidden,
-        sorted.
+        The sorted paths of all PNG, JPEG, WebP, GIF, BMP and TIFF files that are not
+        hidden.
 
     Example:
 
@@ -127,22 +127,24 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarray:
-    """Reads an image file, and scales and crops it to a size.
+    """Reads an image file, and scales and crops the image to a size.
 
-    It is turned as the camera was held, scaled until it covers `size` and cropped to
-    that from the middle. What is transparent becomes white. Of an animation the first
-    picture is read.
+    The image is rotated as its EXIF orientation requires, scaled until it covers
+    `size`, and cropped to the centre. Transparent pixels are blended with white. The
+    first frame of an animation is read.
 
     Args:
-        path: the file.
-        size: height and width, an integer or a tuple of 2.
+        path: path of the file.
+        size: height and width of the result, an integer or a tuple of 2.
 
     Returns:
-        Bytes `(height, width, 3)`.
+        A uint8 array `(height, width, 3)`.
 
     Raises:
-        OSError: the file is missing or is no image; a damaged image can raise others.
-        ValueError: its values are integers of 32 bits or floats, of no known range.
+        OSError: the file is missing or is not an image. A damaged image can raise
+            other errors.
+        ValueError: `size` is out of its range, or the values of the image are 32-bit
+            integers or floats, whose range is unknown.
 
     Example:
 
@@ -156,7 +158,7 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
-            # Its values go to 65,535, of which Pillow would keep what is below 256.
+            # Values are up to 65,535. Pillow would clip them to 255.
             image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
         if image.mode in ("I", "F"):
             raise ValueError(f"the values of mode {image.mode} have no known range")
@@ -171,14 +173,14 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
 
 
 def _split(paths, root):
-    """Which files of a class are in which part."""
+    """Splits the files of a class into the three parts."""
     places = {path: _place(str(path.relative_to(root))) for path in paths}
     order = sorted(paths, key=places.get)
     tested, held_out = (
         sum(place < share for place in places.values())
         for share in (_SHARE, 2 * _SHARE)
     )
-    # Each part has one image at least.
+    # Each part has at least one image.
     tested = min(max(tested, 1), len(order) - 2)
     held_out = min(max(held_out, tested + 1), len(order) - 1)
     return {
@@ -189,7 +191,7 @@ def _split(paths, root):
 
 
 def _place(text):
-    """A number from 0 to 1 that depends on a text alone."""
+    """Returns a number from 0 to 1, a hash of a text."""
     return int.from_bytes(sha256(text.encode()).digest()[:4], "big") / 2**32
 
 

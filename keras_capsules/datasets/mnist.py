@@ -7,13 +7,13 @@ from keras_capsules.datasets.splits import Splits
 def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
     """Loads MNIST through TensorFlow Datasets.
 
-    55,000 images to train, the last 5,000 training images to validate, 10,000
-    to test.
+    There are 55,000 training, 5,000 validation and 10,000 test images. The validation
+    images are the last 5,000 training images of the data set.
 
     Args:
-        data_dir: folder of the prepared data sets. By default that of the
-            environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-            MNIST is downloaded if it is missing.
+        data_dir: folder of the prepared data sets. By default it is the folder in the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`. MNIST is
+            downloaded if it is missing.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(28, 28, 1)` with values
@@ -21,7 +21,7 @@ def mnist(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
-        ValueError: its files are damaged.
+        ValueError: the files of the data set are damaged.
 
     Example:
 

@@ -21,31 +21,32 @@ def multi_mnist(
     """Loads MultiMNIST: images of two overlapping digits of different classes.
 
     By default each digit is shifted by up to 4 pixels from the centre of a 36×36
-    canvas, so that their 28×28 boxes overlap by 80 % on average; the image is the
-    pixelwise maximum of the two. Each image of MNIST is the first digit of one
-    pair. The partners and shifts of the training images are drawn anew in every
-    epoch; those of the validation and test images are always the same, whatever
-    the seed.
+    canvas, so that the 28×28 boxes of the two digits overlap by 80 % on average. The
+    image is the pixelwise maximum of the two. Each image of MNIST is the first digit of
+    one pair. The second digits and the shifts of the training images are drawn anew in
+    every epoch. Validation and test images are always the same.
 
     Args:
         data_dir: as for `datasets.mnist`.
-        seed: seed of the training pairs, with TensorFlow's global seed.
+        seed: seed of the training pairs, which also depend on TensorFlow's global seed.
         max_shift: the largest distance of a digit from the centre along each axis, in
-            pixels, or 0. The canvas is so much larger on each side. The paper says 4;
-            the README of its authors' code says 6.
-        own_images: whether a label also holds the image of each digit alone. The
-            decoder of a network with `objects=2` then draws each digit from its own
-            capsule, as in the paper.
+            pixels. Each side of the canvas is extended by this number of pixels. The
+            paper uses 4; the README of its authors' code says 6.
+        own_images: whether a label also contains the image of each digit alone. In
+            training, the decoder of a network with `objects=2` then reconstructs each
+            digit from its own capsule, as in the paper.
 
     Returns:
         Splits of `(image, label)`: a float32 image `(36, 36, 1)` with values
         from 0 to 1 and a float32 multi-hot label `(10,)`. With `own_images` the label
-        is a dict of it, `scores`, and `images` `(2, 36, 36, 1)`: the digits alone, that
-        of the smaller class first.
+        is a dict: `scores` is the multi-hot label, and `images` `(2, 36, 36, 1)` are
+        the single digits, in the order of their classes. Other values of `max_shift`
+        change the size of the images.
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
-        ValueError: `max_shift` is no integer of at least 0, or `own_images` no boolean.
+        ValueError: `max_shift` is not an integer of at least 0, or `own_images` is not
+            a boolean.
 
     Example:
 
@@ -70,7 +71,7 @@ def multi_mnist(
 
 def _pairs(digits, seed, vary, max_shift, own_images):
     images, labels = digits.batch(len(digits)).get_single_element()
-    # Sorted by class, the digits of other classes are two runs of indices.
+    # In sorted digits, those of other classes have two ranges of indices.
     order = np.argsort(labels.numpy(), kind="stable")
     counts = np.bincount(labels.numpy(), minlength=_CLASSES)
     starts = np.cumsum(counts) - counts

@@ -1,4 +1,4 @@
-"""What smallNORB and its twin share: stereo pairs, read from TensorFlow Datasets."""
+"""Reading of stereo pairs from TensorFlow Datasets, for smallNORB and toys."""
 
 import numpy as np
 import tensorflow as tf
@@ -11,16 +11,16 @@ _FIELDS = ("label_category", "label_elevation", "label_azimuth", "instance")
 
 
 def load(builder: tfds.core.DatasetBuilder, split: str, stereo: bool) -> Photographs:
-    """Reads a split, at half its height and width.
+    """Reads a split, with images at half their height and width.
 
     Args:
         builder: a prepared data set with the features of TFDS's `smallnorb`.
         split: `"train"` or `"test"`.
-        stereo: whether to read both images of a pair, as two channels, or the
-            first alone.
+        stereo: whether to read both images of a pair, as two channels. Otherwise only
+            the first one is read.
 
     Returns:
-        The pairs, in the order of TFDS: shuffled, and always the same.
+        The pairs in the order of TFDS, which is shuffled and always the same.
     """
     names = ("image", "image2") if stereo else ("image",)
     decoded = tfds.decode.PartialDecoding(dict.fromkeys((*names, *_FIELDS), True))
@@ -42,5 +42,13 @@ def load(builder: tfds.core.DatasetBuilder, split: str, stereo: bool) -> Photogr
 def load_both(
     builder: tfds.core.DatasetBuilder, stereo: bool
 ) -> tuple[Photographs, Photographs]:
-    """The pairs to train on and those to test with, as `load` reads them."""
+    """Reads the training and the test pairs.
+
+    Args:
+        builder: as for `load`.
+        stereo: as for `load`.
+
+    Returns:
+        The training and the test pairs.
+    """
     return load(builder, "train", stereo), load(builder, "test", stereo)

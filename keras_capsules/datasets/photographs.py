@@ -1,4 +1,4 @@
-"""What smallNORB, its twin and ETH-80 share: photographs made ready for a network."""
+"""Preprocessing of photographs, for smallNORB, toys and ETH-80."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,15 @@ _CROP = 32
 
 
 class Photographs(NamedTuple):
-    """Images of objects and what they show, in memory.
+    """Photographs of objects in memory, with their labels and viewpoints.
 
     Attributes:
         images: `(photographs, 48, 48, channels)`, uint8.
         labels: the categories, `(photographs,)`.
         elevations: degrees above the horizon, from 0 to 90, `(photographs,)`.
         azimuths: degrees from 0 to 359, `(photographs,)`.
-        instances: which object of its category, from 0 to 9, `(photographs,)`.
+        instances: indices of the objects in their category, from 0 to 9,
+            `(photographs,)`.
     """
 
     images: np.ndarray
@@ -38,18 +39,18 @@ class Photographs(NamedTuple):
 
 
 def reduced(images: tf.Tensor) -> tf.Tensor:
-    """Images of any size as `Photographs` has them: each pixel the mean of an area."""
+    """Downsamples images to 48×48, as uint8. Each pixel is the mean of an area."""
     images = tf.image.resize(images, (_SIZE, _SIZE), "area")
     return tf.cast(tf.round(images), tf.uint8)
 
 
 def splits(train: Photographs, test: Photographs, crops: int, seed: int) -> Splits:
-    """The pipeline of the paper on EM routing.
+    """Returns the splits, preprocessed as in the paper on EM routing.
 
     Args:
-        train: what to train on, shuffled; the last tenth is for validation.
-        test: what to test with.
-        crops: as for `for_testing`.
+        train: the training photographs, shuffled. The last tenth is for validation.
+        test: the test photographs.
+        crops: as for `for_testing`; only for the test photographs.
         seed: as for `for_training`.
 
     Returns:
@@ -62,14 +63,14 @@ def splits(train: Photographs, test: Photographs, crops: int, seed: int) -> Spli
 
 
 def for_training(photographs: Photographs, seed: int) -> tf.data.Dataset:
-    """Standardized random crops, new in every epoch.
+    """Returns standardized random crops, which are drawn anew in every epoch.
 
-    The authors' code changes brightness and contrast of the photograph first.
-    Standardizing the crop undoes both.
+    The authors' code also changes the brightness and contrast of the photographs. This
+    is omitted, because the standardization of the crops cancels it.
 
     Args:
-        photographs: images and labels.
-        seed: seed of the crops, with TensorFlow's global seed.
+        photographs: the training photographs.
+        seed: seed of the crops, which also depend on TensorFlow's global seed.
 
     Returns:
         Data set of `(image, label)`, an image `(32, 32, channels)`.
@@ -87,11 +88,11 @@ def for_training(photographs: Photographs, seed: int) -> tf.data.Dataset:
 
 
 def for_testing(photographs: Photographs, crops: int = 1) -> tf.data.Dataset:
-    """The centre crop, or a grid of crops around it, each standardized.
+    """Returns the standardized centre crops, or a grid of crops around the centre.
 
     Args:
-        photographs: images and labels.
-        crops: crops along each side of the grid.
+        photographs: the photographs.
+        crops: number of crops along each side of the grid.
 
     Returns:
         Data set of `(image, label)`, an image `(32, 32, channels)` or, with
@@ -113,15 +114,15 @@ def for_testing(photographs: Photographs, crops: int = 1) -> tf.data.Dataset:
 
 
 def central_crop(images: tf.Tensor) -> tf.Tensor:
-    """Crops and standardizes whole pictures, as test images are.
+    """Crops images to the centre and standardizes them, like test images.
 
-    It is what a network that was trained on `toys`, `smallnorb` or `eth80` needs
-    before it where somebody has whole pictures: pass it to
-    `export.export_saved_model` as `preprocess`, with `pixels_shape=(48, 48, 1)`, or
-    `(48, 48, 3)` for `eth80`.
+    Networks that are trained on `toys`, `smallnorb` or `eth80` need this preprocessing.
+    To include it in an exported network, pass the function as `preprocess` to
+    `export.export_saved_model`, with `pixels_shape=(48, 48, 1)`, or `(48, 48, 3)` for
+    `eth80`.
 
     Args:
-        images: `(batch, 48, 48, channels)` with values from 0 to 255.
+        images: images `(batch, 48, 48, channels)` with values from 0 to 255.
 
     Returns:
         Standardized images `(batch, 32, 32, channels)`.
@@ -138,7 +139,7 @@ def central_crop(images: tf.Tensor) -> tf.Tensor:
 
 
 def check_crops(crops: int) -> None:
-    """Raises a ValueError unless `crops` is a size of a grid of crops."""
+    """Raises a ValueError if `crops` is not an integer from 1 to 15."""
     if not (isinstance(crops, int) and 1 <= crops < _SIZE - _CROP):
         raise ValueError(
             f"crops must be an integer from 1 to {_SIZE - _CROP - 1}. "
@@ -147,8 +148,9 @@ def check_crops(crops: int) -> None:
 
 
 def _standardized(image):
-    """Zero mean and unit variance, each channel on its own."""
+    """Scales each channel to zero mean and unit variance."""
     image = tf.cast(image, tf.float32)
     mean, variance = tf.nn.moments(image, (-3, -2), keepdims=True)
-    # An image of one grey has no variance; the images are of whole grey levels.
+    # The variance of a uniform image is 0. Pixels are integers, so that other images
+    # have a variance of about 1 or more.
     return (image - mean) / tf.sqrt(tf.maximum(variance, 1.0))

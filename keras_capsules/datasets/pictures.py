@@ -1,4 +1,4 @@
-"""Reading the data sets of TensorFlow Datasets that are pictures with labels."""
+"""Reading of labelled images from TensorFlow Datasets."""
 
 import os
 
@@ -11,12 +11,12 @@ _HELD_OUT = 5_000
 
 
 def pictures(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
-    """The splits of a data set whose examples are a picture and a label.
+    """Returns the splits of a data set whose examples are an image and a label.
 
-    The last 5,000 training pictures are set aside to validate.
+    The last 5,000 training images are for validation.
 
     Args:
-        name: its name in TensorFlow Datasets.
+        name: name of the data set in TensorFlow Datasets.
         data_dir: as for `datasets.mnist`.
 
     Returns:
@@ -25,7 +25,7 @@ def pictures(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: the data set is missing and can't be downloaded.
-        ValueError: its files are damaged.
+        ValueError: the files of the data set are damaged.
     """
     builder = download(name, data_dir)
     with reading(builder):
@@ -37,7 +37,7 @@ def pictures(name: str, data_dir: str | os.PathLike | None = None) -> Splits:
 
 
 def _in_memory(split):
-    # As floats: a conversion of each image would take a third of the pipeline's time.
+    # Stored as floats: to convert each image would take a third of the pipeline's time.
     images, labels = split.batch(len(split)).get_single_element()
     images, labels = tf.cast(images, tf.float32) / 255.0, tf.cast(labels, tf.int32)
     return tf.data.Dataset.from_tensor_slices((images, labels))

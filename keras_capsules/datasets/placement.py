@@ -1,4 +1,4 @@
-"""Placing images on a canvas."""
+"""Random placement and affine transforms of images."""
 
 from math import pi
 from typing import Any
@@ -13,18 +13,19 @@ def random_shift(
 ) -> tf.data.Dataset:
     """Randomly shifts each image by a few pixels.
 
-    What leaves the image is lost, and what enters it is black.
+    Pixels that are shifted beyond the border are lost; the opposite side is filled with
+    black.
 
     Args:
-        dataset: `(image, label)` pairs, an image `(height, width, channels)`.
-        max_shift: the largest shift along each axis, in pixels, or 0.
-        seed: seed of the shifts.
+        dataset: `(image, label)` pairs with images `(height, width, channels)`.
+        max_shift: the largest shift along each axis, in pixels; 0 for no shifts.
+        seed: seed of the shifts, which differ from epoch to epoch.
 
     Returns:
         The data set with shifted images.
 
     Raises:
-        ValueError: `max_shift` is no integer of at least 0.
+        ValueError: `max_shift` is not an integer of at least 0.
 
     Example:
 
@@ -46,10 +47,10 @@ def random_shift(
 
 
 def random_flip(dataset: tf.data.Dataset, seed: int = 0) -> tf.data.Dataset:
-    """Randomly mirrors each image from left to right.
+    """Randomly mirrors images from left to right, with a probability of 1/2.
 
     Args:
-        dataset: `(image, label)` pairs, an image `(height, width, channels)`.
+        dataset: `(image, label)` pairs with images `(height, width, channels)`.
         seed: seed of the choices, which differ from epoch to epoch.
 
     Returns:
@@ -78,13 +79,12 @@ def with_random_seeds(
 
     Args:
         dataset: any data set.
-        seed: seed of the seeds.
-        vary: whether the seeds differ from epoch to epoch. They then follow
-            TensorFlow's global seed as well; otherwise they follow
-            `seed` alone.
+        seed: seed from which the seeds of the elements are derived.
+        vary: whether the seeds differ from epoch to epoch. They then also depend on
+            TensorFlow's global seed. Otherwise they depend on `seed` only.
 
     Returns:
-        Data set of `(element, seed)`, a seed being a tensor of 2 integers.
+        Data set of `(element, seed)`, where `seed` is a tensor of 2 integers.
     """
     if vary:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
@@ -94,14 +94,14 @@ def with_random_seeds(
 
 
 def place(image: tf.Tensor, size: int, max_shift: int, seed: tf.Tensor) -> tf.Tensor:
-    """Places an image near the centre of a larger black canvas.
+    """Places an image at a random position near the centre of a larger black canvas.
 
     Args:
-        image: `(height, width, channels)`.
+        image: image `(height, width, channels)`.
         size: height and width of the canvas.
         max_shift: the largest distance from the centre along each axis, in
             pixels.
-        seed: seed of 2 integers.
+        seed: seed of the position, a tensor of 2 integers.
 
     Returns:
         The canvas, `(size, size, channels)`.
@@ -125,10 +125,10 @@ def affine(
     """Places an image on a canvas, scaled, sheared and rotated around its centre.
 
     Args:
-        image: `(height, width, channels)`, float32.
+        image: float32 image `(height, width, channels)`.
         size: height and width of the canvas.
         rotation: angle in degrees, clockwise.
-        shear: how far a point moves to the right for each pixel that it lies
+        shear: distance by which a point moves to the right for each pixel that it is
             below the centre.
         scale: factors along height and width, `(2,)`.
         shift: from the centre of the canvas down and to the right, in pixels,
@@ -140,14 +140,14 @@ def affine(
     scale, shift = tf.cast(scale, tf.float32), tf.cast(shift, tf.float32)
     angle = tf.cast(rotation, tf.float32) * pi / 180.0
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # From image to canvas, in (x, y) around the centres: rotation · shear · scale.
+    # From image to canvas, in (x, y) relative to the centres: rotation · shear · scale.
     forward = tf.stack(
         [
             [cos * scale[1], (cos * shear - sin) * scale[0]],
             [sin * scale[1], (sin * shear + cos) * scale[0]],
         ]
     )
-    # The operation asks where in the image each pixel of the canvas comes from.
+    # The operation needs the transform from the canvas to the image.
     backward = tf.linalg.inv(forward)
     height, width, _ = image.shape
     image_centre = tf.constant([width - 1.0, height - 1.0]) / 2.0

@@ -1,4 +1,4 @@
-"""Photographs of a toy on a table: camera, lamps and shadows."""
+"""Rendering of a toy on a table, with cameras, lamps and shadows."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from embreex.rtcore_scene import EmbreeScene
 SIZE = 96
 _SAMPLES = 2  # along each axis of a pixel
 _DISTANCE = 7.0  # from the camera to the toy, whose radius is 1
-_FIELD = 1.25  # half of what the camera sees at that distance
+_FIELD = 1.25  # half the width of the field of view at that distance
 _BASELINE = np.deg2rad(4.0)  # between the two cameras, as seen from the toy
 _TABLE = 20.0
 _TOY_PAINT, _TABLE_PAINT = 0.8, 0.92
 
-# The lamps stand still while the toy turns. Each lighting: azimuth from the
-# camera and elevation in degrees, strength of the lamp and of the light all
-# around.
+# The lamps have fixed positions relative to the camera while the toy turns. Each
+# lighting: azimuth from the camera and elevation of the lamp, in degrees; intensity of
+# the lamp and of the ambient light.
 _LIGHTINGS = (
     (-60.0, 50.0, 0.55, 0.5),
     (60.0, 50.0, 0.55, 0.5),
@@ -26,8 +26,8 @@ _LIGHTINGS = (
     (20.0, 75.0, 0.6, 0.4),
     (-20.0, 35.0, 0.4, 0.65),
 )
-# Spots of a lamp as seen from the toy, one for each sample of a pixel: what lies
-# between two of them has the soft edge of a shadow.
+# Points of a lamp relative to its centre, one for each sample of a pixel. Several
+# points give shadows soft edges.
 _LAMP = 0.02 * np.array([(1, 1, 0), (-1, -1, 1), (1, -1, -1), (-1, 1, 0)])
 
 
@@ -35,7 +35,7 @@ class Studio:
     """A toy on a light table, with two cameras and six lightings.
 
     Args:
-        toy: mesh as made by `toy_shapes.toy`.
+        toy: mesh of the toy, created by `toy_shapes.toy`.
     """
 
     def __init__(self, toy: trimesh.Trimesh):
@@ -52,16 +52,16 @@ class Studio:
         lightings: Sequence[int],
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Stereo pairs from one point of view under several lightings.
+        """Renders stereo pairs from one viewpoint, under several lightings.
 
-        Distance and position of the toy vary a little from view to view,
+        The distance and position of the toy vary slightly from view to view, the
         exposure and contrast from pair to pair.
 
         Args:
-            elevation: of the cameras above the table, in degrees.
-            azimuth: of the cameras around the toy, in degrees.
-            lightings: numbers from 0 to 5.
-            rng: source of the variation.
+            elevation: elevation of the cameras above the table, in degrees.
+            azimuth: azimuth of the cameras around the toy, in degrees.
+            lightings: indices of the lightings, from 0 to 5.
+            rng: random number generator of the variation.
 
         Returns:
             Grey images, `(lightings, 2, 96, 96)`, uint8.
@@ -82,7 +82,7 @@ class Studio:
         return pairs
 
     def _surface(self, aim, backward, field):
-        """What each ray of a camera meets: its place, slope and paint."""
+        """Returns the points, normals and paint of the surfaces that the rays hit."""
         right = np.cross([0.0, 0.0, 1.0], backward)
         right /= np.linalg.norm(right)
         up = np.cross(backward, right)
@@ -94,18 +94,19 @@ class Studio:
         normals = hits["Ng"] / np.linalg.norm(hits["Ng"], axis=1, keepdims=True)
         points = eye + hits["tfar"][:, None] * rays
         paint = np.float32([_TOY_PAINT, _TABLE_PAINT])[hits["geomID"]]
-        # A little off the surface, which would else be in its own shadow.
+        # The points are slightly above the surface, so that it does not shadow itself.
         return points + 1e-3 * normals, normals, paint
 
     def _shade(self, surface, azimuth, lighting):
         points, normals, paint = surface
         turn, rise, lamp, around = lighting
         spots = _direction(azimuth + np.deg2rad(turn), np.deg2rad(rise)) + _LAMP
-        # The samples of a pixel look at different spots of the lamp.
+        # Each sample of a pixel uses another point of the lamp.
         grid = np.arange(SIZE * _SAMPLES) % _SAMPLES
         rays = spots.astype("float32")[_SAMPLES * grid[:, None] + grid].reshape(-1, 3)
         facing = np.maximum(np.einsum("nk,nk->n", normals, rays), 0.0)
-        # Nothing outside the toy's sphere of radius 1 throws a shadow.
+        # Only points near the shadow of the toy's bounding sphere, of radius 1, are
+        # tested.
         offset = points - self._centre
         across = np.cross(offset, spots.mean(0, dtype="float32"))
         near = np.flatnonzero(

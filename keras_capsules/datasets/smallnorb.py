@@ -14,28 +14,29 @@ def smallnorb(
 ) -> Splits:
     """Loads smallNORB, preprocessed as in the paper on EM routing.
 
-    Photographs of 50 toys: four-legged animals, human figures, airplanes, trucks
-    and cars, labels 0 to 4. Half of the toys of each category is in the 24,300
-    pairs of images to train, the other half in the 24,300 to test. Images are
-    downsampled to 48×48. Training takes a random 32×32 crop, anew in every epoch;
-    validation and testing take the centre. Each crop is standardized, as in the
-    authors' code, each channel on its own. Their random brightness and contrast come
-    before that, and standardizing undoes them. The last tenth of the training pairs,
-    in TFDS's shuffled order, validates: other photographs of the toys in training, so
-    an easier task than the test.
+    The data set has photographs of 50 toys: four-legged animals, human figures,
+    airplanes, trucks and cars, with labels 0 to 4. Half of the toys of each category
+    are in the 24,300 training pairs, the other half in the 24,300 test pairs. The last
+    tenth of the training pairs, in TFDS's shuffled order, is for validation. These
+    pairs show the training toys, so the validation is easier than the test.
+
+    Images are downsampled to 48×48. Training images are random 32×32 crops, drawn anew
+    in every epoch; validation and test images are the centre crops. Each channel of a
+    crop is standardized, as in the authors' code. That code also changes brightness and
+    contrast at random before; this is omitted, because the standardization cancels it.
 
     Args:
         data_dir: as for `datasets.mnist`.
-        stereo: whether to give both images of a pair, as two channels. The first
-            image alone is what the paper's networks of one channel see.
-        crops: crops along each side of a grid around the centre of a test image;
-            outputs for the `crops²` crops are to be averaged.
-        seed: seed of the training crops, with TensorFlow's global seed.
+        stereo: whether to return both images of a pair, as two channels. By default
+            only the first image is returned, for networks with one input channel.
+        crops: number of crops along each side of a grid around the centre of a test
+            image. Average the outputs for the `crops²` crops, as in the example.
+        seed: seed of the training crops, which also depend on TensorFlow's global seed.
 
     Returns:
-        Splits of `(image, label)`: a float32 image `(32, 32, 1)`, or
-        `(32, 32, 2)` if stereo, and an int32 label. With `crops` above 1 a test
-        image is `(crops², 32, 32, channels)`.
+        Splits of `(image, label)`: a float32 image `(32, 32, 1)`, or `(32, 32, 2)` if
+        `stereo` is `True`, and an int32 label. With `crops` above 1 a test image is
+        `(crops², 32, 32, channels)`.
 
     Raises:
         FileNotFoundError: smallNORB is missing and can't be downloaded.

@@ -1,7 +1,7 @@
-"""Convex pieces that toys are built from.
+"""Convex pieces of which toys are built.
 
-A toy looks along x, its left side is +y, and z points up. A piece is the convex
-hull of simpler ones, each given as an array of points `(points, 3)`.
+A toy faces the x axis, its left side is +y, and z points up. A piece is the convex hull
+of simpler shapes, each given as an array of points `(points, 3)`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ def at(x: float, y: float, z: float) -> np.ndarray:
 
 
 def upwards(angle: float) -> np.ndarray:
-    """Forwards, raised by an angle."""
+    """Returns the forward direction, raised by an angle."""
     return at(np.cos(angle), 0.0, np.sin(angle))
 
 
 def hanging(swing: float, out: float) -> np.ndarray:
-    """Downwards, swung forwards and spread to the left by angles."""
+    """Returns the downward direction, rotated forwards and to the left by angles."""
     return at(np.sin(swing) * np.cos(out), np.sin(out), -np.cos(swing) * np.cos(out))
 
 
@@ -34,7 +34,7 @@ def ball(centre: Sequence[float], radii: float | Sequence[float]) -> np.ndarray:
 
 
 def disc(centre: Sequence[float], radius: float, axis: int) -> np.ndarray:
-    """A flat circle whose axis is x, y or z: 0, 1 or 2."""
+    """Returns a flat circle. `axis` is its normal: 0, 1 or 2 for x, y or z."""
     circle = radius * np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
     return np.insert(circle, axis, 0.0, axis=1) + centre
 
@@ -46,7 +46,7 @@ def hull(*pieces: np.ndarray) -> trimesh.Trimesh:
 def limb(
     joints: Sequence[Sequence[float]], radii: Sequence[float]
 ) -> Iterator[trimesh.Trimesh]:
-    """Round pieces from joint to joint, each with its own radius."""
+    """Yields round pieces between successive joints. Each joint has its own radius."""
     balls = (ball(joint, radius) for joint, radius in zip(joints, radii, strict=True))
     for start, end in pairwise(balls):
         yield hull(start, end)
@@ -61,7 +61,7 @@ def wheel(centre: Sequence[float], radius: float, width: float) -> trimesh.Trime
 def block(
     centre: Sequence[float], size: Sequence[float], top: Sequence[float] = (1.0, 1.0)
 ) -> trimesh.Trimesh:
-    """A box whose upper side is smaller along x and y by the factors `top`."""
+    """Returns a box. Its upper side is scaled along x and y by the factors `top`."""
     corners = np.array([(x, y) for x in SIDES for y in SIDES])
     low = np.insert(corners, 2, -1.0, axis=1)
     high = np.insert(corners * top, 2, 1.0, axis=1)
@@ -71,6 +71,9 @@ def block(
 def wing(
     root: np.ndarray, chord: float, tip: np.ndarray, tip_chord: float
 ) -> trimesh.Trimesh:
-    """A flat piece between two edges along x that begin at `root` and `tip`."""
+    """Returns a flat piece between two edges along x, which start at `root` and `tip`.
+
+    The edges have the lengths `chord` and `tip_chord`.
+    """
     ends = (root, root - at(chord, 0, 0), tip, tip - at(tip_chord, 0, 0))
     return hull(*(ball(end, 0.025) for end in ends))

@@ -7,9 +7,9 @@ class Splits(NamedTuple):
     """The three parts of a data set, each of `(image, label)` pairs.
 
     Attributes:
-        train: what a network learns from.
-        validation: training images set aside, to choose the best epoch by.
-        test: what results are reported on.
+        train: images for training.
+        validation: images held out from training, for the choice of the best epoch.
+        test: images for the final evaluation.
     """
 
     train: tf.data.Dataset

@@ -7,8 +7,9 @@ from keras_capsules.datasets.splits import Splits
 def svhn(data_dir: str | os.PathLike | None = None) -> Splits:
     """Loads the cropped digits of Street View House Numbers.
 
-    68,257 images to train, the last 5,000 training images to validate, 26,032 to test.
-    They take 1.2 GB of memory.
+    There are 68,257 training, 5,000 validation and 26,032 test images. The validation
+    images are the last 5,000 training images of the data set. All images together take
+    1.2 GB of memory.
 
     Args:
         data_dir: as for `datasets.mnist`.
@@ -19,7 +20,7 @@ def svhn(data_dir: str | os.PathLike | None = None) -> Splits:
 
     Raises:
         FileNotFoundError: SVHN is missing and can't be downloaded.
-        ValueError: its files are damaged.
+        ValueError: the files of the data set are damaged.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Toys of five categories with random proportions."""
+"""Meshes of toys of five categories, with random proportions."""
 
 from collections.abc import Iterator
 
@@ -22,21 +22,20 @@ from keras_capsules.datasets.solids import (
 CATEGORIES = ("four-legged animals", "human figures", "airplanes", "trucks", "cars")
 Parts = Iterator[trimesh.Trimesh]
 
-# Of the first seeds, one with every kind of truck both among the toys that train
-# and among those that test.
+# Chosen so that both the training and the test toys include every kind of truck.
 _SEED = 467
 
 
 def toy(category: int, instance: int) -> trimesh.Trimesh:
-    """One toy, always the same for the same numbers.
+    """Returns the mesh of a toy, always the same for the same arguments.
 
     Args:
         category: index into `CATEGORIES`.
-        instance: which toy of the category, any integer from 0.
+        instance: index of the toy in its category, any integer from 0.
 
     Returns:
-        Mesh that stands on the plane z = 0 and fills a sphere of radius 1 around
-        a point above the origin.
+        A mesh that stands on the plane z = 0. Its bounding sphere has radius 1 and a
+        centre above the origin.
     """
     rng = np.random.default_rng((_SEED, category, instance))
     make = (_animal, _human, _airplane, _truck, _car)[category]
@@ -109,7 +108,7 @@ def _human(rng: np.random.Generator) -> Parts:
     arm, thin = trunk * rng.uniform(0.45, 0.6), thick * rng.uniform(0.6, 0.85)
     for side in SIDES:
         shoulder = neck + at(0, side * shoulders, -0.05)
-        # From hanging over pointing ahead or sideways to stretched up.
+        # The arm can hang down, point forwards or sideways, or be raised.
         swing, out = rng.uniform(-1.2, 1.7), rng.uniform(0.0, 1.0)
         elbow = shoulder + arm * hanging(swing, side * out)
         hand = elbow + arm * hanging(swing + rng.uniform(0.0, 1.2), side * out / 2)

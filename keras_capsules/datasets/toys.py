@@ -23,20 +23,22 @@ def toys(
     crops: int = 1,
     seed: int = 0,
 ) -> Splits:
-    """Loads toys: a data set like smallNORB that is rendered, not downloaded.
+    """Loads toys, a data set like smallNORB that is rendered instead of downloaded.
 
-    Toys of the same five categories, ten of each, built from simple shapes with
-    random proportions; the views, lightings, splits and the pipeline are those of
-    `datasets.smallnorb`. The toys are rendered when they are first asked for, and
-    then kept as a TFDS data set: 13 MB of the small configuration, 140 MB of the full
-    one. A line says where before they are written. Of several processes one renders
-    them, and the others wait for it.
+    The data set has toys of the same five categories as smallNORB, ten of each, built
+    from simple shapes with random proportions. Viewpoints, lightings, splits and
+    preprocessing are those of `datasets.smallnorb`.
+
+    The images are rendered at the first call and stored as a TFDS data set of 13 MB in
+    the small configuration and 140 MB in the full one. Their folder is printed before
+    they are written. If several processes need them, one renders them and the others
+    wait.
 
     Args:
-        config: `"full"` has the 24,300 pairs of smallNORB in each split. `"small"`
-            has 2,250: every other elevation and azimuth, every third lighting.
-        data_dir: folder of the prepared data sets. By default that of the
-            environment variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+        config: `"full"` has 24,300 pairs in each split, as smallNORB. `"small"` has
+            2,250 pairs: every second elevation and azimuth, and every third lighting.
+        data_dir: folder of the prepared data sets. By default it is the folder in the
+            environment variable `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
         stereo: as for `datasets.smallnorb`.
         crops: as for `datasets.smallnorb`.
         seed: as for `datasets.smallnorb`.
@@ -45,8 +47,8 @@ def toys(
         Splits of `(image, label)`, as for `datasets.smallnorb`.
 
     Raises:
-        ValueError: `config` or `crops` is not one of those above, or the toys are
-            missing and `data_dir` can't be written.
+        ValueError: `config` or `crops` is out of its range, or the images must be
+            rendered and `data_dir` can't be written.
 
     Example:
 
@@ -65,7 +67,18 @@ def toys(
 
 
 def render(config: str, data_dir: str | os.PathLike | None) -> "Toys":
-    """The builder of a configuration, whose images are rendered if missing."""
+    """Returns the builder of a configuration, and renders its images if missing.
+
+    Args:
+        config: as for `toys`.
+        data_dir: as for `toys`.
+
+    Returns:
+        The builder of the prepared data set.
+
+    Raises:
+        ValueError: as for `toys`.
+    """
     if config not in Toys.builder_configs:
         raise ValueError(
             f"config must be one of {sorted(Toys.builder_configs)}. "
@@ -79,7 +92,7 @@ def render(config: str, data_dir: str | os.PathLike | None) -> "Toys":
 
 
 def _prepare(builder, wait=False):
-    """Renders the images; if another process is at it already, waits for that."""
+    """Renders the images, or waits for another process that is rendering them."""
     folder = builder.data_path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +119,13 @@ def _prepare(builder, wait=False):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class ToysConfig(tfds.core.BuilderConfig):
-    """Which of the 9 elevations, 18 azimuths and 6 lightings are rendered."""
+    """A configuration: the elevations, azimuths and lightings that are rendered.
+
+    Attributes:
+        elevations: indices of the elevations, from 0 to 8.
+        azimuths: indices of the azimuths, from 0 to 17.
+        lightings: indices of the lightings, from 0 to 5.
+    """
 
     elevations: range
     azimuths: range
@@ -114,7 +133,7 @@ class ToysConfig(tfds.core.BuilderConfig):
 
     @property
     def pairs(self) -> int:
-        """How many there are in both splits."""
+        """The number of pairs in both splits together."""
         toys = 10 * len(CATEGORIES)
         return toys * len(self.elevations) * len(self.azimuths) * len(self.lightings)
 
@@ -124,10 +143,10 @@ class Toys(tfds.core.GeneratorBasedBuilder):
 
     Example:
 
-    Each toy as one of its pairs shows it, as in `docs/images/toys.png`:
+    Draw one image of each toy, as in `docs/images/toys.png`:
 
     ```python
-    from keras_capsules import datasets  # makes the builder known to TFDS
+    from keras_capsules import datasets  # registers the builder with TFDS
 
     sheet = np.empty((5, 10, 96, 96), "uint8")
     for pair in tfds.as_numpy(tfds.load("toys/small", split="all")):
@@ -184,7 +203,7 @@ class Toys(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         views = [*product(config.elevations, config.azimuths)]
         shown = [*product(range(len(CATEGORIES)), instances)]
-        # Threads would take turns: a ray holds Python's lock while it is cast.
+        # Processes, because ray casting holds Python's global interpreter lock.
         workers = joblib.Parallel(n_jobs=-1, return_as="generator")
         rendered = workers(
             joblib.delayed(_photographs)(*numbers, views, config.lightings)
@@ -209,13 +228,13 @@ class Toys(tfds.core.GeneratorBasedBuilder):
 
 
 def _photographs(category, instance, views, lightings):
-    # Embree is not to be had everywhere: sets that are rendered do without it.
+    # Imported only to render, as Embree is not available on every platform.
     from keras_capsules.datasets.rendering import Studio
 
     studio = Studio(toy(category, instance))
     photographs = []
     for view in views:
-        # Seeded by the view, so that it doesn't matter which others are rendered.
+        # Seeded by the view, so that images do not depend on the configuration.
         rng = np.random.default_rng((category, instance, *view))
         elevation, azimuth = 30 + 5 * view[0], 20 * view[1]
         photographs.append(studio.photographs(elevation, azimuth, lightings, rng))

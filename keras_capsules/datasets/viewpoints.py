@@ -9,19 +9,19 @@ from keras_capsules.datasets.pairs import load_both
 from keras_capsules.datasets.photographs import check_crops, for_testing, splits
 from keras_capsules.datasets.toys import Toys, render
 
-# The lowest and the highest angle, from -180 to 179 degrees, that is trained on.
+# The smallest and the largest training angle, from -180 to 179 degrees.
 _FAMILIAR = {"azimuth": (-60, 40), "elevation": (30, 40)}
 _FAMILIAR_ETH80 = {"azimuth": (-68, 67), "elevation": (0, 24)}
 
 
 class ViewpointSplits(NamedTuple):
-    """The four parts of a data set that tests novel viewpoints.
+    """The four parts of a data set for the evaluation on novel viewpoints.
 
     Attributes:
-        train: training objects from the familiar viewpoints.
-        validation: photographs set aside from those, to choose the best epoch by.
-        familiar: test objects from the familiar viewpoints.
-        novel: test objects from all other viewpoints.
+        train: photographs of the training objects from the familiar viewpoints.
+        validation: photographs held out from these, for the choice of the best epoch.
+        familiar: photographs of the test objects from the familiar viewpoints.
+        novel: photographs of the test objects from all other viewpoints.
     """
 
     train: tf.data.Dataset
@@ -40,32 +40,35 @@ def viewpoint_split(
 ) -> ViewpointSplits:
     """Splits smallNORB, toys or ETH-80 into familiar and novel viewpoints.
 
-    Networks of different kinds are compared on the novel viewpoints where they
-    are equally good on the familiar ones. The objects to train on and those to test
-    with are different ones, as in the splits of the data set.
+    Networks are trained on familiar viewpoints only. To compare networks, choose epochs
+    in which they are equally good on familiar viewpoints, and compare their errors on
+    novel ones. Training and test objects are different, as in the splits of the data
+    set.
 
     Args:
         name: `"smallnorb"`, `"toys/small"`, `"toys/full"` or `"eth80"`.
-        novel: `"azimuth"` trains on 300, 320, 340, 0, 20 and 40 degrees of
-            azimuth and tests on the others; `"elevation"` trains on 30, 35 and
-            40 degrees of elevation and tests on the others. With ETH-80
-            `"azimuth"` trains on -68 to 67 degrees and tests on the others, all
-            level with the object, where there are 16 azimuths; `"elevation"` trains
-            on 0, 22 and 24 degrees and tests on 45, 55, 68 and 90.
-        data_dir: as for `datasets.mnist`; as for `datasets.eth80`, which has no
-            default.
-        stereo: as for `datasets.smallnorb`; ETH-80 has one camera.
+        novel: the angle that has novel values, `"azimuth"` or `"elevation"`. For
+            `"azimuth"` the familiar azimuths are 300, 320, 340, 0, 20 and 40 degrees;
+            for `"elevation"` the familiar elevations are 30, 35 and 40 degrees. For
+            ETH-80, `"azimuth"` uses only the photographs at elevation 0, which has 16
+            azimuths, and those from -68 to 67 degrees are familiar; for `"elevation"`
+            0, 22 and 24 degrees are familiar, and 45, 55, 68 and 90 are novel.
+        data_dir: as for `datasets.mnist`. For ETH-80 it is required, as for
+            `datasets.eth80`.
+        stereo: as for `datasets.smallnorb`. It must be `False` for ETH-80, which was
+            taken with one camera.
         crops: as for `datasets.smallnorb`.
         seed: as for `datasets.smallnorb`.
 
     Returns:
-        ViewpointSplits of `(image, label)`, as for `datasets.smallnorb` or
-        `datasets.eth80`.
+        A `ViewpointSplits` of `(image, label)`, as for `datasets.smallnorb` or
+        `datasets.eth80`. With `crops` above 1 images of `familiar` and `novel` have
+        several crops.
 
     Raises:
         FileNotFoundError: smallNORB is missing and can't be downloaded.
-        ValueError: an argument is not one of those above, or the folder of ETH-80
-            is not as `datasets.eth80` needs it.
+        ValueError: an argument is out of its range, `data_dir` is invalid for
+            `datasets.eth80`, or toys can't be rendered there.
 
     Example:
 
@@ -109,7 +112,7 @@ def viewpoint_split(
 
 
 def _load(name, novel, data_dir, stereo):
-    """What to train on and what to test with, from all viewpoints that are compared."""
+    """Returns the training and test photographs from all viewpoints to compare."""
     if name == "smallnorb":
         return load_both(download(name, data_dir), stereo)
     if name.startswith("toys/"):
@@ -117,5 +120,5 @@ def _load(name, novel, data_dir, stereo):
     train, test = load_eth80(data_dir)
     if novel == "elevation":
         return train, test
-    # From above there are few azimuths, or one.
+    # At higher elevations there are fewer azimuths, or only one.
     return train.take(train.elevations == 0), test.take(test.elevations == 0)

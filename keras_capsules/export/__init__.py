@@ -1,4 +1,4 @@
-"""Trained networks for programs without this package, or without Python."""
+"""Export of trained networks to SavedModel, ONNX and LiteRT."""
 
 from keras_capsules.export.litert import export_litert
 from keras_capsules.export.onnx import export_onnx

@@ -14,26 +14,26 @@ from keras_capsules.models import Classifier
 def export_litert(
     model: Classifier, path: str | os.PathLike, precision: str = "float32"
 ) -> Path:
-    """Exports a capsule network as a LiteRT file, for phones and small computers.
+    """Exports a network as a LiteRT file, for mobile and embedded devices.
 
-    The file has one signature: `images`, float32, of any batch size, → `scores` and,
-    from a capsule network, `poses`, both float32. `precision` makes the weights
-    smaller. With `"int8"` convolutions and votes are products in 8 bits (dynamic-range
+    The file has one signature. Its input `images` is float32, with any batch size. Its
+    outputs are `scores` and, for a capsule network, `poses`, both float32. With the
+    precision `"int8"`, convolutions and votes are computed in 8 bits (dynamic-range
     quantization); variances, couplings and activations stay in float32.
 
     Args:
         model: a network of `keras_capsules.models`.
-        path: the file, `NAME.tflite`. One that is there is replaced.
-        precision: of the weights: `"float32"`, `"float16"` or `"int8"`.
+        path: path of the file, `NAME.tflite`. An existing file is replaced.
+        precision: precision of the weights: `"float32"`, `"float16"` or `"int8"`.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model is no network of ours, the precision is unknown, or the
-            path has another suffix or can't be written, or another process is
-            exporting to it.
+        ValueError: the model is not a network of `keras_capsules.models`, the precision
+            is unknown, the path has another suffix or can't be written, or another
+            process is exporting to it.
 
     Example:
 
@@ -59,7 +59,7 @@ def export_litert(
 
 
 def _conversion(precision):
-    """What the converter is told, by the names that Keras hands on."""
+    """Returns the converter options that Keras's `export` passes on."""
     if precision == "float32":
         return {}
     import tensorflow as tf

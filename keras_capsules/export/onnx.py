@@ -30,38 +30,38 @@ def export_onnx(
     opset_version: int | None = None,
     loops: bool = False,
 ) -> Path:
-    """Exports a capsule network as an ONNX file.
+    """Exports a network as an ONNX file.
 
-    The file answers one of the signatures that `export_saved_model` lists, by the
-    same names of inputs and outputs: `"serving_default"` takes `images` as the network
-    was trained on and gives `scores`, `classes` and `poses`; `"serving_uint8"` takes
-    pixels from 0 to 255. The first axis of each is called `batch` and may have any
-    size.
+    The file contains one of the signatures that `export_saved_model` describes, with
+    the same names of inputs and outputs. For example, `"serving_default"` accepts
+    `images` scaled as in training and returns `scores`, `classes` and, for a capsule
+    network, `poses`; `"serving_uint8"` accepts pixels from 0 to 255. The first axis of
+    each input and output is named `batch` and can have any size.
 
     Args:
         model: a network of `keras_capsules.models`.
-        path: the file, `NAME.onnx`. One that is there is replaced.
-        signature: what the file answers.
-        preprocess: as for `export_saved_model`, for the signature
+        path: path of the file, `NAME.onnx`. An existing file is replaced.
+        signature: name of the signature.
+        preprocess: as for `export_saved_model`; only for the signature
             `"serving_uint8"`.
-        pixels_shape: likewise.
-        class_names: a name for each class. They are in the metadata of the file, under
-            `class_names`, as a list in JSON.
+        pixels_shape: as for `export_saved_model`; only for the signature
+            `"serving_uint8"`.
+        class_names: a name for each class. The names are stored in the metadata of the
+            file, under `class_names`, as a list in JSON. By default there are none.
         opset_version: version of ONNX's operators; by default tf2onnx chooses it.
-        loops: whether the loops of routing stay loops. Written out, as by default,
-            they run faster, and a batch takes memory in proportion to its size. A loop
-            takes that of a block of images.
+        loops: whether the loops of routing remain loops in the file. By default they
+            are unrolled. The file then runs faster, but needs memory in proportion to
+            the batch size. A loop needs the memory of one block of images.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model is no network of ours or has no such signature,
-            `preprocess` or `pixels_shape` are for another signature or not what
-            `export_saved_model` takes, there is not one name for each class, or the
-            path has another suffix or can't be written, or another process is
-            exporting to it.
+        ValueError: the model is not a network of `keras_capsules.models` or has no such
+            signature, `preprocess` or `pixels_shape` is given for another signature or
+            is invalid, there is not one name for each class, the path has another
+            suffix or can't be written, or another process is exporting to it.
 
     Example:
 
@@ -109,11 +109,11 @@ def export_onnx(
 
 
 class Endpoint(keras.Model):
-    """What Keras exports: a function of a network's.
+    """A model that computes one signature of a network, for Keras's `export`.
 
     Args:
         network: the network.
-        function: one of its `signatures`.
+        function: the function of one of its `signatures`.
     """
 
     def __init__(self, network: Classifier, function: Callable) -> None:

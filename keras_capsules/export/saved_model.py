@@ -26,52 +26,55 @@ def export_saved_model(
     pixels_shape: tuple[int, ...] | None = None,
     warm_up: bool = False,
 ) -> Path:
-    """Exports a capsule network as a SavedModel, which loads without this package.
+    """Exports a network as a SavedModel, which can be loaded without this package.
 
-    It can be loaded with TensorFlow alone, `tf.saved_model.load(path)`, or served
-    with TensorFlow Serving. Its signatures take batches of any size:
+    The SavedModel can be loaded with TensorFlow alone, `tf.saved_model.load(path)`, or
+    served with TensorFlow Serving. Its signatures accept batches of any size:
 
-    - `serving_default`: `images` → `scores` `(batch, classes)`, `classes`
-      `(batch,)` int32, the highest score, and, from a capsule network, `poses`
+    - `serving_default`: `images` → `scores` `(batch, classes)`, `classes` `(batch,)`
+      int32, the classes with the highest scores, and, for a capsule network, `poses`
       `(batch, classes, …)`;
-    - `serving_uint8`: the same of uint8 images from 0 to 255;
+    - `serving_uint8`: the same, for uint8 images with values from 0 to 255;
     - `reconstruct`: `images` → `reconstructions`, of the same shape;
     - `decode`: `poses` `(batch, classes, …)` and `classes` `(batch,)` int32, the
-      class to draw → `pictures`, images;
-    - `trace`: `images` → what `routing.Routing.trace` says of the class capsules, the
-      batch first: `weights`, `scores` and `distances`
+      class whose pose is decoded → `pictures`, the decoded images;
+    - `trace`: `images` → the output of `routing.Routing.trace` for the class capsules,
+      with the batch as first axis: `weights`, `scores` and `distances`
       `(batch, iterations, classes, children)`, `parents`
       `(batch, iterations, classes, P, R)` and, if the routing computes them,
       `activations` `(batch, iterations, classes)`. EM routing adds `means` and
       `variances` `(batch, iterations, classes, P · R)`.
 
-    A network without decoder lacks `reconstruct` and `decode`; one without capsules
-    lacks `trace`. Images are float32, as the network was trained on; every
-    output but `classes` is float32. The folder appears whole or not at all.
+    A network without decoder has no `reconstruct` and `decode`; a network without
+    capsules has no `trace`. Unless stated otherwise, images are float32 and scaled as
+    in training, and outputs are float32. The folder is written atomically, so that
+    there is never an incomplete version.
 
     Args:
         model: a network of `keras_capsules.models`.
-        path: folder of the network's versions.
+        path: folder that contains the versions of the network, created if it is
+            missing.
         version: number of the version, at least 1.
-        overwrite: whether a version that is already there is replaced.
-        preprocess: makes images as the network was trained on, of float32 images
-            with values from 0 to 255, with `keras.ops` or TensorFlow. By default it
-            divides by 255; a `CapsuleClassifier` takes them as they are.
-        pixels_shape: shape `(height, width, channels)` of the uint8 images, if
-            `preprocess` makes images of another.
-        warm_up: whether to add the requests that TensorFlow Serving runs before it
-            takes others. It needs tensorflow-serving-api.
+        overwrite: whether an existing version is replaced.
+        preprocess: a function of float32 images with values from 0 to 255 that returns
+            images scaled as in training. It is used in `serving_uint8`, and is written
+            with `keras.ops` or TensorFlow. By default images are divided by 255; those
+            for a `CapsuleClassifier` are not scaled.
+        pixels_shape: shape `(height, width, channels)` of the uint8 images. It is
+            needed if `preprocess` changes the shape.
+        warm_up: whether to add warm-up requests, which TensorFlow Serving runs before
+            it accepts other requests. This needs tensorflow-serving-api.
 
     Returns:
         The folder of the version, `path/version`.
 
     Raises:
-        ModuleNotFoundError: tensorflow-serving-api is missing.
+        ModuleNotFoundError: `warm_up` is set and tensorflow-serving-api is missing.
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model is no network of ours, the version is below 1, or
-            exists while `overwrite` is false, or another process is exporting it,
-            `preprocess` can't be called, `pixels_shape` is no shape of an image, or
-            the path can't be written.
+        ValueError: the model is not a network of `keras_capsules.models`, the version
+            is below 1, the version exists and `overwrite` is `False`, another process
+            is exporting it, `preprocess` can't be called, `pixels_shape` is not the
+            shape of an image, or the path can't be written.
 
     Example:
 
@@ -108,7 +111,7 @@ def _write(offered, folder, warm_up):
     archive = keras.export.ExportArchive()
     for name, (function, specs) in offered.items():
         archive.add_endpoint(name, function, specs)
-    # The gradients of the routings would be most of the file, and nobody serves them.
+    # The gradients of the routings are not needed, and would be most of the file.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     archive.write_out(folder, options, verbose=False)
     if warm_up:

@@ -1,4 +1,4 @@
-"""What a SavedModel can be asked."""
+"""Signatures of exported networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,16 +15,16 @@ def signatures(
     preprocess: Callable | None = None,
     pixels_shape: tuple[int, ...] | None = None,
 ) -> dict[str, tuple[Callable, list[keras.InputSpec]]]:
-    """The signatures of a network: a function for each, and what it takes.
+    """Returns the signatures of a network, as `export_saved_model` describes them.
 
     Args:
         model: a network of `keras_capsules.models`.
         preprocess: as for `export_saved_model`.
-        pixels_shape: likewise.
+        pixels_shape: as for `export_saved_model`.
 
     Returns:
-        Functions and the specs of their inputs, by name, as
-        `export_saved_model` describes them.
+        A dict with a function and a list of the specs of its inputs for each
+        signature, by name.
     """
 
     def serve(images):
@@ -32,7 +32,7 @@ def signatures(
 
         outputs = model(images, training=False)
         outputs = {name: ops.cast(x, "float32") for name, x in outputs.items()}
-        # Keras's argmax turns floats into bits, which ONNX can't.
+        # Keras's argmax uses a bitcast, which ONNX does not support.
         classes = tf.argmax(outputs["scores"], axis=-1, output_type="int32")
         return {**outputs, "classes": classes}
 
@@ -47,7 +47,7 @@ def signatures(
         return {"reconstructions": model.reconstruct(images)}
 
     def decode(poses, classes):
-        # Labels of one class would say whether it is there.
+        # With one class, integer labels would be read as presence of the class.
         labels = ops.one_hot(classes, 1) if model.classes == 1 else classes
         return {"pictures": model.decode(poses, labels)}
 
@@ -74,11 +74,18 @@ def signatures(
 def check_preprocessing(
     preprocess: Callable | None, pixels_shape: tuple[int, ...] | None
 ) -> tuple[int, ...] | None:
-    """Checks two arguments of `signatures`, and returns `pixels_shape` as a tuple.
+    """Checks `preprocess` and `pixels_shape` before an export.
+
+    Args:
+        preprocess: as for `export_saved_model`.
+        pixels_shape: as for `export_saved_model`.
+
+    Returns:
+        `pixels_shape` as a tuple, or `None`.
 
     Raises:
-        ValueError: `preprocess` can't be called, or `pixels_shape` is no shape of an
-            image.
+        ValueError: `preprocess` can't be called, or `pixels_shape` is not the shape of
+            an image.
     """
     if not (preprocess is None or callable(preprocess)):
         raise ValueError(
@@ -95,5 +102,5 @@ def _spec(name, shape, dtype="float32"):
 
 
 def _images_first(x: Any) -> Any:
-    """(iterations, batch, …) as (batch, iterations, …), as servers want it."""
+    """Moves the batch to the first axis, as serving needs: (batch, iterations, …)."""
     return ops.cast(ops.swapaxes(x, 0, 1), "float32")

@@ -1,4 +1,4 @@
-"""What every export checks before it writes anything, and where it writes."""
+"""Checks of all exports, and the files and folders that they write."""
 
 import glob
 import os
@@ -15,14 +15,14 @@ from keras_capsules.models import Classifier
 
 
 def check_network(model: Any) -> None:
-    """Raises an error if this model can't be exported here.
+    """Raises an error if a model can't be exported.
 
     Args:
         model: a network of `keras_capsules.models`.
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model is no network of ours.
+        ValueError: the model is not a network of `keras_capsules.models`.
     """
     check_writes_saved_models()
     if not isinstance(model, Classifier):
@@ -33,16 +33,16 @@ def check_network(model: Any) -> None:
 
 
 def writable_folder(path: str | os.PathLike) -> Path:
-    """Makes a folder if it is not there yet.
+    """Creates a folder if it is missing, and checks that it can be written.
 
     Args:
-        path: the folder.
+        path: path of the folder.
 
     Returns:
-        The folder.
+        The path of the folder.
 
     Raises:
-        ValueError: it can't be made or written to.
+        ValueError: the folder can't be created or written.
     """
     path = Path(path)
     try:
@@ -60,13 +60,17 @@ def writable_folder(path: str | os.PathLike) -> Path:
 
 @contextmanager
 def unfinished_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` for what isn't finished yet, removed at the end.
+    """Yields a temporary folder beside `target`, which is removed at the end.
 
-    An export writes its files there and calls `put`. What exports that were killed
-    have left is put right first.
+    An export writes its files there and then calls `put`. Before that, the folders of
+    exports that were killed are removed, and a `target` that they had moved away is
+    restored.
 
     Args:
         target: the file or folder that an export writes.
+
+    Yields:
+        The path of the temporary folder.
 
     Raises:
         ValueError: another process is exporting to `target`.
@@ -84,14 +88,15 @@ def unfinished_folder(target: Path) -> Iterator[Path]:
 
 
 def put(unfinished: Path, target: Path) -> None:
-    """Puts a finished export in its place.
+    """Moves a finished export to its final path.
 
     Args:
         unfinished: file or folder in an `unfinished_folder` of `target`.
-        target: its place. What is there is replaced.
+        target: the final path. An existing file or folder is replaced.
     """
     if unfinished.is_dir() and os.path.lexists(target):
-        # A folder is replaced in two steps; `_tidy` undoes the first.
+        # A folder is replaced in two steps. If the second one fails, `_tidy` undoes the
+        # first one.
         os.replace(target, _replaced(unfinished.parent))
     files.replace(unfinished, target)
 
@@ -112,7 +117,7 @@ def _tidy_if_left(folder, target):
 
 
 def _tidy(folder, target):
-    """Removes the folder of an export; one that failed has what it replaced back."""
+    """Removes the folder of an export, and restores `target` if the export failed."""
     if not os.path.lexists(target):
         with suppress(FileNotFoundError):
             os.replace(_replaced(folder), target)

@@ -1,18 +1,18 @@
-"""The requests that TensorFlow Serving runs before it takes others."""
+"""Warm-up requests, which TensorFlow Serving runs before it accepts others."""
 
 import os
 from pathlib import Path
 
 
 def write_warm_up(folder: str | os.PathLike, signatures: dict) -> None:
-    """Writes a request of one image of zeros for each signature.
+    """Writes a warm-up request for each signature, with one image of zeros.
 
-    The first request of a signature prepares its graph and takes long; a server that
-    was warmed up has it behind it.
+    The first request of a signature is slow, because its graph is prepared. Warm-up
+    requests let the server do this before it accepts other requests.
 
     Args:
         folder: the folder of a version of a SavedModel.
-        signatures: the specs of their inputs, by name.
+        signatures: the specs of the inputs of each signature, by name.
 
     Raises:
         ModuleNotFoundError: tensorflow-serving-api is missing.

@@ -1,4 +1,4 @@
-"""Capsule layers: which children connect to which parents."""
+"""Capsule layers, which define how child capsules connect to parent capsules."""
 
 from keras_capsules.layers.capsule_layer import CapsuleLayer
 from keras_capsules.layers.capsule_length import CapsuleLength

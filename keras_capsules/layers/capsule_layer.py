@@ -12,40 +12,41 @@ from keras_capsules.ops import safe_norm
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleLayer(keras.layers.Layer):
-    """Base class of capsule layers, whose parents are computed by a routing.
+    """Base class of capsule layers, which compute parent capsules by routing.
 
-    A subclass knows the geometry: which children a parent sees and which of them
-    share a matrix. It brings them into the one form that a routing takes: rows of
-    children, and the matrices that make their votes.
+    A subclass defines which children connect to each parent, and which children share
+    a transformation matrix. It arranges the children and the matrices in the form
+    that every routing expects: poses `(batch, children, P, Q)` and a kernel
+    `(children, parents, Q, R)`.
 
     Args:
         capsules: number of parent types.
-        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
-            matrix, with the rows P of the children's poses; `None` for the pose
-            of the children.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        pose_shape: shape of a parent's pose: an integer for a vector, `(P, R)` for
+            a matrix. P must be the number of rows of the children's poses. `None` for
+            the shape of the children's poses.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution of the width that the routing asks for, see
-            `routing.Routing.kernel_stddev`. (Keras's initializers that scale with
-            fan-in take the kernel for a convolution's.)
+            distribution with the standard deviation `routing.kernel_stddev`. Keras's
+            initializers that scale with the fan-in compute it as for the kernel of a
+            convolution.
         kernel_regularizer: regularizer of the kernel.
-        share_kernel: whether all children share the matrix for a parent. What the
-            routing learns by child is then shared, too.
+        share_kernel: whether all children share one matrix for each parent. Weights
+            that the routing learns for each child are then shared, too.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(poses, activations)` of the children. Vector poses may come
-            alone: they are as active as they are long.
-        mask: True for each child, False for padding, which counts for nothing:
-            `(batch, …)` or fewer of these axes, as Keras passes it on from an
-            `Embedding` or a `Masking` layer.
+        inputs: `(poses, activations)` of the children. Vector poses may be
+            passed alone: the activations are then their lengths.
+        mask: booleans, True for each child and False for padding, which has no
+            influence. Its shape is that of the activations or their first axes, as
+            in the mask that Keras passes on from an `Embedding` or `Masking` layer.
 
     Input shape:
-        Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`;
-        the subclass says which axes lie between. The kernel has shape
-        `(…, capsules, Q, R)`, with Q = D for vectors; where it is shared, the axes
+        Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`.
+        The subclass defines the axes between. The kernel has shape
+        `(…, capsules, Q, R)`, with Q = D for vectors. With `share_kernel` its axes
         before `capsules` have size 1.
 
     Output shape:
@@ -55,7 +56,7 @@ class CapsuleLayer(keras.layers.Layer):
 
     Raises:
         ValueError: an argument is out of its range, the poses or the activations
-            do not fit, or the routing already learns for another layer.
+            do not fit, or the routing already has weights for another layer.
 
     Example:
 
@@ -87,7 +88,7 @@ class CapsuleLayer(keras.layers.Layer):
         if not self.trainable:
             self.routing.trainable = False
         if self.variable_dtype == "float64" and not self.routing.built:
-            # What it learns is as precise as the kernel.
+            # Weights of the routing must not be less precise than the kernel.
             self.routing.dtype_policy = self.dtype_policy
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -126,18 +127,19 @@ class CapsuleLayer(keras.layers.Layer):
         return tuple(map(self._output, outputs, shapes))
 
     def compute_mask(self, inputs, previous_mask):
-        """None: every image has all parents."""
+        """Returns no mask: every image has all parents."""
 
     def trace(self, inputs: Any, mask: Any = None) -> dict:
-        """Returns what each iteration of the routing computes.
+        """Returns the results of each routing iteration.
 
         Args:
             inputs: as for calling the layer.
             mask: as for calling the layer.
 
         Returns:
-            The trace of the routing, see `routing.Routing.trace`. Where parents have
-            positions, each is a row of its own: `image · positions + position`.
+            The trace of the routing, see `routing.Routing.trace`. If the parents form
+            a grid, each position is a row of the batch:
+            `image · positions + position`.
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
@@ -161,66 +163,68 @@ class CapsuleLayer(keras.layers.Layer):
             "share_kernel": self.share_kernel,
         }
 
-    # What a subclass writes.
+    # Methods that a subclass implements. `shape` is the shape of the children's poses.
 
     def poses_shape(self, shape: tuple) -> tuple:
-        """Returns the shape of the children's poses if the layer can take it."""
+        """Checks the shape of the children's poses and returns it as a tuple."""
         raise NotImplementedError
 
     def child_pose(self, shape: tuple) -> tuple:
-        """The pose of one child, `(D,)` or `(P, Q)`, in poses of this shape."""
+        """Returns the shape of one child's pose, `(D,)` or `(P, Q)`."""
         return shape[4:]
 
     def kernel_axes(self, shape: tuple) -> tuple:
-        """The axes of the kernel before the parents, for poses of this shape.
+        """Returns the shape of the kernel before the axis of the parents.
 
-        They are those of the children that have a matrix of their own.
+        These axes index the children that have a matrix of their own.
         """
         raise NotImplementedError
 
     def parent_grid(self, shape: tuple) -> tuple:
-        """Height and width of the grid of parents, `()` if they have none."""
+        """Returns height and width of the grid of parents, `()` without a grid."""
         return ()
 
     def child_count(self, shape: tuple) -> int:
-        """How many children a parent sees, for poses of this shape."""
+        """Returns the number of children of each parent."""
         raise NotImplementedError
 
     def routing_inputs(self, poses: Any, activations: Any, kernel: Any) -> dict:
-        """Brings children into the form that a routing takes.
+        """Arranges the children in the form that a routing expects.
 
-        With a mask it is called once more, with the mask as activations.
+        If there is a mask, the method is called a second time, with the mask in place
+        of the activations.
 
         Args:
-            poses: poses of the children, `(…, P, Q)`.
-            activations: activations of the children, `(…)`; `None` for a routing that
-                does not need them.
-            kernel: the kernel, with all its `kernel_axes`.
+            poses: poses of the children, `(batch, …, P, Q)`; P is 1 for vectors.
+            activations: activations of the children, `(batch, …)`; `None` for a
+                routing that does not need them.
+            kernel: the kernel, `(*kernel_axes, capsules, Q, R)`.
 
         Returns:
-            The arguments of the routing, `activations` among them.
+            A dict of the arguments of the routing: `poses`, `kernel`, `activations`
+            and, if needed, `receptive_fields`.
         """
         raise NotImplementedError
 
     def routing_shapes(self, shape: tuple) -> tuple[tuple, tuple]:
-        """The shapes of the poses and of the kernel that `routing_inputs` returns."""
+        """Returns the shapes of poses and kernel that `routing_inputs` returns."""
         children, pose = self.child_count(shape), self.child_pose(shape)
         rows, columns = (1, *pose)[-2:]
         kernel = (children, self.capsules, columns, self._parent_pose(pose)[-1])
         return (None, children, rows, columns), kernel
 
     def arguments_of_routing(self, inputs: Any, mask: Any = None) -> dict:
-        """What the routing is called with, for the inputs of the layer.
+        """Computes the arguments of the routing from the inputs of the layer.
 
         Args:
-            inputs: as for calling the layer, which has to be built.
+            inputs: as for calling the layer. The layer must be built.
             mask: as for calling the layer.
 
         Returns:
-            Its arguments, by name.
+            A dict of the arguments of the routing.
 
         Raises:
-            ValueError: the inputs do not fit.
+            ValueError: the inputs do not fit the layer.
         """
         poses = _poses(inputs)
         shape = self.poses_shape(tuple(poses.shape))
@@ -262,7 +266,7 @@ class CapsuleLayer(keras.layers.Layer):
         return (1,) * len(axes) if self.share_kernel else axes
 
     def _with_static_shapes(self, inputs):
-        """The inputs, of the shape that was built for where none is known yet."""
+        """Sets unknown sizes of the inputs to those that the layer was built for."""
         poses = with_static_shape(_poses(inputs), (None, *self._built_for[1:]))
         if not isinstance(inputs, (tuple, list)):
             return poses
@@ -291,7 +295,7 @@ def _shape(x):
 
 
 def _activations(inputs, expected):
-    """The second of a pair of tensors, if it has the shape that is expected."""
+    """Checks the shape of the activations of `(poses, activations)`; returns them."""
     shapes = [getattr(x, "shape", None) for x in inputs]
     given = shapes[1] if len(shapes) == 2 else None
     if given is None or not _agree(given, expected):
@@ -303,14 +307,14 @@ def _activations(inputs, expected):
 
 
 def _agree(shape, other):
-    """Whether two shapes are the same as far as they are known."""
+    """Whether two shapes are equal in all sizes that are known."""
     return len(shape) == len(other) and all(
         None in (a, b) or a == b for a, b in zip(shape, other, strict=True)
     )
 
 
 def _poses(inputs):
-    """The first of a pair of tensors or of shapes, or the only one there is."""
+    """Returns the poses from inputs with or without activations, or their shape."""
     if isinstance(inputs, (tuple, list)) and not isinstance(inputs[0], int | None):
         return inputs[0]
     return inputs

@@ -5,24 +5,24 @@ from keras import ops
 
 from keras_capsules.ops import safe_norm
 
-# Between 1 and the next number. What squash and the norm round in float32 is less.
+# By how much rounding may lengthen a pose of length 1. For float16 and bfloat16 this
+# is the machine epsilon: squash and the norm compute in float32 and round by less.
 _ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 1e-14}
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class CapsuleLength(keras.layers.Layer):
-    """Computes the length of each capsule, the score of its class.
+    """Computes the length of each capsule, which is the score of its class.
 
-    Squashed poses are not longer than 1, but rounded ones can be, by 0.2 % in bfloat16.
-    What exceeds 1 by no more than the rounding of the poses is 1, so that lengths of
-    squashed poses are probabilities; the gradient is that of the length. Longer poses
-    keep their length.
+    A squashed pose is not longer than 1, but rounding can make it longer, by 0.2 % in
+    bfloat16. A length that exceeds 1 by no more than this rounding is set to 1, so that
+    the lengths of squashed poses are probabilities. The gradient is that of the
+    unchanged length. Longer poses keep their length.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of
-            `keras.layers.Layer`. By default, under a mixed policy too, the
-            lengths are in the precision of the weights, float32, so that a loss
-            can use them.
+            `keras.layers.Layer`. By default the lengths have the variable dtype,
+            which is float32 under a mixed policy too, so that a loss can use them.
 
     Call arguments:
         inputs: poses of capsules.
@@ -53,7 +53,7 @@ class CapsuleLength(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
-        # What the poses are rounded to decides by how much they may exceed 1.
+        # The dtype of the poses determines by how much rounding may exceed 1.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
 

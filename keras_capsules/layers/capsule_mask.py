@@ -17,8 +17,8 @@ class CapsuleMask(keras.layers.Layer):
 
     Call arguments:
         poses: poses of capsules.
-        labels: which capsules to keep: integers, one-hot, or several at once
-            as multi-hot. Without labels the longest capsule is kept.
+        labels: the capsules to keep, as integers or one-hot; several for each
+            image as multi-hot. Without labels the longest capsule is kept.
 
     Input shape:
         `poses` `(batch, capsules, D)`; `labels` `(batch,)`, `(batch, 1)` or
@@ -28,8 +28,8 @@ class CapsuleMask(keras.layers.Layer):
         `(batch, capsules, D)` in the layer's compute dtype.
 
     Raises:
-        ValueError: the poses have another rank, or the labels another shape or
-            batch size, or values outside the capsules.
+        ValueError: the poses have another rank, or the labels have another shape or
+            batch size, or do not name a capsule.
 
     Example:
 
@@ -47,7 +47,7 @@ class CapsuleMask(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # Labels keep their dtype: bfloat16 holds no integers above 256.
+        # Labels keep their dtype: bfloat16 does not represent all integers above 256.
         super().__init__(**{**kwargs, "autocast": False})
 
     def build(self, poses_shape, labels_shape=None):

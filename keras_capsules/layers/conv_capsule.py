@@ -11,43 +11,45 @@ from keras_capsules.ops import ReceptiveFields, extract_patches
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class ConvCapsule(CapsuleLayer):
-    """Convolutional capsule layer: each parent sees a patch of the capsules below.
+    """Convolutional capsule layer: each parent has a receptive field of children.
 
-    At each position `capsules` types of parents see the children of a patch, of
-    every type. The child at place k of the patch and of type c votes for type j
-    with the matrix `W_kcj`, the same at all positions.
+    At each position there is one parent of each of the `capsules` types. All of them
+    receive votes from all children in the receptive field. The child of type c at
+    place k of the field votes for the parent of type j with the matrix `W_kcj`, which
+    is the same at all positions.
 
     Args:
         capsules: number of parent types at each position.
-        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
-            matrix, with the rows P of the children's poses; `None` for the pose
-            of the children.
-        kernel_size: height and width of a patch, an integer or a tuple of 2.
-        strides: steps from one patch to the next along height and width, an
-            integer or a tuple of 2.
-        padding: `"valid"`, or `"same"`, where the children beyond the border are
+        pose_shape: shape of a parent's pose: an integer for a vector, `(P, R)` for
+            a matrix. P must be the number of rows of the children's poses. `None` for
+            the shape of the children's poses.
+        kernel_size: height and width of a receptive field, an integer or a tuple
+            of 2.
+        strides: strides of the receptive fields along height and width, an integer
+            or a tuple of 2.
+        padding: `"valid"` or `"same"`. With `"same"`, children beyond the border are
             inactive.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution of the width that the routing asks for; EM routing asks for
-            votes small beside its minimum variance.
+            distribution with the standard deviation `routing.kernel_stddev`. With EM
+            routing, votes are then small compared with its minimum variance.
         kernel_regularizer: regularizer of the kernel.
-        share_kernel: whether all children of a patch share one matrix for a parent,
-            `W_j`.
+        share_kernel: whether all children of a receptive field share one matrix
+            `W_j` for each parent.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(poses, activations)` of the children. Vector poses may come
-            alone: they are as active as they are long.
+        inputs: `(poses, activations)` of the children. Vector poses may be
+            passed alone: the activations are then their lengths.
         mask: True for each child, False for padding, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
         `(batch, height, width, types, P, Q)`, activations
-        `(batch, height, width, types)`; every size known but the batch. The
-        kernel has shape `(*kernel_size, types, capsules, Q, R)`.
+        `(batch, height, width, types)`. All sizes except the batch size must be
+        known. The kernel has shape `(*kernel_size, types, capsules, Q, R)`.
 
     Output shape:
         Poses `(batch, new height, new width, capsules, …)` and, if the routing
@@ -56,7 +58,7 @@ class ConvCapsule(CapsuleLayer):
 
     Raises:
         ValueError: an argument is out of its range, the input has another rank
-            or an unknown size, or the patch is larger than the image.
+            or an unknown size, or the receptive field is larger than the grid.
 
     Example:
 
@@ -122,7 +124,7 @@ class ConvCapsule(CapsuleLayer):
         children = self.child_count(poses.shape)
         if activations is not None:
             activations = ops.reshape(self._patches(activations), (-1, children))
-        # A row for each field of each image: (batch · fields, children, P, Q)
+        # One row for each receptive field: (batch · fields, children, P, Q)
         poses = ops.reshape(self._patches(poses), (-1, children, *poses.shape[4:]))
         return {
             "poses": poses,
@@ -145,7 +147,7 @@ class ConvCapsule(CapsuleLayer):
         )
 
     def _patches(self, x):
-        """(batch, rows, columns, places · types · …)"""
+        """Returns receptive fields, `(batch, rows, columns, places · types · …)`."""
         _, height, width, *child = x.shape
         x = ops.reshape(x, (-1, height, width, prod(child)))
         return extract_patches(x, self.kernel_size, self.strides, self.padding)

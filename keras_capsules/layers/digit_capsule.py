@@ -9,45 +9,45 @@ from keras_capsules.layers.capsule_layer import CapsuleLayer
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class DigitCapsule(CapsuleLayer):
-    """Fully connected capsule layer: each parent sees every child.
+    """Fully connected capsule layer: each parent receives votes from every child.
 
     Child i votes for the pose of parent j with a matrix of its own,
-    `û_j|i = u_i W_ij`, and the routing computes how strongly they are coupled. With
+    `û_j|i = u_i W_ij`. The routing computes how strongly they are coupled. With
     dynamic routing the activation of a parent is the length of its pose.
 
     Args:
-        capsules: number of parents, the classes.
+        capsules: number of parents, in most networks one for each class.
         pose_shape: size of a parent's pose.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution of the width that the routing asks for; dynamic routing asks
-            for parents about as long as their children.
+            distribution with the standard deviation `routing.kernel_stddev`. With
+            dynamic routing, parents are then about as long as their children.
         kernel_regularizer: regularizer of the kernel.
-        share_kernel: whether all children share one matrix for a parent, `W_j`.
-            Their number may then vary.
+        share_kernel: whether all children share one matrix `W_j` for each parent.
+            The number of children may then vary.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: poses of the children, which are as active as they are long, or
-            `(poses, activations)`.
+        inputs: poses of the children, or `(poses, activations)`. Without activations
+            the lengths of the poses are used.
         mask: True for each child, False for padding, see `CapsuleLayer`.
 
     Input shape:
-        `(batch, …, D)` with every size known but the batch: all axes between
-        are children, I in all. The kernel has shape
-        `(I, capsules, D, pose_shape)`. If it is shared its shape is
-        `(1, capsules, D, pose_shape)`, and only D has to be known.
+        `(batch, …, D)`. All axes between are children, I in total. All sizes except
+        the batch size must be known. The kernel has shape
+        `(I, capsules, D, pose_shape)`. With `share_kernel` it has shape
+        `(1, capsules, D, pose_shape)`, and only D must be known.
 
     Output shape:
-        `(batch, capsules, pose_shape)` in the layer's compute dtype, and with a
-        routing that computes activations `(batch, capsules)` for these.
+        Poses `(batch, capsules, pose_shape)` and, if the routing computes them,
+        activations `(batch, capsules)`, in the layer's compute dtype.
 
     Raises:
         ValueError: an argument is out of its range, the input has fewer than 3
-            axes or an unknown size, or it is another than the layer was built
-            for.
+            axes or an unknown size, or its shape is not the one that the layer was
+            built for.
 
     Example:
 
@@ -57,7 +57,7 @@ class DigitCapsule(CapsuleLayer):
     >>> tuple(layers.DigitCapsule(10)(children).shape)
     (2, 10, 16)
 
-    Sentences of different length, padded:
+    Padded sentences of different lengths:
 
     >>> words = keras.Input((None,), dtype="int32")
     >>> x = keras.layers.Embedding(1000, 8, mask_zero=True)(words)
@@ -107,7 +107,7 @@ class DigitCapsule(CapsuleLayer):
     def build(self, input_shape):
         super().build(input_shape)
         if self.share_kernel:
-            # It takes other numbers of children as well.
+            # A shared kernel works for any number of children.
             *children, size = self._built_for
             self._built_for = (*(None for _ in children), size)
 

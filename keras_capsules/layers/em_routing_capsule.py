@@ -10,41 +10,41 @@ from keras_capsules.ops import add_coordinates
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class EMRoutingCapsule(CapsuleLayer):
-    """Class capsule layer: each parent sees all children, with a shared kernel.
+    """Class capsule layer: fully connected, with a kernel shared by all positions.
 
-    Children of one type share their matrices over all positions, since an
-    object is the same wherever it is. What would be lost with that, the place of
-    the child, is added to its vote: the relative row and column, from 0 to 1, to
+    Children of one type use the same matrices at all positions, because an object is
+    the same wherever it is. Sharing loses the position of the child, which is
+    therefore added to its vote: the relative row and column, from 0 to 1, are added to
     the first two elements of the right-hand column.
 
     Args:
-        capsules: number of parents, the classes.
-        pose_shape: pose of a parent: an integer for a vector, `(P, R)` for a
-            matrix, with the rows P of the children's poses; `None` for the pose
-            of the children.
-        coordinate_addition: whether votes hold the place of the child. Only for
-            matrix poses.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        capsules: number of parents, in most networks one for each class.
+        pose_shape: shape of a parent's pose: an integer for a vector, `(P, R)` for
+            a matrix. P must be the number of rows of the children's poses. `None` for
+            the shape of the children's poses.
+        coordinate_addition: whether to add the position of a child to its vote. Only
+            for matrix poses of at least two rows.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         kernel_initializer: initializer of the kernel. By default a normal
-            distribution of the width that the routing asks for; EM routing asks for
-            votes small beside its minimum variance.
+            distribution with the standard deviation `routing.kernel_stddev`. With EM
+            routing, votes are then small compared with its minimum variance.
         kernel_regularizer: regularizer of the kernel.
-        share_kernel: whether children of all types share one matrix for a parent.
+        share_kernel: whether children of all types share one matrix for each parent.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        inputs: `(poses, activations)` of the children. Vector poses may come
-            alone: they are as active as they are long.
+        inputs: `(poses, activations)` of the children. Vector poses may be
+            passed alone: the activations are then their lengths.
         mask: True for each child, False for padding, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
         `(batch, height, width, types, P, Q)`, activations
-        `(batch, height, width, types)`; every size known but the batch. The
-        kernel has shape `(types, capsules, Q, R)`: the same weights take grids
-        of any size.
+        `(batch, height, width, types)`. All sizes except the batch size must be
+        known. The kernel has shape `(types, capsules, Q, R)`, so the same weights
+        work for grids of any size.
 
     Output shape:
         Poses `(batch, capsules, …)` and, if the routing computes them,

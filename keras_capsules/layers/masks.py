@@ -1,4 +1,4 @@
-"""Keras masks, which say which children there are."""
+"""Keras masks, which distinguish children from padding."""
 
 from typing import Any
 
@@ -6,20 +6,21 @@ from keras import ops
 
 
 def mask_of(mask: Any, x: Any, axes: int) -> Any:
-    """A mask as numbers, with axes of size 1 at its end.
+    """Converts a mask to numbers and appends axes of size 1.
 
     Args:
-        mask: booleans `(batch, …)`, True where there is something; of a pair of masks,
-            those of poses and activations, the first that there is. `None` for none.
-        x: tensor whose first axes the mask has.
-        axes: how many axes the result has.
+        mask: booleans `(batch, …)`, True for each child and False for padding; `None`
+            for no mask. Of a pair of masks, for poses and activations, the first that
+            is not `None` is used.
+        x: tensor whose first axes are those of the mask.
+        axes: number of axes of the result.
 
     Returns:
-        A tensor of the dtype of `x`, 1 where there is something and 0 elsewhere; or
-        `None`.
+        A tensor of the dtype of `x`, 1 for each child and 0 for padding; `None` without
+        a mask.
 
     Raises:
-        ValueError: the mask has other axes.
+        ValueError: the shape of the mask does not fit that of `x`.
 
     Example:
 
@@ -36,8 +37,9 @@ def mask_of(mask: Any, x: Any, axes: int) -> Any:
     pairs = zip(mask.shape, x.shape, strict=False)
     if len(mask.shape) > axes or any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(
-            f"Argument `mask` must have at most {axes} axes, the first of its input's, "
-            f"{tuple(x.shape)}. Received: mask of shape {tuple(mask.shape)}"
+            f"Argument `mask` must have at most {axes} axes, the first axes of "
+            f"its input, {tuple(x.shape)}. Received: mask of shape "
+            f"{tuple(mask.shape)}"
         )
     ones = (1,) * (axes - len(mask.shape))
     return ops.reshape(mask, (-1, *ops.shape(mask)[1:], *ones))

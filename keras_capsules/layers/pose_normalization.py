@@ -11,28 +11,31 @@ from keras_capsules.ops.norms import at_least, at_least_float32
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class PoseNormalization(keras.layers.Layer):
-    """Scales the poses of an image so that their elements have RMS 1.
+    """Scales the poses of an image to a root mean square of 1.
 
-    All poses of an image are divided by one number, the root of the mean square
-    of their elements. The pose of a parent is an average of votes and the more
-    of them disagree the smaller it is; EM routing measures votes by its minimum
-    variance, so that without this each layer would route more softly than the
-    one before, and differently for every image size.
+    All poses of an image are divided by one number, the root mean square of their
+    elements.
 
-    Unlike batch normalization it needs no statistics, does the same in training
-    and in use, and keeps the relations between the poses of an image.
+    The pose of a parent is an average of votes, so it is smaller the more the votes
+    disagree. EM routing compares the spread of votes with its minimum variance.
+    Without normalization, the assignments of each layer would therefore be softer than
+    those of the layer below, and would depend on the size of the image.
+
+    Unlike batch normalization, this layer needs no statistics, computes the same in
+    training and inference, and preserves the ratios of the poses of an image.
 
     Args:
-        epsilon: mean square below which poses fade instead of being amplified, so
-            that images of one grey, and images without an active capsule, leave
-            gradients finite in half precision.
+        epsilon: mean square below which poses are no longer amplified to 1. It keeps
+            gradients finite in half precision for images of a uniform grey and for
+            images without an active capsule.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
     Call arguments:
         inputs: poses, or `(poses, activations)`.
-        mask: True for each capsule, False for padding, `(batch, …)`, as Keras passes
-            it on. Padding does not count for the mean square; its poses become 0.
+        mask: booleans `(batch, …)`, True for each capsule and False for padding, as
+            Keras passes them on. Padding is excluded from the mean square, and its
+            poses are set to 0.
 
     Input shape:
         Poses `(batch, …)`, activations of any shape.
@@ -60,7 +63,7 @@ class PoseNormalization(keras.layers.Layer):
     def call(self, inputs, mask=None):
         pair = isinstance(inputs, (tuple, list))
         poses = inputs[0] if pair else inputs
-        # Beyond this the square would overflow.
+        # The square of a larger value would overflow.
         x = ops.clip(at_least_float32(poses), -1e15, 1e15)
         axes = tuple(range(1, len(x.shape)))
         there = mask_of(mask, x, len(x.shape))

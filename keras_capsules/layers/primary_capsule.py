@@ -14,24 +14,24 @@ from keras_capsules.ops import squash
 class PrimaryCapsule(Nested, keras.layers.Layer):
     """First capsule layer: a convolution whose channels are the poses of capsules.
 
-    At each position of the grid that a convolution without activation leaves,
-    there are `capsules` types of capsules. A vector pose is squashed to a length
-    below 1, the probability that its part is there; a capsule with a matrix pose
-    has another channel for that, whose sigmoid is its activation.
+    A convolution without activation function computes `capsules` types of capsules at
+    each position. A vector pose is squashed to a length below 1, which is the
+    probability that its part is present. For a matrix pose the convolution has one more
+    channel, whose sigmoid is the activation of the capsule.
 
     Args:
         capsules: number of capsule types at each position.
-        pose_shape: pose of a capsule: an integer for a vector, `(P, Q)` for a
-            matrix.
+        pose_shape: shape of a capsule's pose: an integer for a vector, `(P, Q)` for
+            a matrix.
         kernel_size: height and width of the convolution's receptive field, an
             integer or a tuple of 2.
         strides: strides along height and width, an integer or a tuple of 2.
         padding: `"valid"` or `"same"`.
         kernel_initializer: initializer of the convolution's kernel.
-        bias_initializer: initializer of its bias. By default zeros for matrix poses,
-            and for vector poses a normal distribution that by itself makes poses of
-            about length 0.25, shorter for one or two components: squash would let
-            hardly any gradient through to poses near 0.
+        bias_initializer: initializer of the convolution's bias. By default zeros for
+            matrix poses and a normal distribution for vector poses. This bias alone
+            gives poses a length of about 0.25, less for one or two components, because
+            the gradient of squash vanishes near 0.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
         **kwargs: `name`, `dtype` and the other arguments of

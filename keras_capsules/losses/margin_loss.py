@@ -15,24 +15,25 @@ class MarginLoss(keras.losses.Loss):
     T_k is 1 if class k is present. Several classes may be present.
 
     Args:
-        present_margin: m⁺, the length from which a present class costs nothing.
-        absent_margin: m⁻, the length up to which an absent class costs nothing.
+        present_margin: m⁺. A present class has no loss if its length is at least m⁺.
+        absent_margin: m⁻. An absent class has no loss if its length is at most m⁻.
         absent_weight: λ, the weight of the absent classes.
-        reduction: as for any Keras loss; `None` gives a value for each sample.
+        reduction: as for any Keras loss; `None` returns a value for each sample.
         name: name of the loss.
         dtype: dtype of the computation, `keras.config.floatx()` by default.
 
     Call arguments:
         y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot or
-            multi-hot labels `(batch, classes)`. They may be soft, as label smoothing
-            and mixup make them. For one class they are indicators, in any shape.
+            multi-hot labels `(batch, classes)`. They may be soft labels, as from label
+            smoothing or mixup. With one class, labels are always indicators, 1 where
+            the class is present.
         y_pred: lengths of the class capsules, `(batch, classes)`.
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: an argument is no finite number of at least 0; or the labels have
-            another shape or batch size, or values outside the classes. In a compiled
-            step values are checked as `validation.check_labels` says.
+        ValueError: an argument is not a finite number of at least 0; or the labels have
+            a wrong shape or batch size, or values outside the classes. Within a
+            compiled step, values are checked as described in `validation.check_labels`.
 
     Example:
 

@@ -13,14 +13,15 @@ class SpreadLoss(keras.losses.Loss):
 
     `L = Σ_{k≠t} max(0, m − (a_t − a_k))²`, where t is the class of the sample.
 
-    The margin starts small, so that early in a training few capsules die;
-    `callbacks.SpreadMarginSchedule` raises it. A new `margin` counts from the next
-    step on; on JAX, where a compiled step keeps the variables of a loss as they
-    were, only the callback or another `compile` brings it in.
+    In the paper the margin starts small, so that few capsules become permanently
+    inactive early in training; `callbacks.SpreadMarginSchedule` increases it. A new
+    value of `margin` applies from the next step on. On JAX a compiled step keeps the
+    old value: there use the callback, or call `compile` again.
 
     Args:
-        margin: m, the lead from which another class costs nothing.
-        reduction: as for any Keras loss; `None` gives a value for each sample.
+        margin: m. A wrong class has no loss if the activation of the true class exceeds
+            its activation by at least m.
+        reduction: as for any Keras loss; `None` returns a value for each sample.
         name: name of the loss.
         dtype: dtype of the computation, `keras.config.floatx()` by default.
 
@@ -31,11 +32,10 @@ class SpreadLoss(keras.losses.Loss):
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: the margin isn't positive and finite; or the labels have another
-            shape or batch size, values outside the classes, or several classes or
-            shares of classes for a sample (a margin needs one true class). In a
-            compiled step values are checked as `validation.check_labels`
-            says.
+        ValueError: the margin is not positive and finite; or the labels have a wrong
+            shape or batch size, have values outside the classes, or are multi-hot or
+            soft (the loss needs one true class for each sample). Within a compiled
+            step, values are checked as described in `validation.check_labels`.
 
     Example:
 
@@ -59,7 +59,7 @@ class SpreadLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        # A number would be a constant of every step that TensorFlow compiles.
+        # TensorFlow would compile a number into the step as a constant.
         self._variable = keras.Variable(
             0.0, dtype=self.dtype, trainable=False, name="margin"
         )

@@ -13,14 +13,14 @@ def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
         y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot or
             multi-hot labels `(batch, classes)`.
         y_pred: a score for each class, `(batch, classes)`.
-        several: whether a sample may show several classes.
+        several: whether a sample may have several classes or soft labels.
 
     Returns:
         Tensor `(batch, classes)` in the dtype of `y_pred`.
 
     Raises:
-        ValueError: the labels have another shape or batch size, or values that
-            `validation.check_labels` does not take.
+        ValueError: the labels have a wrong shape or batch size, or values that
+            `validation.check_labels` does not accept.
     """
     expected = "(batch, classes)"
     batch, classes = validation.check_shape("y_pred", y_pred, expected, 2, static=(1,))
@@ -28,7 +28,7 @@ def targets(y_true: Any, y_pred: Any, several: bool = True) -> Any:
     validation.check_labels(y_true, classes, "y_true", several)
     if None not in (batch, y_true.shape[0]) and batch != y_true.shape[0]:
         raise ValueError(
-            "`y_true` and `y_pred` must hold as many samples. Received: shapes "
+            "`y_true` and `y_pred` must have the same batch size. Received: shapes "
             f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}"
         )
     return ops.cast(class_indicators(y_true, classes, "y_true"), y_pred.dtype)

@@ -18,12 +18,12 @@ def _is_exact_match(y_true, y_pred):
 class ExactMatch(keras.metrics.MeanMetricWrapper):
     """Computes how often the highest scores are exactly those of the present classes.
 
-    An image with n objects counts if its n longest capsules are those of the
-    n present classes; one without any object always counts.
+    An image of n classes is an exact match if its n longest capsules are those of the n
+    present classes. An image without any class is always an exact match.
 
     Args:
         name: name of the metric.
-        dtype: dtype of the result.
+        dtype: dtype of the result, `keras.config.floatx()` by default.
 
     Call arguments:
         y_true: one-hot or multi-hot labels `(batch, classes)`, or integer

@@ -1,4 +1,4 @@
-"""The networks of the papers."""
+"""Networks of the papers, and base classes for other capsule networks."""
 
 import keras
 
@@ -13,7 +13,7 @@ from keras_capsules.models.residual_backbone import residual_backbone
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 
 _NETWORKS = BaselineCNN, CapsNet, CapsuleClassifier, EfficientCapsNet, MatrixCapsNet
-# An .h5 file names the class of a network without the package.
+# An .h5 file stores the class name of a network without the package name.
 keras.saving.get_custom_objects().update({n.__name__: n for n in _NETWORKS})
 
 __all__ = [

@@ -9,29 +9,29 @@ from keras_capsules.models.classifier import Classifier
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class BaselineCNN(Classifier):
-    """Convolutional network that capsule networks are compared with.
+    """A convolutional network to compare capsule networks with.
 
-    Two convolutions with ReLU, each followed by 2×2 max-pooling, a dense layer
-    with ReLU and dropout, and a softmax over the classes. The convolutions keep
-    the size of the image (`same` padding): with the default widths, 32×32×1
-    images and 5 classes this gives the paper's 4.2 million parameters, exactly
-    4,252,549. Without padding it would be 1.7 million.
+    The network has two convolutions with ReLU, each followed by 2×2 max-pooling, a
+    dense layer with ReLU and dropout, and a softmax over the classes. The convolutions
+    use `same` padding. With the default widths, 32×32×1 images and 5 classes there are
+    4,252,549 parameters, the 4.2 million of the paper. Without padding there would be
+    1.7 million.
 
     Compile it with a cross-entropy and fit it on images and labels.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
-        filters: filters of the two convolutions.
-        kernel_size: receptive field of the convolutions, an integer or a tuple
-            of 2.
-        units: width of the dense layer.
-        dropout: share of the dense layer's units that a training step drops.
+        filters: numbers of filters of the two convolutions.
+        kernel_size: height and width of the convolutions' kernels, an integer or a
+            tuple of 2.
+        units: number of units of the dense layer.
+        dropout: fraction of the dense layer's units that are dropped in training.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
         images: the images.
-        training: whether units are dropped.
+        training: whether dropout is applied.
 
     Input shape:
         `(batch, height, width, channels)`.
@@ -76,8 +76,8 @@ class BaselineCNN(Classifier):
         self.units = validation.check_positive_integer("units", units)
         if min(self.image_shape[:2]) < 4:
             raise ValueError(
-                "Argument `input_shape` must leave a pixel after it is halved twice. "
-                f"Received: input_shape={self.image_shape}"
+                "Argument `input_shape` must be at least 4×4 pixels, since pooling "
+                f"halves it twice. Received: input_shape={self.image_shape}"
             )
         if not 0.0 <= dropout < 1.0:
             raise ValueError(
@@ -85,8 +85,8 @@ class BaselineCNN(Classifier):
             )
         self.dropout = dropout
 
-        # The sublayers take this model's precision, also when it is loaded
-        # under another global policy.
+        # Sublayers use this model's dtype policy, even if the model is loaded under
+        # another global policy.
         dtype = self.dtype_policy
         self.features = [
             layer
@@ -121,7 +121,7 @@ class BaselineCNN(Classifier):
         x = self.as_images(images)
         for layer in self.features:
             x = layer(x)
-        # Keras on JAX doesn't hand `training` on by itself.
+        # On JAX, Keras does not pass `training` on to sublayers.
         x = self.drop(self.hidden(x), training=training)
         return {"scores": self.probabilities(x)}
 

@@ -12,38 +12,39 @@ from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
 class CapsNet(VectorCapsuleNetwork):
     """The network of "Dynamic routing between capsules".
 
-    A convolution, primary capsules and a capsule for each class; the length of
-    a class capsule says whether its class is there. A decoder draws the image
-    from the pose of the class capsule, and its error joins the loss:
+    The network has a convolution, primary capsules and one capsule for each class. The
+    length of a class capsule is the score of its class. A decoder reconstructs the
+    image from the pose of the class capsule. Its error is added to the loss:
 
     `loss = margin loss + reconstruction_weight · mean squared error of a pixel`
 
-    The decoder sees the capsule of the true class where there are labels (in
-    `fit` and `evaluate`), else the longest one. With the default widths and
-    28×28×1 images the network has 8,215,568 parameters.
+    In `fit` and `evaluate` the decoder is given the capsule of the true class. Without
+    labels it is given the longest capsule. With the default widths, 28×28×1 images and
+    ten classes the network has 8,215,568 parameters.
 
-    Compile it with `MarginLoss` and fit it on images and labels; nothing else
-    is needed. The attribute `variants` has arguments for named sizes:
+    Compile the network with `MarginLoss` and fit it on images and labels; nothing else
+    is needed. The attribute `variants` contains the arguments of named sizes:
     `models.CapsNet(input_shape, classes, **models.CapsNet.variants["small"])`.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
-        filters: filters of the first convolution.
-        kernel_size: receptive field of both convolutions, an integer or a tuple
-            of 2.
-        primary_capsules: types of primary capsules.
-        primary_pose_shape: size of their poses.
-        primary_strides: strides of the primary capsules.
+        filters: number of filters of the first convolution.
+        kernel_size: height and width of the kernels of the first convolution and of
+            the primary capsules, an integer or a tuple of 2.
+        primary_capsules: number of types of primary capsules.
+        primary_pose_shape: size of the poses of the primary capsules.
+        primary_strides: strides of the primary capsules, an integer or a tuple of 2.
         class_pose_shape: size of the poses of the class capsules.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         decoder_units: widths of the decoder's hidden layers; `None` for a
             network without decoder.
-        reconstruction_weight: weight of the reconstruction in the loss. The
-            default is the paper's 0.0005 for a sum over 784 pixels.
-        objects: how many objects an image shows. The decoder draws that many
-            capsules, each alone, and joins the pictures by their maximum.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss. The default equals the paper's 0.0005 for
+            the sum over 784 pixels.
+        objects: number of objects in an image. The decoder reconstructs each object
+            from its own capsule and returns the pixelwise maximum.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -59,8 +60,8 @@ class CapsNet(VectorCapsuleNetwork):
     Raises:
         ValueError: an argument is out of its range, the receptive field is
             larger than the image, or labels given as arrays have another shape
-            or values outside the classes. Labels from a `tf.data.Dataset` are
-            checked as `validation.check_labels` says.
+            or values outside the classes. `validation.check_labels` describes how
+            labels from a `tf.data.Dataset` are checked.
 
     Example:
 
@@ -119,8 +120,8 @@ class CapsNet(VectorCapsuleNetwork):
             "kernel_size", self.kernel_size, self.image_shape[:2]
         )
 
-        # The sublayers take this model's precision, also when it is loaded
-        # under another global policy.
+        # Sublayers use this model's dtype policy, even if the model is loaded under
+        # another global policy.
         dtype = self.dtype_policy
         self.conv = Conv2D(
             filters,

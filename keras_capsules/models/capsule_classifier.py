@@ -14,16 +14,15 @@ class CapsuleClassifier(VectorCapsuleNetwork):
 
     images → `preprocess` → `backbone` → primary capsules → class capsules
 
-    The backbone may be a network of `keras.applications` with pretrained weights, of
-    KerasHub, or one's own. Without one it is `residual_backbone`. A 3×3 convolution
-    makes the primary capsules, with strides where the features have more than 8×8
-    places.
+    The backbone may be a pretrained network of `keras.applications` or KerasHub, or
+    your own model. By default it is `residual_backbone`. A 3×3 convolution computes the
+    primary capsules. It has strides if the feature map is larger than 8×8.
 
-    What prepares images for the backbone is part of the network: with
-    `preprocess=keras.layers.Rescaling(1 / 255)` it is trained, saved, exported and
-    served with images from 0 to 255.
+    Preprocessing is part of the network. For example, with
+    `preprocess=keras.layers.Rescaling(1 / 255)` the network is trained, saved, exported
+    and served with images whose values range from 0 to 255.
 
-    To fine-tune a pretrained backbone, train the capsules first and then everything,
+    To fine-tune a pretrained backbone, train the capsules first, and then all layers
     with a small learning rate:
 
     ```python
@@ -37,24 +36,24 @@ class CapsuleClassifier(VectorCapsuleNetwork):
     Args:
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
-        backbone: a model or layer from images to features
-            `(batch, height, width, channels)`, with `compute_output_shape`; `None` for
-            `residual_backbone`.
-        preprocess: a layer that the images go through before the backbone, such as
-            `keras.layers.Rescaling`; `None` for images that the backbone takes as they
-            are. The decoder draws what it returns: images of the same shape, with
-            values from 0 to 1.
-        primary_capsules: types of primary capsules.
-        primary_pose_shape: size of their poses.
+        backbone: a model or layer that maps images to features
+            `(batch, height, width, channels)` and has `compute_output_shape`. `None`
+            for `residual_backbone`.
+        preprocess: a layer that is applied to the images before the backbone, such as
+            `keras.layers.Rescaling`. `None` for no preprocessing. A decoder
+            reconstructs the preprocessed images, which must then have the shape of the
+            images and values from 0 to 1.
+        primary_capsules: number of types of primary capsules.
+        primary_pose_shape: size of the poses of the primary capsules.
         class_pose_shape: size of the poses of the class capsules.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         decoder_units: widths of the decoder's hidden layers; `None` for a network
             without decoder.
-        reconstruction_weight: weight of the reconstruction in the loss, the mean
-            squared error of a pixel.
-        objects: how many objects an image shows. The decoder draws that many
-            capsules, each alone, and joins the pictures by their maximum.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss.
+        objects: number of objects in an image. The decoder reconstructs each object
+            from its own capsule and returns the pixelwise maximum.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -71,8 +70,8 @@ class CapsuleClassifier(VectorCapsuleNetwork):
 
     Raises:
         ValueError: an argument is out of its range, the backbone takes images of
-            another shape or does not make features of four axes, or labels are wrong,
-            as for `CapsNet`.
+            another shape or does not return features with four axes, or the labels
+            are invalid, as for `CapsNet`.
 
     Example:
 
@@ -125,15 +124,15 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         if decoder_units is not None and prepared != images:
             raise ValueError(
                 "Argument `preprocess` must keep the shape of images that a decoder "
-                f"draws, {images[1:]}. Received: {self.preprocess.name}, which makes "
-                f"{prepared[1:]}"
+                f"reconstructs, {images[1:]}. Received: {self.preprocess.name}, which "
+                f"returns {prepared[1:]}"
             )
         features = _shape_after("backbone", self.backbone, prepared)
         if len(features) != 4 or None in features[1:]:
             raise ValueError(
-                "Argument `backbone` must make features of shape (batch, height, "
+                "Argument `backbone` must return features of shape (batch, height, "
                 "width, channels), as networks of keras.applications do with "
-                f"include_top=False. Received: {self.backbone.name}, which makes "
+                f"include_top=False. Received: {self.backbone.name}, which returns "
                 f"{features}"
             )
         self.primary = PrimaryCapsule(
@@ -153,7 +152,7 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         return *below, self.backbone, self.primary
 
     def from_bytes(self, images):
-        return images  # `preprocess` and the backbone say what their scale is
+        return images  # `preprocess` or the backbone scales them
 
     def drawn_images(self, images):
         if self.preprocess is None:
@@ -171,7 +170,7 @@ class CapsuleClassifier(VectorCapsuleNetwork):
 
 
 def _layer(name, value):
-    """A layer, its config, or `None`."""
+    """Returns the layer of a layer, a config or `None`."""
     if isinstance(value, dict):
         value = keras.saving.deserialize_keras_object(value)
     if value is not None and not isinstance(value, keras.layers.Layer):
@@ -183,7 +182,7 @@ def _layer(name, value):
 
 
 def _shape_after(name, layer, shape):
-    """The shape of what a layer, if there is one, makes of images."""
+    """Returns the output shape of a layer; without a layer the input shape."""
     if layer is None:
         return shape
     try:

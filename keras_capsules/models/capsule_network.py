@@ -18,35 +18,36 @@ from keras_capsules.ops import class_indicators
 class CapsuleNetwork(Classifier):
     """Base class of capsule networks, with capsule layers and an optional decoder.
 
-    A subclass names its `capsule_layers`, the last of which has a capsule for each
-    class. It says what the first of them is given (`lowest_capsules`), what happens
-    to capsules before a layer gets them (`between_layers`), and what the network
-    returns (`outputs`).
+    A subclass returns its capsule layers from `capsule_layers`; the last of them has a
+    capsule for each class. `lowest_capsules` computes the input of the first capsule
+    layer. `between_layers` prepares the input of each capsule layer. `outputs` computes
+    the outputs of the network from the class capsules.
 
-    The decoder draws an image from the pose of a class capsule, and its error
-    joins the loss. It sees the capsule of the true class where there are labels
-    (in `fit` and `evaluate`), else the most active one. A subclass adds it with
-    `add_decoder` once its other layers are there. The two parts of the loss are in
-    the logs, `scores_loss` and `reconstruction_loss`, before it is weighted. What
-    `evaluate` returns as a list has only the loss and the metrics of `compile`.
+    The decoder reconstructs the image from the pose of a class capsule, and its error
+    is added to the loss. In `fit` and `evaluate` the decoder is given the capsule of
+    the true class. Without labels it is given the most active capsule. A subclass adds
+    the decoder with `add_decoder` after its other layers. The logs contain both parts
+    of the loss: `scores_loss`, and `reconstruction_loss` without its weight. The list
+    that `evaluate` returns contains only the loss and the metrics of `compile`.
 
-    Where an image shows several objects, the decoder draws each alone. By default the
-    pixelwise maximum of what it draws is compared with the image. Where labels are a
-    dict of `scores` and `images` `(batch, objects, height, width, channels)`, the image
-    of each object in the scale of the network's images, that of the smallest class
-    first, each is compared with its own, and their errors are added.
+    If an image shows several objects, the decoder reconstructs each one separately. By
+    default the pixelwise maximum of the reconstructions is compared with the image.
+    Labels may also be a dict of `scores` and `images`. These images
+    `(batch, objects, height, width, channels)` show one object each, ordered by class,
+    in the scale of the network's inputs. Each reconstruction is then compared with its
+    own image, and the errors are added.
 
-    This loss is the network's own: train the network itself, by `fit` or
-    `train_on_batch`. Within a `Sequential` or functional model it can be used, and
-    trained if it is frozen or has no decoder.
+    The reconstruction loss is added only when the network itself is trained, by `fit`
+    or `train_on_batch`. Within a `Sequential` or functional model the network can be
+    used for inference. It can be trained there if it is frozen or has no decoder.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
-        reconstruction_weight: weight of the mean squared error of a pixel in the
-            loss.
-        objects: how many objects an image shows. The decoder draws that many
-            capsules, each alone, and joins the pictures by their maximum.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss.
+        objects: number of objects in an image. The decoder reconstructs each object
+            from its own capsule and returns the pixelwise maximum.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -90,23 +91,24 @@ class CapsuleNetwork(Classifier):
         self.decoder = None
         self.decoder_units = None
         self._parts_of_loss = {}
-        # Whether it is part of a functional model, and is trained by itself now.
+        # Whether the network is part of another model, and whether its own `fit` or
+        # `train_on_batch` is running.
         self._is_part = self._trains = False
 
-    # What a subclass writes.
+    # Methods that a subclass implements.
 
     @property
     def capsule_layers(self) -> tuple[CapsuleLayer, ...]:
-        """The layers of capsules, in their order; the last has the classes."""
+        """The capsule layers in their order; the last has the class capsules."""
         raise NotImplementedError
 
     def lowest_capsules(self, images: Any, training: bool | None = None) -> Any:
-        """The capsules of the lowest layer, which have no children.
+        """Computes the lowest capsules, the input of the first capsule layer.
 
         Args:
             images: the images.
-            training: as for calling the network. Hand it to layers that do something
-                else in training, since Keras on JAX doesn't.
+            training: as for calling the network. Pass it on to layers that behave
+                differently in training, since Keras does not do so on JAX.
 
         Returns:
             Poses, or `(poses, activations)`.
@@ -114,14 +116,21 @@ class CapsuleNetwork(Classifier):
         raise NotImplementedError
 
     def between_layers(self, capsules: Any) -> Any:
-        """Prepares capsules for the layer above; by default they stay as they are."""
+        """Prepares the input of a capsule layer; by default returns it unchanged.
+
+        Args:
+            capsules: poses, or `(poses, activations)`.
+
+        Returns:
+            Poses, or `(poses, activations)`.
+        """
         return capsules
 
     def outputs(self, capsules: Any) -> dict:
-        """What the network returns.
+        """Computes the outputs of the network.
 
         Args:
-            capsules: what the last capsule layer returns.
+            capsules: output of the last capsule layer.
 
         Returns:
             A dict of `scores` `(batch, classes)` and `poses` `(batch, classes, …)`.
@@ -129,10 +138,10 @@ class CapsuleNetwork(Classifier):
         raise NotImplementedError
 
     def drawn_images(self, images: Any) -> Any:
-        """What the decoder is to draw; by default the images as they are.
+        """Computes the target images of the decoder; by default the input images.
 
         Args:
-            images: what the network is called with.
+            images: input images of the network.
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1.
@@ -144,7 +153,7 @@ class CapsuleNetwork(Classifier):
         decoder = () if self.decoder is None else (self.decoder,)
         return self.capsule_layers[-1], *decoder
 
-    # What users call.
+    # Methods for users.
 
     def call(self, images, training=None):
         learns = training and self.decoder is not None and self.trainable_weights
@@ -161,13 +170,13 @@ class CapsuleNetwork(Classifier):
         return self.outputs(capsules)
 
     def trace(self, images: Any) -> dict:
-        """Returns what each iteration of the routing of each layer computes.
+        """Returns the results of each routing iteration in each capsule layer.
 
         Args:
             images: as for calling the network.
 
         Returns:
-            A dict of the traces of the layers, by their names; see
+            A dict from the name of each capsule layer to its trace, see
             `CapsuleLayer.trace`.
 
         Raises:
@@ -190,7 +199,7 @@ class CapsuleNetwork(Classifier):
         """Adds the decoder.
 
         Args:
-            units: widths of its hidden layers; `None` for no decoder.
+            units: widths of the decoder's hidden layers; `None` for no decoder.
         """
         if units is None:
             return
@@ -198,7 +207,7 @@ class CapsuleNetwork(Classifier):
             "decoder_units", units, None
         )
         dtype = self.dtype_policy
-        # Of poses, whatever format the images of other networks have.
+        # The inputs are poses, which the global image data format must not transpose.
         flatten = keras.layers.Flatten("channels_last", dtype=dtype)
         hidden = [
             keras.layers.Dense(units, activation="relu", dtype=dtype)
@@ -215,15 +224,15 @@ class CapsuleNetwork(Classifier):
             self._parts_of_loss[name] = keras.metrics.Mean(name)
 
     def decode(self, poses: Any, labels: Any) -> Any:
-        """Draws the images that poses describe.
+        """Reconstructs images from the poses of class capsules.
 
         Args:
             poses: poses of the class capsules, `(batch, classes, …)`.
-            labels: the classes to draw: integers, one-hot or multi-hot.
+            labels: the classes to reconstruct: integers, one-hot or multi-hot.
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32 (under a mixed policy too).
+            in float32, also under a mixed policy.
 
         Raises:
             ValueError: the network has no decoder, or the labels have another
@@ -234,12 +243,12 @@ class CapsuleNetwork(Classifier):
         return self._draw_together(poses, class_indicators(labels, self.classes))
 
     def reconstruct(self, images: Any, labels: Any = None) -> Any:
-        """Reconstructs images from the poses that the network computes for them.
+        """Reconstructs images from the poses that the network computes from them.
 
         Args:
             images: images `(batch, height, width, channels)`.
-            labels: the classes to draw: integers, one-hot or multi-hot. Without
-                labels the `objects` most active capsules are drawn.
+            labels: the classes to reconstruct: integers, one-hot or multi-hot.
+                Without labels the `objects` most active capsules are used.
 
         Returns:
             Images of the same shape, as from `decode`.
@@ -262,7 +271,7 @@ class CapsuleNetwork(Classifier):
     def check_labels(self, labels, name):
         super().check_labels(labels, name)
         if self.decoder is not None:
-            reason = f"with objects={self.objects} the decoder draws no more"
+            reason = f"with objects={self.objects} the decoder reconstructs no more"
             validation.check_count_of_classes(
                 labels, self.classes, self.objects, reason, name
             )
@@ -293,7 +302,7 @@ class CapsuleNetwork(Classifier):
             return super().train_on_batch(*args, **kwargs)
 
     def compute_output_spec(self, images, training=None):
-        # Keras asks for it where a functional model is made.
+        # Keras calls this when the network becomes part of a functional model.
         self._is_part = True
         return super().compute_output_spec(images, training)
 
@@ -339,7 +348,7 @@ class CapsuleNetwork(Classifier):
             self._trains = False
 
     def _flatten_metrics_in_order(self, logs):
-        # `loss, accuracy = model.evaluate(…)` goes on to work.
+        # With more values `loss, accuracy = model.evaluate(…)` would fail.
         logs = {k: x for k, x in logs.items() if k not in self._parts_of_loss}
         return super()._flatten_metrics_in_order(logs)
 
@@ -365,23 +374,23 @@ class CapsuleNetwork(Classifier):
         return ops.sum(ops.one_hot(classes, self.classes), axis=1)
 
     def _draw(self, poses, indicators):
-        """Draws each object alone, that of the smallest class first.
+        """Reconstructs each object separately, in the order of the classes.
 
         Args:
             poses: poses of the class capsules, `(batch, classes, …)`.
             indicators: multi-hot labels.
 
         Returns:
-            Images `(batch, objects, *image_shape)`, black where there are fewer.
+            Images `(batch, objects, *image_shape)`, zeros for missing objects.
         """
         poses = ops.convert_to_tensor(poses)
-        # Of equal values PyTorch's `top_k` takes any first.
+        # PyTorch's `top_k` returns equal values in any order.
         first = ops.arange(self.classes, dtype="float32") * (1e-4 / self.classes)
         ranks = ops.cast(indicators, "float32") - first
         _, classes = ops.top_k(ranks, self.objects)
         classes = ops.cast(classes, "int32")
         there = ops.take_along_axis(indicators, classes, axis=1) > 0
-        # Those that are there by their class, then those that are not.
+        # First the objects that are present, ordered by class, then the missing ones.
         classes = ops.sort(ops.where(there, classes, classes + self.classes), axis=1)
         classes = classes % self.classes
         present = ops.take_along_axis(indicators, classes, axis=1)
@@ -395,26 +404,26 @@ class CapsuleNetwork(Classifier):
         return images * ops.cast(present[..., None, None, None], images.dtype)
 
     def _draw_together(self, poses, indicators):
-        """The pixelwise maximum of all objects that are drawn."""
+        """Reconstructs all objects in one image, their pixelwise maximum."""
         return amax(self._draw(poses, indicators), axis=1)
 
 
 def _own_images(y):
-    """The image of each object, if labels hold them."""
+    """Returns the images of the objects, or `None` if the labels have none."""
     return y.get("images") if isinstance(y, dict) else None
 
 
 def _joined(x):
-    """Makes one axis of the first two, images and objects."""
+    """Merges the first two axes, images and objects."""
     return ops.reshape(x, (-1, *x.shape[2:]))
 
 
-# More than any image of a network has whose values are about from 0 to 1.
+# Images and errors above this threshold can't be on a scale of about 0 to 1.
 _LARGEST = 10.0
 
 
 class _WatchesImages(keras.callbacks.Callback):
-    """Warns of images that no decoder draws, once an epoch has shown them."""
+    """Warns after an epoch if pixel values are too large for the decoder."""
 
     def on_train_begin(self, logs=None):
         self.warned = False
@@ -428,7 +437,7 @@ class _WatchesImages(keras.callbacks.Callback):
 
 
 def _warn_of_large_images(images):
-    """Warns of an array of images that no decoder draws."""
+    """Warns if an array of images has values too large for the decoder."""
     largest = float(np.max(np.abs(ops.convert_to_numpy(images))))
     if largest > _LARGEST:
         _warn_of_images(f"values up to {largest:.0f}")
@@ -436,7 +445,8 @@ def _warn_of_large_images(images):
 
 def _warn_of_images(received):
     warnings.warn(
-        "The decoder draws images with values from 0 to 1; the network does not learn "
-        f"from much larger ones. Received images with {received}: divide them by 255.",
+        "The decoder reconstructs images with values from 0 to 1; the network does not "
+        f"learn from much larger values. Received images with {received}: divide them "
+        "by 255.",
         stacklevel=3,
     )

@@ -22,11 +22,11 @@ Network = TypeVar("Network", bound="Classifier")
 class Classifier(Nested, keras.Model):
     """Base class of the networks, which return a score for each class.
 
-    A subclass returns a dict from `call`, in which `scores` has a value for each
-    class. Losses and metrics see the scores; whatever else is in the dict is for
-    those who call the network. Losses and labels may be keyed by output,
-    `{"scores": …}`, as in any functional model. Labels may then hold `images` too,
-    which a decoder draws; see `CapsuleNetwork`.
+    The `call` method of a subclass returns a dict, in which `scores` has a value for
+    each class. Losses and metrics use the scores only; other outputs are for the
+    caller. As in any functional model, losses and labels may be dicts keyed by output,
+    `{"scores": …}`. Labels may then also contain `images`, which a decoder
+    reconstructs; see `CapsuleNetwork`.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
@@ -40,13 +40,14 @@ class Classifier(Nested, keras.Model):
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)`, in the dtype of the variables, and
-        what a subclass adds, in the dtype of the computation.
+        A dict: `scores` `(batch, classes)` in the variable dtype, and the outputs
+        that a subclass adds, in the compute dtype.
 
     Raises:
         ValueError: an argument is out of its range, or labels given as arrays
-            have another shape or values outside the classes. Labels from a
-            `tf.data.Dataset` are checked as `validation.check_labels` says.
+            have another shape or values outside the classes.
+            `validation.check_labels` describes how labels from a `tf.data.Dataset`
+            are checked.
 
     Example:
 
@@ -68,7 +69,7 @@ class Classifier(Nested, keras.Model):
     (6, 3)
     """
 
-    # What comes trained with the package: the names that `from_preset` takes, each with
+    # The trained networks of the package: names that `from_preset` accepts, each with
     # the number of parameters and the accuracy.
     presets: ClassVar[dict[str, str]] = {}
 
@@ -86,16 +87,17 @@ class Classifier(Nested, keras.Model):
     def from_preset(
         cls: type[Network], preset: str | os.PathLike, classes: int | None = None
     ) -> Network:
-        """Loads a trained network: one that comes with the package, or a saved one.
+        """Loads a trained network of the package, or a saved network.
 
-        With `classes` it gets a new head for other classes and keeps the weights of the
-        layers below, to be fine-tuned.
+        With `classes` the network gets a new head for other classes. The layers below
+        keep their weights, so that the network can be fine-tuned.
 
         Args:
-            preset: one of `preset_names()`; a `.keras` file, or a folder that
-                `save_to_preset` wrote; or `"hf://USER/NAME"`, a repository of the
-                Hugging Face hub, for which `huggingface_hub` must be installed.
-                `saved_models/` has a card of each preset of the package.
+            preset: one of `preset_names()`, a `.keras` file, a folder that
+                `save_to_preset` wrote, or `"hf://USER/NAME"`, a repository of the
+                Hugging Face hub. The last needs the package `huggingface_hub`. The
+                folder `saved_models/` of the repository has a model card of each
+                preset.
             classes: the number of classes of a new head; `None` for the network as it
                 was trained.
 
@@ -105,7 +107,7 @@ class Classifier(Nested, keras.Model):
         Raises:
             FileNotFoundError: the package was installed without its presets.
             ImportError: `huggingface_hub` is needed and not installed.
-            ValueError: there is no such preset, or it is no network of this class.
+            ValueError: there is no such preset, or it is not a network of this class.
 
         Example:
 
@@ -125,17 +127,18 @@ class Classifier(Nested, keras.Model):
         return model if classes is None else model._with_new_head(classes)
 
     def save_to_preset(self, preset_dir: str | os.PathLike) -> None:
-        """Writes `model.keras` into a folder, for `from_preset`.
+        """Saves the network in a folder, from which `from_preset` loads it.
 
-        The file has the network without its optimizer. `model.save("hf://USER/NAME")`,
-        of Keras, writes to the Hugging Face hub instead.
+        The folder gets a file `model.keras` with the network, without its optimizer. To
+        save to the Hugging Face hub instead, call Keras's
+        `model.save("hf://USER/NAME")`.
 
         Args:
-            preset_dir: the folder; made if it is missing. A `model.keras` that it has
-                is replaced.
+            preset_dir: the folder, created if it is missing. An existing `model.keras`
+                in it is replaced.
 
         Raises:
-            OSError: the file can't be written; one that was there stays as it is.
+            OSError: the file can't be written. An existing file stays unchanged.
 
         Example:
 
@@ -166,10 +169,10 @@ class Classifier(Nested, keras.Model):
 
     @classmethod
     def preset_names(cls) -> tuple[str, ...]:
-        """The names that `from_preset` takes.
+        """Returns the names of the presets that `from_preset` accepts.
 
         Returns:
-            The presets of this class, and of those that are derived from it.
+            The presets of this class and of its subclasses.
 
         Example:
 
@@ -183,7 +186,7 @@ class Classifier(Nested, keras.Model):
         return tuple(dict.fromkeys(names))
 
     def build_from_config(self, config):
-        # Keras Tuner asks for it of networks that were built when they were made.
+        # Keras Tuner calls this for networks that their constructor has built.
         if not self.built:
             super().build_from_config(config)
 
@@ -200,36 +203,36 @@ class Classifier(Nested, keras.Model):
         }
 
     def as_images(self, images: Any) -> Any:
-        """Casts images to the dtype of the computation, and checks their shape.
+        """Casts images to the compute dtype and checks their shape.
 
-        A subclass begins its `call` with it. Images of integers become floats, and
-        sizes that are not known before a graph runs are checked then.
+        A subclass calls this method at the beginning of `call`. Integer images become
+        floats. Sizes that are unknown before a graph runs are checked when it runs.
 
         Args:
             images: the images.
 
         Returns:
-            The images, `(batch, *image_shape)`, in the dtype of the computation.
+            The images, `(batch, *image_shape)`, in the compute dtype.
         """
         images = ops.cast(images, self.compute_dtype)
         return with_static_shape(images, (None, *self.image_shape))
 
     def from_bytes(self, images: Any) -> Any:
-        """Scales images with values from 0 to 255 to what the network takes.
+        """Scales images with values from 0 to 255 to the inputs of the network.
 
-        An exported network does it where it is given bytes. By default it divides by
-        255; a subclass for images of another scale writes its own.
+        Exported networks that accept bytes call this method. By default it divides by
+        255; a subclass for images of another scale overrides it.
 
         Args:
-            images: float32 images `(batch, *image_shape)`.
+            images: float32 images `(batch, *image_shape)` with values from 0 to 255.
 
         Returns:
-            The images, in the scale that the network was trained on.
+            The images in the scale that the network was trained with.
         """
         return images / 255.0
 
     def check_labels(self, labels: Any, name: str) -> None:
-        """Raises an error if labels can't be those of this network.
+        """Raises an error if labels do not fit this network.
 
         Args:
             labels: the labels, for instance of `fit`.
@@ -240,8 +243,8 @@ class Classifier(Nested, keras.Model):
         """
         validation.check_labels(labels, self.classes, name)
 
-    # While a step is compiled the labels have no values to look at, so arrays
-    # are checked before.
+    # While a step is compiled the values of labels are unknown, so arrays are checked
+    # before.
 
     def fit(self, x=None, y=None, *args, **kwargs):
         self._check(x, y)
@@ -291,18 +294,19 @@ class Classifier(Nested, keras.Model):
     ) -> None:
         """Exports the network for programs without Keras.
 
-        The input is called `images` and takes batches of any size. ONNX and LiteRT
-        files compute in float32, also those of a network in half precision, and every
-        loop in them is written out; the values are the same. `export.export_onnx` and
-        `export.export_litert` do more.
+        The input is called `images` and accepts batches of any size. ONNX and LiteRT
+        files compute in float32, even if the network uses half precision. Their loops
+        are unrolled, which does not change the results. `export.export_onnx` and
+        `export.export_litert` have more options.
 
         Args:
             filepath: the file, or the folder of a SavedModel.
-            format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another of Keras's.
-            verbose: whether Keras says what it wrote.
+            format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another format of
+                `keras.Model.export`.
+            verbose: whether Keras prints a message; `None` for Keras's default.
             input_signature: `keras.InputSpec` of the images; by default a batch of
                 any size in float32.
-            **kwargs: more arguments of `keras.Model.export`, such as
+            **kwargs: other arguments of `keras.Model.export`, such as
                 `opset_version` for ONNX.
 
         Example:
@@ -319,7 +323,7 @@ class Classifier(Nested, keras.Model):
         if format not in ("onnx", "litert"):
             super().export(filepath, format, verbose, input_signature, **kwargs)
             return
-        # LiteRT has no loop over blocks of images, and ONNX Runtime's is slow.
+        # LiteRT has no loop over blocks of images, and that of ONNX Runtime is slow.
         with unrolled():
             super(Classifier, in_float32(self)).export(
                 filepath, format, verbose, input_signature, **kwargs
@@ -336,11 +340,11 @@ class Classifier(Nested, keras.Model):
 
 
 def labels_of(name: str, y: Any) -> Any:
-    """The labels, without the images that may stand beside them.
+    """Returns labels without the images that may accompany them.
 
     Args:
         name: name of the argument, for the error.
-        y: labels, or a dict of `scores`, the labels, and perhaps `images`.
+        y: labels, or a dict of the labels as `scores` and, optionally, `images`.
 
     Returns:
         The labels.
@@ -359,17 +363,17 @@ def labels_of(name: str, y: Any) -> Any:
 
 
 def of_scores(name: str, value: Any) -> Any:
-    """What belongs to the output `scores`, where values are keyed by output.
+    """Returns the value that belongs to the output `scores`.
 
     Args:
         name: name of the argument, for the error.
-        value: a tensor, or a dict of one.
+        value: a tensor, or a dict that contains it as `scores`.
 
     Returns:
         The tensor.
 
     Raises:
-        ValueError: there are several tensors, or one of another output.
+        ValueError: there are several tensors, or one for another output.
 
     Example:
 
@@ -379,7 +383,7 @@ def of_scores(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() != {"scores"}:
             raise ValueError(
-                f"Argument `{name}` must hold what belongs to `scores` alone. Received "
+                f"Argument `{name}` must hold values for `scores` only. Received "
                 f"a dict with {sorted(value)}"
             )
         return value["scores"]
@@ -391,18 +395,18 @@ def _check_is_one(name, value):
     """Raises an error if a list of tensors is given where one tensor belongs."""
     if isinstance(value, (tuple, list)) and any(hasattr(x, "shape") for x in value):
         raise ValueError(
-            f"Argument `{name}` must be one array or tensor: images and labels are all "
-            "that a network takes, and its decoder has the labels from there. Received "
-            f"a {type(value).__name__} of {len(value)}"
+            f"Argument `{name}` must be one array or tensor: a network takes only "
+            "images and labels, and its decoder uses the same labels. Received a "
+            f"{type(value).__name__} of {len(value)}"
         )
 
 
 def in_float32(model: Classifier) -> Classifier:
-    """A network that computes in float32: itself, or a copy with its weights."""
+    """Returns the network itself if it computes in float32, else a float32 copy."""
     if not any(map(_in_half_precision, model._flatten_layers())):
         return model
     copy = type(model).from_config({**model.get_config(), "dtype": "float32"})
-    for layer in copy._flatten_layers():  # a backbone has a precision of its own
+    for layer in copy._flatten_layers():  # a backbone may have its own policy
         if _in_half_precision(layer):
             layer.dtype_policy = "float32"
     copy.set_weights(model.get_weights())

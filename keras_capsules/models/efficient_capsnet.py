@@ -12,32 +12,33 @@ from keras_capsules.ops import exponential_squash
 class EfficientCapsNet(VectorCapsuleNetwork):
     """The network of "Efficient-CapsNet: capsule network with self-attention routing".
 
-    Convolutions with batch normalization, the last of stride 2, leave a grid of
-    features. A depthwise convolution as large as the grid makes one primary capsule of
-    every `primary_pose_shape` channels, and self-attention routes these few to the
-    classes, without iterations. With 28×28×1 images and ten classes 161,824 weights are
-    trained, the decoder not counted: a fortieth of `CapsNet`.
+    Convolutions with batch normalization, the last with stride 2, compute a grid of
+    features. A depthwise convolution with a kernel as large as the grid makes one
+    primary capsule from every `primary_pose_shape` channels. Self-attention routing
+    couples these few capsules to the class capsules without iterations. With 28×28×1
+    images and ten classes the network has 161,824 trainable weights without the
+    decoder, a fortieth of those of `CapsNet`.
 
-    Compile it with `MarginLoss` and fit it on images and labels; nothing else is
-    needed. The decoder and the loss are those of `CapsNet`.
+    Compile the network with `MarginLoss` and fit it on images and labels; nothing else
+    is needed. The decoder and the loss are those of `CapsNet`.
 
     Args:
-        input_shape: `(height, width, channels)` of an image. The depthwise kernel
-            grows with it, half as fast.
+        input_shape: `(height, width, channels)` of an image. The depthwise kernel is
+            about half as high and wide.
         classes: number of classes.
-        filters: filters of the convolutions before the last. The first has a receptive
-            field of 5×5, the others of 3×3.
+        filters: numbers of filters of all convolutions but the last. The first
+            convolution has a 5×5 kernel, the others have 3×3 kernels.
         primary_capsules: number of primary capsules.
-        primary_pose_shape: size of their poses.
+        primary_pose_shape: size of the poses of the primary capsules.
         class_pose_shape: size of the poses of the class capsules.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`.
         decoder_units: widths of the decoder's hidden layers; `None` for a
             network without decoder.
-        reconstruction_weight: weight of the reconstruction in the loss, the mean
-            squared error of a pixel.
-        objects: how many objects an image shows. The decoder draws that many
-            capsules, each alone, and joins the pictures by their maximum.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss.
+        objects: number of objects in an image. The decoder reconstructs each object
+            from its own capsule and returns the pixelwise maximum.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -53,7 +54,7 @@ class EfficientCapsNet(VectorCapsuleNetwork):
 
     Raises:
         ValueError: an argument is out of its range, the images are too small for the
-            convolutions, or labels are wrong, as for `CapsNet`.
+            convolutions, or the labels are invalid, as for `CapsNet`.
 
     Example:
 
@@ -104,7 +105,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
             "primary_pose_shape", primary_pose_shape
         )
         poses = primary_capsules, primary_pose_shape
-        # What the convolutions leave of each axis: 4 less, 2 less, then every second.
+        # The 5×5 convolution shortens each axis by 4, a 3×3 convolution by 2, and the
+        # strides halve it.
         grid = tuple((s - 2 * len(filters) - 5) // 2 + 1 for s in self.image_shape[:2])
         if min(grid) < 1:
             raise ValueError(
@@ -112,8 +114,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
                 f"pixels high and wide. Received: {self.image_shape}"
             )
 
-        # The sublayers take this model's precision, also when it is loaded
-        # under another global policy.
+        # Sublayers use this model's dtype policy, even if the model is loaded under
+        # another global policy.
         dtype = self.dtype_policy
         self.convolutions = []
         channels = *self.filters, primary_capsules * primary_pose_shape
@@ -131,8 +133,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
                 dtype=dtype, name=f"normalization_{index}"
             )
             self.convolutions += [conv, normalization]
-        # As large as the grid, the depthwise convolution has one place to go: it is a
-        # weighted sum over positions.
+        # A depthwise convolution with a kernel as large as the grid is a weighted sum
+        # over positions.
         self.positions = keras.layers.Reshape(
             (grid[0] * grid[1], channels[-1]), dtype=dtype, name="positions"
         )

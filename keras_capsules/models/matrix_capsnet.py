@@ -19,15 +19,16 @@ from keras_capsules.models.capsule_network import CapsuleNetwork
 class MatrixCapsNet(CapsuleNetwork):
     """The network of "Matrix capsules with EM routing".
 
-    A 5×5 convolution with stride 2 and A channels, B types of primary capsules,
-    two layers of convolutional capsules with 3×3 patches, C types with stride 2
-    and D types with stride 1, and a capsule for each class. The activation of a
-    class capsule says whether its class is there.
+    The network has a 5×5 convolution with stride 2 and A channels, B types of primary
+    capsules, two convolutional capsule layers with 3×3 receptive fields, and one
+    capsule for each class. The first convolutional capsule layer has C types and
+    stride 2, the second has D types and stride 1. The activation of a class capsule is
+    the score of its class.
 
-    The poses that enter a routing have elements of size 1 (`PoseNormalization`).
+    `PoseNormalization` scales the poses before each routing to a root mean square of 1.
 
-    Compile it with `SpreadLoss`, raise its margin with `SpreadMarginSchedule`,
-    and fit it on images and labels.
+    Compile the network with `SpreadLoss`, raise the margin of the loss with
+    `SpreadMarginSchedule`, and fit the network on images and labels.
 
     Args:
         input_shape: `(height, width, channels)` of an image, at least 19×19
@@ -35,20 +36,21 @@ class MatrixCapsNet(CapsuleNetwork):
         classes: number of classes.
         variant: a name in `variants`, `"paper"` or `"small"`, or a tuple of A, B, C
             and D.
-        coordinate_addition: whether the votes for classes hold the place of the
-            child.
-        routing: a name, an instance or a config, as `keras_capsules.routing.get`
-            takes it; it has to compute activations. Each of the three layers
-            gets a copy.
+        coordinate_addition: whether to add the position of a child to its votes for
+            the classes.
+        routing: a name, an instance or a config of a routing, see
+            `keras_capsules.routing.get`. It must compute activations. Each of the
+            three layers gets a copy.
         decoder_units: widths of the decoder's hidden layers; `None` for a
-            network without decoder, as in the paper. It draws images with values
-            from 0 to 1: give the network such images.
-        reconstruction_weight: weight of the reconstruction in the loss.
+            network without decoder, as in the paper. A decoder requires images with
+            values from 0 to 1.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
-        images: images with values of size 1: standardised ones, of mean 0 and
-            variance 1, or digits from 0 to 1.
+        images: images whose values are of order 1: standardised to mean 0 and
+            variance 1, or with values from 0 to 1.
 
     Input shape:
         `(batch, height, width, channels)`.
@@ -111,8 +113,8 @@ class MatrixCapsNet(CapsuleNetwork):
         a, b, c, d = self.variant
         if min(self.image_shape[:2]) < 19:
             raise ValueError(
-                "Argument `input_shape` must be at least 19×19 pixels, so that each "
-                f"layer has something to look at. Received: {self.image_shape}"
+                "Argument `input_shape` must be at least 19×19 pixels, so that every "
+                f"receptive field fits into its grid. Received: {self.image_shape}"
             )
         routing = routings.get(routing)
         if not routing.computes_activations:
@@ -120,17 +122,17 @@ class MatrixCapsNet(CapsuleNetwork):
                 "Argument `routing` must compute activations, as EMRouting does. "
                 f"Received: routing={routing!r}"
             )
-        # Each layer makes a routing of its own of it.
+        # Each layer creates its own routing from the config.
         routing = keras.saving.serialize_keras_object(routing)
 
-        # The sublayers take this model's precision, also when it is loaded
-        # under another global policy.
+        # Sublayers use this model's dtype policy, even if the model is loaded under
+        # another global policy.
         dtype = self.dtype_policy
         self.conv = Conv2D(
             a,
             5,
             2,
-            # Half precision must not overflow on images of any scale.
+            # The maximum avoids overflow in half precision for images of any scale.
             activation=keras.layers.ReLU(max_value=1e3, dtype=dtype),
             kernel_initializer="he_normal",
             dtype=dtype,
@@ -143,7 +145,7 @@ class MatrixCapsNet(CapsuleNetwork):
         self.conv_capsules_2 = ConvCapsule(
             d, routing=routing, dtype=dtype, name="conv_capsules_2"
         )
-        # In half precision two classes could be active to the same three digits.
+        # In half precision the activations of two classes could round to one value.
         self.class_capsules = EMRoutingCapsule(
             classes,
             coordinate_addition=coordinate_addition,

@@ -1,4 +1,4 @@
-"""Trained networks: those that come with the package, and saved ones."""
+"""Loading of trained networks: presets of the package, and saved networks."""
 
 import os
 from collections.abc import Collection
@@ -7,19 +7,19 @@ from pathlib import Path
 import keras
 
 _PACKAGE = Path(__file__).parents[1]
-# In an installed package, in its repository.
+# The first is in an installed package, the second in the repository.
 _FOLDERS = (_PACKAGE / "presets", _PACKAGE.parent / "saved_models")
-# What a folder of a trained network has.
+# The name of the file in the folder of a trained network.
 FILE = "model.keras"
 
 
 def load_preset(preset: str | os.PathLike, names: Collection[str]) -> keras.Model:
-    """A trained network, not compiled.
+    """Loads a trained network, not compiled.
 
     Args:
-        preset: one of `names`; a `.keras` file, or a folder that has `model.keras`; or
-            `"hf://USER/NAME"`, a repository of the Hugging Face hub.
-        names: names of presets that come with the package.
+        preset: one of `names`, a `.keras` file, a folder that contains `model.keras`,
+            or `"hf://USER/NAME"`, a repository of the Hugging Face hub.
+        names: names of the presets of the package.
 
     Returns:
         The network.
@@ -32,25 +32,25 @@ def load_preset(preset: str | os.PathLike, names: Collection[str]) -> keras.Mode
     path = str(preset)
     if preset in names:
         path = preset_file(preset)
-    elif not path.startswith("hf://"):  # Keras reads from the hub by itself
+    elif not path.startswith("hf://"):  # Keras loads from the hub itself
         path = Path(preset) / FILE if Path(preset).is_dir() else Path(preset)
         if not path.is_file() or path.suffix != ".keras":
             raise ValueError(
                 f"Argument `preset` must be one of {tuple(names)}, a .keras file, a "
-                f"folder that has {FILE}, or 'hf://USER/NAME'. "
+                f"folder that contains {FILE}, or 'hf://USER/NAME'. "
                 f"Received: preset={preset!r}"
             )
     return keras.saving.load_model(path, compile=False)
 
 
 def preset_file(preset: str) -> Path:
-    """The `.keras` file of a preset.
+    """Returns the path of the `.keras` file of a preset.
 
     Args:
-        preset: its name.
+        preset: name of the preset.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         FileNotFoundError: the package was installed without its presets.

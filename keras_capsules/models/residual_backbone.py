@@ -5,7 +5,7 @@ from keras import layers
 
 from keras_capsules import validation
 
-# Features and primary capsules have at most so many places along each axis.
+# The largest height and width of the features and of the primary capsules.
 GRID = 8
 
 
@@ -17,20 +17,20 @@ def residual_backbone(
 ) -> keras.Model:
     """Builds a residual network that extracts a small grid of features.
 
-    A convolution, for large images with strides and pooling, is followed by stages of
-    residual blocks. Each stage after the first halves the grid and doubles the
-    channels, until the grid has at most 8×8 places. There are three stages for 32×32
-    images and four for 224×224.
+    The first layer is a convolution, for large images with strides and pooling. Stages
+    of residual blocks follow. Each stage after the first halves the grid and doubles
+    the channels, until the grid is at most 8×8. There are three stages for 32×32 images
+    and four for 224×224.
 
     Args:
         input_shape: `(height, width, channels)` of an image, at least 8×8 pixels.
-        width: channels of the first stage.
-        blocks: residual blocks of a stage, each with two convolutions.
-        dtype: the precision of its layers, as any Keras layer takes it.
+        width: number of channels of the first stage.
+        blocks: number of residual blocks in a stage, each with two convolutions.
+        dtype: dtype or dtype policy of the layers; `None` for Keras's global policy.
 
     Returns:
-        A functional model from images `(batch, height, width, channels)`, with values
-        of about 0 to 1, to features `(batch, new height, new width, channels)`.
+        A functional model that maps images `(batch, height, width, channels)` with
+        values of about 0 to 1 to features `(batch, new height, new width, channels)`.
 
     Raises:
         ValueError: an argument is out of its range, or the images are too small.
@@ -86,7 +86,7 @@ def _convolution(x, channels, kernel_size=3, strides=1, dtype=None):
         kernel_initializer="he_normal",
         dtype=dtype,
     )(x)
-    # Trainings on few images have few steps: averages must follow within them.
+    # With few images there are few steps, in which the averages must converge.
     return layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
 
 

@@ -9,7 +9,7 @@ from keras_capsules import validation
 from keras_capsules.layers import CapsuleLength, DigitCapsule
 from keras_capsules.models.capsule_network import CapsuleNetwork
 
-# Parameters; in a training they take 800 MB.
+# Number of parameters above which to warn. In training they need 800 MB.
 _MANY = 50_000_000
 
 
@@ -17,22 +17,22 @@ _MANY = 50_000_000
 class VectorCapsuleNetwork(CapsuleNetwork):
     """Base class of networks whose class capsules are vectors.
 
-    The length of a class capsule says whether its class is there, or its activation
-    with a routing that computes one. Where poses all have the same length, as with
-    `routing.InvertedAttentionRouting`, a dense layer that the classes share makes a
-    score of each pose.
+    The score of a class is the length of its capsule, or its activation if the routing
+    computes activations. With some routings, such as
+    `routing.InvertedAttentionRouting`, all poses have the same length. A dense layer
+    shared by all classes then computes the score from the pose.
 
-    A subclass makes its lower layers in its constructor and calls `add_class_capsules`
-    after them. It names them in `lower_layers`, the last of which makes the primary
-    capsules.
+    A subclass creates its lower layers in its constructor and then calls
+    `add_class_capsules`. Its property `lower_layers` returns the lower layers, of which
+    the last computes the primary capsules.
 
     Args:
         input_shape: `(height, width, channels)` of an image.
         classes: number of classes.
-        reconstruction_weight: weight of the mean squared error of a pixel in the
-            loss.
-        objects: how many objects an image shows. The decoder draws that many
-            capsules, each alone, and joins the pictures by their maximum.
+        reconstruction_weight: weight of the reconstruction error, the mean squared
+            error of a pixel, in the loss.
+        objects: number of objects in an image. The decoder reconstructs each object
+            from its own capsule and returns the pixelwise maximum.
         **kwargs: `name`, `dtype` and the other arguments of `keras.Model`.
 
     Call arguments:
@@ -64,12 +64,12 @@ class VectorCapsuleNetwork(CapsuleNetwork):
     def add_class_capsules(
         self, pose_shape: int, routing: Any, decoder_units: tuple[int, ...] | None
     ) -> None:
-        """Adds the class capsules and the decoder, and makes all weights.
+        """Adds the class capsules and the decoder, and builds the network.
 
         Args:
             pose_shape: size of the poses of the class capsules.
-            routing: a name, an instance or a config, as `keras_capsules.routing.get`
-                takes it.
+            routing: a name, an instance or a config of a routing, see
+                `keras_capsules.routing.get`.
             decoder_units: widths of the decoder's hidden layers; `None` for a
                 network without decoder.
         """
@@ -98,7 +98,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
     def build(self, input_shape):
         shape = input_shape
         for layer in (*self.lower_layers, self.class_capsules):
-            if not layer.built:  # a backbone may be
+            if not layer.built:  # a backbone may be built already
                 layer.build(shape)
             shape = layer.compute_output_shape(shape)
         poses = shape[0] if self.routing.computes_activations else shape
@@ -137,29 +137,29 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         return {"scores": poses[:2], "poses": poses}
 
     def decode(self, poses: Any, labels: Any = None) -> Any:
-        """Draws the images that poses describe.
+        """Reconstructs images from the poses of class capsules.
 
         Args:
             poses: poses of the class capsules, `(batch, classes, D)`.
-            labels: the classes to draw: integers, one-hot or multi-hot. Without labels
-                the `objects` capsules with the highest scores are drawn; with a
-                routing that computes activations, labels are needed.
+            labels: the classes to reconstruct: integers, one-hot or multi-hot. Without
+                labels the `objects` capsules with the highest scores are used. Labels
+                are required if the routing computes activations.
 
         Returns:
             Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32 (under a mixed policy too).
+            in float32, also under a mixed policy.
 
         Raises:
-            ValueError: the network has no decoder, labels are needed, or have
-                another shape or values outside the classes.
+            ValueError: the network has no decoder, labels are required and missing, or
+                they have another shape or values outside the classes.
         """
         if labels is not None:
             return super().decode(poses, labels)
         self._check_decoder()
         if self.routing.computes_activations:
             raise ValueError(
-                "Argument `labels` must be given: with this routing the length of a "
-                "pose does not say which class is there. Received: None"
+                "Argument `labels` must be given: with this routing the poses do not "
+                "determine the scores of the classes. Received: None"
             )
         return self._draw_together(poses, self._most_active(self._scores(poses)))
 
@@ -172,13 +172,13 @@ class VectorCapsuleNetwork(CapsuleNetwork):
         }
 
     def _scores(self, poses):
-        """How present each class is, where the routing doesn't say it."""
+        """Computes the scores from the poses if the routing computes no activations."""
         if self.score is None:
             return self.length(poses)
         return self.score(poses)[..., 0]
 
     def _warn_of_size(self):
-        """Warns of so many parameters as large images make."""
+        """Warns if large images lead to very many parameters."""
         chosen = self.backbone.count_params() if hasattr(self, "backbone") else 0
         if self.count_params() - chosen <= _MANY:
             return

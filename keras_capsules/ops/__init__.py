@@ -1,4 +1,4 @@
-"""Mathematics without state."""
+"""Stateless operations on capsules, votes and labels."""
 
 from keras_capsules.ops.competition import compete
 from keras_capsules.ops.coordinates import add_coordinates

@@ -1,4 +1,4 @@
-"""Which of the parents that see a child get it."""
+"""Competition of parents for children."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ def compete(
     """Computes the softmax of each child over all parents that compete for it.
 
     Args:
-        scores: logarithms of what speaks for a parent,
-            `(batch·positions, parents, children)`.
-        receptive_fields: those of the positions. Every parent whose field contains a
-            child then competes for it, at every position. Without receptive fields
-            only the parents of one position do, as if each field had a copy of the
-            child of its own.
-        amounts: how much there is of each child, `(batch·positions, children)`;
-            1 by default.
+        scores: logits of the assignments, `(batch·positions, parents, children)`.
+        receptive_fields: the receptive fields of the positions. All parents whose
+            fields contain a child compete for it, at every position. Without receptive
+            fields only the parents of one position compete, as if each position had
+            its own children.
+        amounts: the sum of the assignments of each child, such as its activation,
+            `(batch·positions, children)`; 1 by default.
 
     Returns:
-        Tensor of the shape of `scores`; it sums to its amount for each child. The
-        maximum is taken out for each child before anything is exponentiated.
+        Assignments, a tensor of the shape of `scores`. Those of a child sum to its
+        amount. For each child the maximum is subtracted before exponentiation, so that
+        nothing overflows.
 
     Example:
 
@@ -41,7 +41,7 @@ def compete(
     scores = ops.convert_to_tensor(scores)
     highest = ops.stop_gradient(amax(scores, axis=1, keepdims=True))
     assignments = ops.exp(scores - highest)
-    # Of the parents at one position, (batch·positions, 1, children)
+    # Log-sum-exp over the parents at one position, (batch·positions, 1, children)
     evidence = ops.log(ops.sum(assignments, axis=1, keepdims=True)) + highest
     if receptive_fields is not None and len(receptive_fields.positions) > 1:
         evidence = _over_fields(evidence, receptive_fields)
@@ -52,7 +52,7 @@ def compete(
 
 
 def _over_fields(evidence, fields):
-    """Log-sum-exp over all fields that contain the same child."""
+    """Computes the log-sum-exp over all fields that contain the same child."""
     positions, children = fields.children.shape
     child = ops.convert_to_tensor(fields.children.ravel(), "int32")
     # (positions·children, batch)

@@ -1,4 +1,4 @@
-"""Where a child is, as part of its vote."""
+"""Coordinates of children in their votes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def add_coordinates(poses: Any, kernel: Any, size: tuple[int, int]) -> tuple:
         size: height and width of the grid of children.
 
     Returns:
-        Poses `(batch, height·width·types, P, Q + 1)` and kernel
+        A tuple of poses `(batch, height·width·types, P, Q + 1)` and kernel
         `(height·width·types, parents, Q + 1, R)`.
 
     Example:

@@ -1,4 +1,4 @@
-"""Labels of one class or of several, as one kind of tensor."""
+"""Conversion of integer, one-hot and multi-hot labels to indicators."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
 
     Args:
         labels: integers `(batch,)` or `(batch, 1)`, or a one-hot or multi-hot
-            matrix `(batch, classes)`. Of one class there are only indicators, 1
-            where it is present, also of shape `(batch,)`.
+            matrix `(batch, classes)`. With one class, labels are always indicators,
+            1 where the class is present, and may also have shape `(batch,)`.
         classes: the number of classes.
-        name: name of the argument, for the error.
+        name: name of the argument, for the error message.
 
     Returns:
         Tensor `(batch, classes)`, 1 where the class is present and 0 elsewhere,
-        in the dtype of `labels` if that is a matrix of floats, else in float32.
+        in the dtype of `labels` if they are float indicators, otherwise in float32.
         An integer outside the classes gives a row of zeros; `validation.check_labels`
-        finds it.
+        raises an error for it.
 
     Raises:
-        ValueError: the labels have another shape.
+        ValueError: the labels have a wrong shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Lengths of capsules, and the squashing that keeps them below 1."""
+"""Norms of vectors, and squash functions that keep lengths below 1."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from keras_capsules._backend import expm1
 
 
 def at_least_float32(x: Any) -> Any:
-    """Casts a float16 or bfloat16 tensor to float32, leaves wider ones alone.
+    """Casts a float16 or bfloat16 tensor to float32, and keeps wider dtypes.
 
     Args:
         x: tensor of any shape.
 
     Returns:
-        The tensor in float32, or in its own dtype where that is wider.
+        The tensor in float32, or in its own dtype if that is wider.
 
     Example:
 
@@ -29,13 +29,13 @@ def at_least_float32(x: Any) -> Any:
 
 
 def dtype_at_least_float32(dtype: Any) -> str:
-    """The dtype of `at_least_float32(x)` for an `x` of this one.
+    """Returns the dtype of `at_least_float32(x)` for an `x` of the given dtype.
 
     Args:
-        dtype: a dtype of floats.
+        dtype: a floating-point dtype.
 
     Returns:
-        Its name.
+        The name of the dtype.
 
     Example:
 
@@ -47,14 +47,14 @@ def dtype_at_least_float32(dtype: Any) -> str:
 
 
 def at_least(x: Any, least: Any) -> Any:
-    """The larger of the two; what is larger is kept to the last digit.
+    """Computes the elementwise maximum without rounding.
 
     On PyTorch `ops.maximum` rounds float64 to float32.
 
     Args:
         x: tensor of any shape.
-        least: a number, or a tensor that broadcasts with it. It has no gradient where
-            `x` is larger, and `x` none where it is smaller.
+        least: a number, or a tensor that broadcasts with `x`. Where `x` is larger, the
+            gradient flows to `x` only, elsewhere to `least` only.
 
     Returns:
         Tensor of the dtype of `x`.
@@ -78,13 +78,13 @@ def safe_norm(
     Args:
         x: tensor of any shape.
         axis: the axis or axes of a vector.
-        keepdims: whether the reduced axes stay, with size 1.
+        keepdims: whether the reduced axes are kept with size 1.
         epsilon: added under the root, so that a zero vector has norm
             `sqrt(epsilon)` and gradient 0.
 
     Returns:
-        The norms: the shape of `x` without `axis`; at least float32, since a
-        sum of squares overflows float16 and `epsilon` vanishes in it.
+        The norms, in the shape of `x` without `axis`. Their dtype is at least float32,
+        because in float16 a sum of squares would overflow and `epsilon` round to zero.
 
     Example:
 
@@ -130,10 +130,10 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
 
 
 def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
-    """Shrinks vectors to a length below 1, `1 − exp(−length)`, and keeps directions.
+    """Shrinks vectors to length `1 − exp(−length)` and keeps their direction.
 
-    `squash(s) = (1 − e^(−|s|)) · s / |s|`: unlike `squash` it lets the whole gradient
-    through to vectors near zero.
+    `squash(s) = (1 − e^(−|s|)) · s / |s|`. Unlike that of `squash`, its gradient does
+    not vanish for vectors near zero.
 
     Args:
         x: tensor of any shape.
@@ -161,5 +161,5 @@ def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) ->
 
 
 def _square_fits(x):
-    # Beyond this the square would overflow; the squashed length is 1 there anyway.
+    # Larger squares would overflow. The squashed length is 1 at this limit already.
     return ops.clip(at_least_float32(x), -1e15, 1e15)

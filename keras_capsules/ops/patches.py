@@ -1,4 +1,4 @@
-"""Patches of images, as a convolution sees them."""
+"""Patches of images, as in a convolution."""
 
 import functools
 from typing import Any
@@ -17,19 +17,18 @@ def extract_patches(
 ) -> Any:
     """Extracts patches from images, in the order of `keras.ops.image.extract_patches`.
 
-    The patches are gathered. TensorFlow's and Keras's functions of this name extract
-    them by a convolution with a kernel of zeros and ones: that takes more time than
-    the votes of a layer of capsules, rounds what it copies on some devices, and makes
-    NaN of every element of a patch that holds one infinity.
+    The pixels are gathered by index. The functions of this name in TensorFlow and Keras
+    use a convolution with a kernel of zeros and ones instead. That takes more time than
+    the votes of a capsule layer, rounds the values on some devices, and turns all
+    elements of a patch with one infinity into NaN.
 
     Args:
         images: tensor `(batch, height, width, channels)`, every size known but the
             batch.
         size: height and width of a patch, an integer or a tuple of 2.
         strides: steps along height and width from one patch to the next, an integer
-            or a tuple of 2; by default the size of a patch.
-        padding: `"valid"`, or `"same"`, where patches reach over the border and find
-            zeros there.
+            or a tuple of 2; `None` uses the size of a patch.
+        padding: `"valid"`, or `"same"`, which pads the image with zeros.
 
     Returns:
         Tensor `(batch, rows, columns, size[0] · size[1] · channels)` of the dtype of
@@ -73,7 +72,7 @@ def patch_positions(
     strides: tuple[int, int],
     padding: str,
 ) -> np.ndarray:
-    """The pixels of each patch, numbered row by row.
+    """Returns the indices of the pixels of each patch, row by row.
 
     Args:
         image_size: height and width of the image.
@@ -82,7 +81,7 @@ def patch_positions(
         padding: `"valid"` or `"same"`.
 
     Returns:
-        Integers `(rows, columns, size[0] · size[1])`; `height · width` stands for the
+        Integers `(rows, columns, size[0] · size[1])`. The index `height · width` is
         padding.
     """
     pixels = int(np.prod(image_size))
@@ -96,5 +95,5 @@ def patch_positions(
     windows = np.lib.stride_tricks.sliding_window_view(positions, size)
     windows = windows[:: strides[0], :: strides[1]]
     positions = windows.reshape(*windows.shape[:2], -1)
-    positions.flags.writeable = False  # the next caller is given the same array
+    positions.flags.writeable = False  # the cache returns it again
     return positions

@@ -1,4 +1,4 @@
-"""Which children of an image each parent sees."""
+"""Receptive fields: which children vote for which parents."""
 
 from functools import cached_property
 from typing import Any
@@ -16,20 +16,19 @@ class ReceptiveFields:
         size: height and width of the grid of children.
         kernel_size: height and width of a field.
         strides: steps along height and width from one field to the next.
-        padding: `"valid"`, or `"same"`, where fields reach over the border and
-            find padded children there.
+        padding: `"valid"`, or `"same"`, which pads the grid with zeros.
         types: number of child types at each position.
 
     Attributes:
-        key: the arguments, to tell fields from others.
+        key: the arguments as a tuple, equal for equal receptive fields.
         grid: height and width of the grid of fields.
-        positions: the position each field finds at each of its places,
-            `(fields, places)`; `height·width` stands for the padding.
-        children: the same for the children, types last,
-            `(fields, places·types)`. One child has one number in all fields.
-        count: number of children, plus one for each padded type.
+        positions: the index of the grid position at each place of each field,
+            `(fields, places)`. The index `height·width` is padding.
+        children: the index of the child at each place of each field, types last,
+            `(fields, places·types)`. A child has the same index in all fields.
+        count: number of children, plus one padded child for each type.
         padded: whether a child is padding, `(fields, places·types)`.
-        sharing: how many fields contain the child, `(fields, places·types)`.
+        sharing: number of fields that contain the child, `(fields, places·types)`.
 
     Example:
 
@@ -58,14 +57,14 @@ class ReceptiveFields:
 
     @classmethod
     def whole(cls, children: int | None) -> "ReceptiveFields":
-        """The one field of parents that have no position: it holds all children.
+        """Returns one field that contains all children, for parents without position.
 
         Args:
-            children: how many; `None` where their number is not known before a graph
-                runs. Then there is no array of them.
+            children: the number of children; `None` if it is not known before a graph
+                runs. Then the attribute `children` cannot be used.
 
         Returns:
-            The field.
+            The receptive field.
         """
         return cls((1, 1), (1, 1), (1, 1), "valid", types=children)
 
@@ -83,16 +82,15 @@ class ReceptiveFields:
         return np.bincount(self.children.ravel())[self.children]
 
     def uniform_shares(self, parents: int, competition: str) -> np.ndarray:
-        """What each parent gets of a child that prefers none.
+        """Returns the shares of a child that is divided equally among its parents.
 
         Args:
             parents: number of parent types at each field.
-            competition: `"image"` where the parents of all fields that contain a child
-                compete for it, `"patch"` where those of one field do.
+            competition: `"image"` if the parents of all fields that contain a child
+                compete for it, `"patch"` if only the parents of one field do.
 
         Returns:
-            `(fields, places·types)`, or something that broadcasts to it; 0 for
-            padding.
+            Array `(fields, places·types)`, or one that broadcasts to it; 0 for padding.
         """
         if len(self.positions) == 1 and self._types is None:
             return np.full((1, 1), 1.0 / parents)
@@ -100,16 +98,16 @@ class ReceptiveFields:
         return ~self.padded / (parents * sharing)
 
     def share_evenly(self, amounts: Any, parents: int, competition: str) -> Any:
-        """Gives each child to all parents that compete for it alike.
+        """Divides each child equally among the parents that compete for it.
 
         Args:
-            amounts: how much there is of each child, `(batch·fields, places·types)`.
+            amounts: the amount of each child to divide, such as its activation,
+                `(batch·fields, places·types)`.
             parents: number of parent types at each field.
             competition: as for `uniform_shares`.
 
         Returns:
-            `(batch·fields, 1, places·types)`, what each parent gets: the amounts times
-            `uniform_shares`.
+            The amounts times `uniform_shares`, `(batch·fields, 1, places·types)`.
         """
         shares = self.uniform_shares(parents, competition)
         return self.multiply(ops.expand_dims(amounts, 1), shares[:, None])
@@ -122,7 +120,8 @@ class ReceptiveFields:
             factors: array `(fields, …)`.
 
         Returns:
-            Tensor of the shape and dtype of `x`, or what the factors broadcast it to.
+            Tensor of the dtype of `x`, and of the shape of `x` broadcast with the
+            factors.
         """
         rows = ops.reshape(x, (-1, len(factors), *ops.shape(x)[1:]))
         product = rows * ops.convert_to_tensor(factors, x.dtype)

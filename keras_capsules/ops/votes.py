@@ -18,14 +18,14 @@ def votes(poses: Any, kernel: Any) -> Any:
         poses: poses of the children, `(batch, children, P, Q)`.
         kernel: transformation matrices, `(children, parents, Q, R)`.
 
+    Returns:
+        Votes `(batch, parents, children, P, R)` in the dtype of the arguments. In
+        float16 they are clipped to ±60,000. Parents come before children because a
+        routing sums over the children of a parent, which are then contiguous in
+        memory.
+
     Raises:
         ValueError: the shapes do not fit together.
-
-    Returns:
-        Votes `(batch, parents, children, P, R)` in the dtype of the arguments;
-        in float16 they end at ±60,000.
-        Parents come before children because a routing sums over the children
-        of one parent: they lie next to each other.
 
     Example:
 
@@ -46,14 +46,14 @@ def votes(poses: Any, kernel: Any) -> Any:
 
 
 def check_poses_and_kernel(poses_shape: tuple, kernel_shape: tuple) -> None:
-    """Raises an error if a kernel can't make votes of poses.
+    """Raises an error if the shapes of poses and a kernel do not fit together.
 
     Args:
         poses_shape: `(batch, children, P, Q)`.
         kernel_shape: `(children, parents, Q, R)`.
 
     Raises:
-        ValueError: the shapes have another rank or do not fit together.
+        ValueError: the shapes have a wrong rank or do not fit together.
     """
     of_poses, of_kernel = "(batch, children, P, Q)", "(children, parents, Q, R)"
     poses_shape = validation.check_shape("poses", poses_shape, of_poses, 4)
@@ -69,7 +69,7 @@ def check_poses_and_kernel(poses_shape: tuple, kernel_shape: tuple) -> None:
 
 
 def kernel_by_child(kernel: Any) -> Any:
-    """A kernel with all that a child needs side by side.
+    """Transposes a kernel so that the matrices of a child can be merged into one.
 
     Args:
         kernel: transformation matrices, `(children, parents, Q, R)`.
@@ -81,7 +81,7 @@ def kernel_by_child(kernel: Any) -> Any:
 
 
 def votes_by_child(poses: Any, matrices: Any) -> Any:
-    """`votes` with a kernel `(children, Q, parents, R)`."""
+    """Computes `votes` with a kernel `(children, Q, parents, R)`."""
     children, _, parents, columns = ops.shape(matrices)
     # (children, batch·P, parents·R)
     v = matmul(poses_by_child(poses), flat_by_child(matrices))
@@ -92,12 +92,12 @@ def votes_by_child(poses: Any, matrices: Any) -> Any:
 
 
 def flat_by_child(matrices: Any) -> Any:
-    """(children, Q, parents, R) as (children, Q, parents·R)."""
+    """Reshapes (children, Q, parents, R) to (children, Q, parents·R)."""
     children, q, parents, columns = ops.shape(matrices)
     return ops.reshape(matrices, (children, q, parents * columns))
 
 
 def poses_by_child(poses: Any) -> Any:
-    """(batch, children, P, Q) as (children, batch·P, Q)."""
+    """Rearranges (batch, children, P, Q) to (children, batch·P, Q)."""
     _, children, _, q = ops.shape(poses)
     return ops.reshape(ops.transpose(poses, (1, 0, 2, 3)), (children, -1, q))

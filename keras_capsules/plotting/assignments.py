@@ -15,10 +15,10 @@ def assignments(
 ) -> Figure:
     """Draws where the children of each class capsule lie, for each iteration.
 
-    A row for each routing iteration, a column for each class. A panel is the grid
-    of the children: how much of the activation at a place is assigned to the
-    class, over all types of capsules. Below it stands the activation of the class,
-    with dynamic routing the length of its pose.
+    The figure has a row for each routing iteration and a column for each class. A
+    panel shows the grid of the children: the total weight for the class at each
+    position, over all types of capsules. The number below it is the activation of the
+    class; with dynamic routing, the length of its pose.
 
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
@@ -56,15 +56,15 @@ def assignments(
     # Poses alone, or poses and activations.
     _, *grid = children[0] if isinstance(children[0], (tuple, list)) else children
     iterations, classes, _ = weights.shape
-    places = weights.reshape(iterations, classes, *grid[:3]).sum(-1)
+    positions = weights.reshape(iterations, classes, *grid[:3]).sum(-1)
 
-    title = "what each class gets of the children at each place, over its activation"
+    title = "Weight of the children at each position, and activation of each class"
     figure, axes = panels(iterations, 1 + classes, title)
     show(axes[0, 0], (image - image.min()) / max(np.ptp(image), 1e-6))
     for iteration in range(iterations):
         axes[iteration, 0].set_ylabel(f"iteration {iteration + 1}", fontsize=8)
         for label, axis in enumerate(axes[iteration, 1:]):
-            axis.imshow(places[iteration, label], vmin=0.0, vmax=places.max())
+            axis.imshow(positions[iteration, label], vmin=0.0, vmax=positions.max())
             axis.set_xlabel(f"{activations[iteration, label]:.2f}", fontsize=8)
     for name, axis in zip(names, axes[0, 1:], strict=True):
         axis.set_title(name, fontsize=8)

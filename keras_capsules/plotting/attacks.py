@@ -1,6 +1,12 @@
 from matplotlib.figure import Figure
 
-from keras_capsules.plotting.panels import charts, columns_by_model
+from keras_capsules.plotting.panels import (
+    charts,
+    colors_of,
+    columns_by_model,
+    label_of,
+    models_of,
+)
 
 
 def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
@@ -36,8 +42,13 @@ def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
         )
     figure, axes = charts(len(attacks))
     for axis, (attack, rows) in zip(axes, attacks.items(), strict=True):
-        for model, *columns in columns_by_model(rows, "epsilon", "accuracy"):
-            axis.plot(*columns, "o-", ms=3, label=model)
-        axis.set(xlabel="epsilon", ylabel="accuracy", title=attack, ylim=(-0.02, 1.02))
+        colors = colors_of(models_of(rows))
+        for model, epsilons, accuracies in columns_by_model(
+            rows, "epsilon", "accuracy"
+        ):
+            percent = [100.0 * accuracy for accuracy in accuracies]
+            color, label = colors[model], label_of(model)
+            axis.plot(epsilons, percent, "o-", ms=3, color=color, label=label)
+        axis.set(xlabel="epsilon", ylabel="accuracy, %", title=attack, ylim=(-2, 102))
         axis.legend()
     return figure

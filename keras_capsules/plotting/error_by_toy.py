@@ -10,9 +10,9 @@ def error_by_toy(photographs: np.ndarray, errors: dict[str, np.ndarray]) -> Figu
     Args:
         photographs: one of each toy, floats from 0 to 1,
             `(categories, toys, height, width, channels)`.
-        errors: the share of a toy's photographs that a network mistakes, floats from
-            0 to 1, `(categories, toys)`, by the name of the network. The errors are
-            in red where a network mistakes a toy more often than not.
+        errors: the error on the photographs of each toy, floats from 0 to 1,
+            `(categories, toys)`, by the name of the network. The errors of a toy are
+            red if one of them is above 50 %.
 
     Returns:
         The figure.
@@ -35,7 +35,7 @@ def error_by_toy(photographs: np.ndarray, errors: dict[str, np.ndarray]) -> Figu
                 f"Argument `errors` must hold arrays of the toys' shape {shape}. "
                 f"Received: shape {np.shape(shares)} for {name!r}"
             )
-    figure, axes = panels(*shape, f"error in %: {', '.join(errors)}")
+    figure, axes = panels(*shape, f"Error in % of {', '.join(errors)}")
     for toy in np.ndindex(shape):
         shares = [float(100.0 * of_network[toy]) for of_network in errors.values()]
         show(axes[toy], photographs[toy])

@@ -1,7 +1,8 @@
 """What figures are made of: rows and columns of images, rows of charts."""
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,6 +66,11 @@ def charts(
     return figure, axes
 
 
+def models_of(rows: list[dict]) -> list[str]:
+    """Returns the names of the models in `rows`, in the order of their first rows."""
+    return list(dict.fromkeys(row["model"] for row in rows))
+
+
 def columns_by_model(rows: list[dict], *names: str) -> Iterator[tuple]:
     """Takes rows of several models apart, in the order in which the models come.
 
@@ -81,9 +87,35 @@ def columns_by_model(rows: list[dict], *names: str) -> Iterator[tuple]:
     >>> list(columns_by_model(rows, "error"))
     [('cnn', [0.2, 0.1])]
     """
-    for model in dict.fromkeys(row["model"] for row in rows):
+    for model in models_of(rows):
         line = [row for row in rows if row["model"] == model]
         yield model, *([row[name] for row in line] for name in names)
+
+
+def colors_of(models: Iterable[str]) -> dict[str, str]:
+    """Returns a colour for each network: orange for CNNs, blue for the first other.
+
+    Args:
+        models: names of the networks. The name of a CNN contains "cnn".
+
+    Returns:
+        The colours by the names.
+
+    Example:
+
+    >>> colors_of(["cnn", "capsules"])
+    {'cnn': 'tab:orange', 'capsules': 'tab:blue'}
+    """
+    others = itertools.cycle(["tab:blue", "tab:green", "tab:purple", "tab:brown"])
+    return {
+        model: "tab:orange" if "cnn" in model.lower() else next(others)
+        for model in models
+    }
+
+
+def label_of(model: str) -> str:
+    """Returns the name of a network in a legend."""
+    return "CNN" if model == "cnn" else model
 
 
 def show(axis: Axes, image: np.ndarray) -> None:

@@ -17,17 +17,18 @@ def pose_tweaks(
     steps: int = 11,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws an image again while each dimension of its pose is changed.
+    """Draws reconstructions of an image from changed poses.
 
-    The pose of the longest capsule is changed in one dimension at a time, from
-    `-limit` to `limit`, and decoded: a row for each dimension.
+    One number of the pose of the longest capsule at a time is changed by `-limit` to
+    `limit`, and the pose is decoded. The figure has a row for each number of the pose
+    and a column for each change.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
         image: an image `(height, width, channels)`, or a batch of one, of floats as
             the network was trained on.
         limit: the largest change.
-        steps: number of changes, at equal distances.
+        steps: number of changes, equally spaced.
         class_names: a name for each class; by default its number.
 
     Returns:
@@ -71,7 +72,9 @@ def pose_tweaks(
     )
     drawn = keras.ops.convert_to_numpy(drawn).reshape(size, steps, *model.image_shape)
 
-    title = f"each dimension of the pose of {names[label]}, moved"
+    title = (
+        f"Reconstructions of {names[label]}; each row changes one number of its pose"
+    )
     figure, axes = panels(size, steps, title)
     for dimension in range(size):
         axes[dimension, 0].set_ylabel(dimension, fontsize=8, rotation=0, labelpad=8)

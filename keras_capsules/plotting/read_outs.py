@@ -1,6 +1,12 @@
 from matplotlib.figure import Figure
 
-from keras_capsules.plotting.panels import charts, columns_by_model
+from keras_capsules.plotting.panels import (
+    charts,
+    colors_of,
+    columns_by_model,
+    label_of,
+    models_of,
+)
 
 
 def read_outs(scores: dict[str, list[dict]]) -> Figure:
@@ -33,11 +39,12 @@ def read_outs(scores: dict[str, list[dict]]) -> Figure:
         )
     figure, axes = charts(len(scores), width=6.0)
     for axis, (angle, rows) in zip(axes, scores.items(), strict=True):
+        colors = colors_of(models_of(rows))
         for model, *columns in columns_by_model(rows, "category", "r2"):
-            axis.plot(*columns, "o", ms=6, label=model)
+            axis.plot(*columns, "o", ms=6, color=colors[model], label=label_of(model))
         axis.axhline(0.0, color="gray", lw=0.8)
         axis.set(
-            ylabel="R² on objects not read out before", title=angle, ylim=(None, 1)
+            ylabel="R² on objects not used for the fit", title=angle, ylim=(None, 1)
         )
         axis.tick_params("x", labelrotation=15)
         axis.legend()

@@ -9,11 +9,11 @@ from keras_capsules.plotting.panels import charts
 # What `callbacks.RoutingMonitor` measures, and what a panel of it is called.
 _TITLES = {
     "activation_mean": "mean of the activations",
-    "activation_std": "deviation of the activations",
+    "activation_std": "standard deviation of the activations",
     "dead": "dead capsules",
     "saturated": "saturated capsules",
     "effective_parents": "effective parents of a child / parents",
-    "last_change": "share of the last iteration in all changes",
+    "last_change": "change in the last iteration / in all",
 }
 
 

@@ -1,9 +1,15 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from keras_capsules.plotting.panels import charts, columns_by_model
+from keras_capsules.plotting.panels import (
+    charts,
+    colors_of,
+    columns_by_model,
+    label_of,
+    models_of,
+)
 
-_TICKS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
+_TICKS = (0, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cent
 
 
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
@@ -48,16 +54,19 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
     figure, axes = charts(len(viewpoints), height=4)
     for axis, (novel, epochs) in zip(axes, viewpoints.items(), strict=True):
         names = "familiar_error", "novel_error", "compared"
+        colors = colors_of(models_of(epochs))
         for model, *errors, chosen in columns_by_model(epochs, *names):
             familiar, unseen = ([100.0 * error for error in line] for line in errors)
             compared = [index for index, is_chosen in enumerate(chosen) if is_chosen]
-            axis.plot(familiar, unseen, "o-", ms=3, lw=0.8, label=model)
+            color, label = colors[model], label_of(model)
+            axis.plot(familiar, unseen, "o-", ms=4, lw=0.4, color=color, label=label)
             axis.plot(
                 [familiar[index] for index in compared],
                 [unseen[index] for index in compared],
                 "*",
                 ms=14,
-                color=axis.lines[-1].get_color(),
+                color=color,
+                markeredgecolor="white",
             )
         axis.set(
             xlabel="error on familiar images, %",

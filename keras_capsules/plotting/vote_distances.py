@@ -12,12 +12,12 @@ from keras_capsules.plotting.traces import check_has_trace, class_trace
 def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     """Draws the distances of the votes for a class capsule, for each iteration.
 
-    A row for each routing iteration. Each holds two histograms of the distances
-    from a vote to the pose of the capsule, which EM routing makes the mean of the
-    votes: for the capsule of the class that is there, and, on average, for those of
-    the other classes. A vote counts with its weight, so that the area is what a
-    capsule of an image gets. Where routing works, the capsule that is right gets more
-    and more of the near votes.
+    The figure has a row for each routing iteration, with two histograms of the
+    distances from votes to the pose of the class capsule: for the true class, and the
+    average over the other classes. Votes are weighted by the assignments, so the area
+    of a histogram is the total weight that a capsule receives from an image. If
+    routing works, the capsule of the true class receives more of the near votes with
+    each iteration.
 
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
@@ -60,17 +60,17 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     figure = Picture(figsize=size, layout="constrained", dpi=120)
     axes = figure.subplots(iterations, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for iteration, axis in enumerate(axes):
-        for chosen, name in ((there, "the class there"), (~there, "another class")):
+        for chosen, name in ((there, "true class"), (~there, "another class")):
             activation = activations[iteration, chosen].mean()
             axis.hist(
                 distances[iteration, chosen].ravel(),
                 bins,
                 weights=weights[iteration, chosen].ravel() / chosen.sum(),
                 alpha=0.6,
-                label=f"{name}: activation {activation:.2f}",
+                label=f"{name} (mean activation {activation:.2f})",
             )
-        axis.set_ylabel(f"iteration {iteration + 1}")
+        axis.set_ylabel(f"iteration {iteration + 1}\nweight of the votes", fontsize=8)
         axis.legend(fontsize=8)
-    axes[-1].set_xlabel("distance from the pose of the capsule")
-    figure.suptitle("votes that a class capsule gets, by distance", fontsize=10)
+    axes[-1].set_xlabel("distance of a vote from the pose of its class")
+    figure.suptitle("Votes for a class, weighted by the assignments", fontsize=10)
     return figure

@@ -1,4 +1,4 @@
-"""White-box attacks, and the accuracy of networks under attack."""
+"""White-box adversarial attacks and the accuracy of networks under attack."""
 
 from keras_capsules.robustness.accuracy import accuracy_under_attack
 from keras_capsules.robustness.attacks import bim, fgsm

@@ -14,23 +14,25 @@ def accuracy_under_attack(
     epsilons: Sequence[float],
     verbose: int = 0,
 ) -> list[dict]:
-    """Computes the accuracy of networks under an attack.
+    """Computes the accuracy of networks under an adversarial attack.
 
     Args:
-        models: the networks, each under its name.
+        models: a dict of networks by name.
         data: batches of images and labels, such as a batched `tf.data.Dataset`.
-        attack: a function of model, images, labels and epsilon that returns
-            images: `fgsm`, `bim`, or one of them with
-            `functools.partial(bim, steps=5)`.
-        epsilons: how far the attack goes; 0 gives the accuracy without attack.
-        verbose: 1 shows a progress bar.
+        attack: a function of model, images, labels and epsilon that returns the
+            changed images. It can be `fgsm`, `bim`, or one of them with other
+            arguments, such as `functools.partial(bim, steps=5)`.
+        epsilons: the largest changes of a pixel, in the units of the pixels. 0 gives
+            the accuracy without attack.
+        verbose: 1 shows a progress bar, 0 does not.
 
     Returns:
-        A row for each network and each epsilon: a dict with `model`, `epsilon`
-        and `accuracy`. `plotting.attack_curves` draws them.
+        A list with a dict for each network and each epsilon. Its keys are `model`,
+        `epsilon` and `accuracy`, a fraction from 0 to 1. `plotting.attack_curves` draws
+        the list.
 
     Raises:
-        ValueError: there are no data, or the attack doesn't take its arguments.
+        ValueError: `data` is empty, or the attack raises it.
 
     Example:
 
@@ -68,6 +70,6 @@ def accuracy_under_attack(
 
 
 def _classes(labels):
-    """Integers, from integers or one-hot labels."""
+    """Returns integer labels for integer or one-hot labels."""
     one_hot = labels.ndim == 2 and labels.shape[1] > 1
     return labels.argmax(-1) if one_hot else labels.reshape(-1)

@@ -16,31 +16,32 @@ def fgsm(
     loss: str | Callable | None = None,
     clip: tuple[float, float] | None = (0.0, 1.0),
 ) -> np.ndarray:
-    """Fast gradient sign method: changes each pixel by epsilon to raise the loss.
+    """Attacks images with the fast gradient sign method (FGSM).
 
-    The fast gradient sign method: `x + ε · sign(∂L/∂x)`.
+    Each pixel is changed by ε in the direction that increases the loss:
+    `x + ε · sign(∂L/∂x)`.
 
-    A pixel without gradient stays as it is. So an image whose loss is exactly
-    zero isn't attacked at all, and margin and spread loss are zero for every
-    image that is classified with the full margin: a network can withstand its
-    own loss and yet fall to another, such as `robustness.cross_entropy`.
+    A pixel whose gradient is zero is not changed. The margin loss and the spread loss
+    are exactly zero, with a zero gradient, for every image that is classified with the
+    full margin. Such images are not attacked, so a network can seem robust with its own
+    loss, but not with another one, such as `robustness.cross_entropy`.
 
     Args:
-        model: a network that returns scores, alone or in a dict as `scores`.
+        model: a network that returns scores, or a dict that contains `scores`.
         images: a batch of images.
-        labels: their labels, as the loss takes them.
-        epsilon: ε, in the units of the pixels.
-        loss: what the attack makes grow, a function of labels and scores or the
-            name of one; the loss that the model is compiled with by default.
-        clip: smallest and largest value of a pixel, `None` for images without
+        labels: labels of the images, in a form that the loss accepts.
+        epsilon: ε, the change of a pixel, in the units of the pixels.
+        loss: the loss that the attack increases, a function of labels and scores, or
+            its name. By default it is the loss that the model is compiled with.
+        clip: smallest and largest value of a pixel; `None` for images without
             bounds, such as standardised ones.
 
     Returns:
         The changed images, in float32.
 
     Raises:
-        ValueError: an argument is out of its range, the labels don't suit the
-            images, or there is no loss.
+        ValueError: an argument is out of its range, the labels don't match the
+            images, or `loss` is `None` and the model is not compiled with one.
 
     Example:
 
@@ -70,26 +71,27 @@ def bim(
     loss: str | Callable | None = None,
     clip: tuple[float, float] | None = (0.0, 1.0),
 ) -> np.ndarray:
-    """Basic iterative method: changes each pixel by up to epsilon in several steps.
+    """Attacks images with the basic iterative method (BIM).
 
-    The basic iterative method: `fgsm` with a smaller step, again and again, from
-    where the last one led, and never further than ε from the original pixel.
+    The method applies `fgsm` several times with a smaller step, each time to the result
+    of the step before. Each pixel stays within ε of its original value.
 
     Args:
-        model: a network that returns scores, alone or in a dict as `scores`.
+        model: a network that returns scores, or a dict that contains `scores`.
         images: a batch of images.
-        labels: their labels, as the loss takes them.
-        epsilon: ε, in the units of the pixels.
+        labels: labels of the images, in a form that the loss accepts.
+        epsilon: ε, the largest change of a pixel, in the units of the pixels.
         steps: number of steps.
-        step_size: size of a step; `epsilon / steps` by default.
-        loss: what the attack makes grow, as for `fgsm`.
+        step_size: change of a pixel in one step; `epsilon / steps` by default.
+        loss: the loss that the attack increases, as for `fgsm`.
         clip: smallest and largest value of a pixel, as for `fgsm`.
 
     Returns:
         The changed images, in float32.
 
     Raises:
-        ValueError: as for `fgsm`.
+        ValueError: `steps` is not a positive integer, `step_size` is negative, or as
+            for `fgsm`.
 
     Example:
 
@@ -119,7 +121,7 @@ def bim(
     loss = _loss(model, loss)
     changed = images
     for _ in range(steps):
-        # In float16 that of an image far from right may overflow.
+        # In float16 the gradient of an image with a large loss may overflow.
         gradient = np.nan_to_num(input_gradient(model, changed, labels, loss))
         changed = np.clip(changed + step_size * np.sign(gradient), low, high)
     return changed
@@ -142,7 +144,7 @@ def _check(model, images, labels):
     validation.check_labels(labels, classes, several=False)
     if len(images) != len(labels):
         raise ValueError(
-            "Arguments `images` and `labels` must hold as many samples. Received: "
+            "Arguments `images` and `labels` must have the same length. Received: "
             f"{len(images)} and {len(labels)}"
         )
 

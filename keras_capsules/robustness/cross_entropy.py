@@ -4,30 +4,31 @@ from keras import ops
 
 from keras_capsules.ops import class_indicators
 
-_TINY = 1e-30  # its logarithm and its inverse are finite in float32
+_TINY = 1e-30  # the logarithm and the inverse are finite in float32
 
 
 def cross_entropy(y_true: Any, y_pred: Any) -> Any:
-    """Computes the cross-entropy of scores, for attacks.
+    """Computes a cross-entropy of scores for adversarial attacks.
 
-    `L = ln Σ_k s_k − ln s_t` for the scores s and the class t. Its gradient is not
-    zero for an image that a network is sure of, as that of margin and spread loss
-    is, and as that of Keras's cross-entropy is on JAX and PyTorch, where
-    probabilities are cut off at 1e-7 and 1 − 1e-7; only where all other scores are
-    exactly 0 it is. So networks of capsules and others are attacked alike, on every
-    backend.
+    `L = ln Σ_k s_k − ln s_t`, where s are the scores and t is the class of the sample.
+
+    The gradient of this loss is zero only if all scores of other classes are exactly 0.
+    Other losses have a zero gradient for images that a network classifies with high
+    confidence: the margin loss, the spread loss, and Keras's cross-entropy on JAX and
+    PyTorch, which clips probabilities to 1e-7 and 1 − 1e-7. With this loss, capsule
+    networks and other networks can be attacked in the same way on every backend.
 
     Args:
         y_true: integer labels `(batch,)` or `(batch, 1)`, or one-hot labels
             `(batch, classes)`.
-        y_pred: a score for each class that is not negative, such as a probability
-            or the length of a capsule, `(batch, classes)`.
+        y_pred: a non-negative score for each class, such as a probability or the
+            length of a capsule, `(batch, classes)`.
 
     Returns:
-        Tensor `(batch,)` in float32.
+        A float32 tensor `(batch,)`, the loss of each sample.
 
     Raises:
-        ValueError: the labels have another shape than these.
+        ValueError: the labels have a wrong shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What an attack asks of a network: its scores, and the slope of its loss."""
+"""Scores of a network, and gradients of its loss, for attacks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +10,30 @@ from keras_capsules import _backend
 
 
 def scores(outputs: Any) -> Any:
-    """The scores among the outputs of a network: the outputs, if they are no dict."""
+    """Returns the scores of a network, given its outputs.
+
+    Args:
+        outputs: the scores, or a dict that contains `scores`.
+
+    Returns:
+        The scores.
+    """
     return outputs["scores"] if isinstance(outputs, dict) else outputs
 
 
 def input_gradient(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, loss: Callable
 ) -> np.ndarray:
-    """The gradient of the loss of all images with respect to their pixels.
+    """Computes the gradient of the summed loss with respect to the images.
 
     Args:
-        model: a network that returns scores, alone or in a dict as `scores`.
+        model: a network that returns scores, or a dict that contains `scores`.
         images: images in float32.
-        labels: labels as the loss takes them.
+        labels: labels in a form that the loss accepts.
         loss: a function of labels and scores.
 
     Returns:
-        An array of the shape of the images.
+        An array with the shape of the images.
     """
     gradient = _backend.input_gradient(
         model, images, lambda found: keras.ops.sum(loss(labels, found)), scores

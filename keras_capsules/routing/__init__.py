@@ -18,7 +18,7 @@ from keras_capsules.routing.self_routing import SelfRouting
 from keras_capsules.routing.uniform_routing import UniformRouting
 from keras_capsules.routing.variational_bayes_routing import VariationalBayesRouting
 
-# By the words of their classes: SelfAttentionRouting is "self_attention".
+# Names come from the classes: SelfAttentionRouting is "self_attention".
 _ROUTINGS = {
     re.sub("(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Routing")).lower(): found
     for name, found in list(globals().items())
@@ -27,7 +27,7 @@ _ROUTINGS = {
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names of all routings, as `get` and the layers take them.
+    """Returns the names of all routings that `get` and the layers accept.
 
     Returns:
         The names.
@@ -44,14 +44,14 @@ def get(identifier: Any) -> Routing:
     """Retrieves a routing from a name, an instance or a config.
 
     Args:
-        identifier: one of `names()`, a routing, or the config that
-            `keras.saving.serialize_keras_object` made of one.
+        identifier: one of `names()`, a routing, or a config that
+            `keras.saving.serialize_keras_object` returned for a routing.
 
     Returns:
         The routing.
 
     Raises:
-        ValueError: the name is unknown or the object is no routing.
+        ValueError: the name is unknown or the object is not a routing.
 
     Example:
 
@@ -62,7 +62,7 @@ def get(identifier: Any) -> Routing:
     if isinstance(identifier, str) and identifier in _ROUTINGS:
         routing = _ROUTINGS[identifier]()
     elif isinstance(identifier, dict):
-        # The error of an unknown class would name no argument.
+        # Keras's error for an unknown class would not name the argument.
         with suppress(TypeError):
             routing = keras.saving.deserialize_keras_object(identifier)
     if not isinstance(routing, Routing):

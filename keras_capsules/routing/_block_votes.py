@@ -1,4 +1,4 @@
-"""The votes of a block of images, and sums over them."""
+"""The votes of a block of images, and weighted sums over them."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from keras_capsules.ops.votes import flat_by_child, poses_by_child, votes_by_chi
 
 
 class BlockVotes:
-    """The votes of a block of images, as long as they are worked on.
+    """The votes of a block of images, and weighted sums over them.
 
-    Children and parents only need sums over them. With second moments votes are
-    measured from a center near their mean, else their squares would swamp the
-    variance. What is computed from the moments does not depend on the center, so its
-    gradient is zero and it is a constant here.
+    With second moments, votes are measured from a center near their mean. Otherwise
+    their squares could be so much larger than the variance that it is lost to
+    rounding. The result of a routing does not depend on the center, so the gradient
+    treats it as a constant.
 
     Args:
         poses: poses of the children, `(batch, children, P, Q)`.
@@ -23,15 +23,17 @@ class BlockVotes:
         initial_weights: the weights of the first iteration,
             `(batch, parents, children)`, or `(batch, 1, children)` if they are the
             same for all parents; at least float32.
-        second_moments: whether squares of votes are needed.
+        second_moments: whether sums over squares of votes are needed.
 
     Attributes:
-        initial_weights: the same, `(batch, parents, children)`.
-        initial_moments: `moments(initial_weights)`. For weights that are the same for
-            all parents the first of them is a product of poses, and so knows nothing
-            of the rounding of votes in half precision and their end in float16.
-        center: where votes are measured from, `(batch, parents, P·R)`; 0.0 without
-            second moments.
+        initial_weights: the argument, repeated for each parent:
+            `(batch, parents, children)`.
+        initial_moments: `moments(initial_weights)`. If the weights are the same for
+            all parents, the sum of the votes is computed as one product of poses and
+            matrices in at least float32. Votes are then not rounded to half precision,
+            nor clipped in float16.
+        center: the point that votes are measured from, `(batch, parents, P·R)`; 0.0
+            without second moments.
         powers: `[U]` or `[U, U²]` with `U = V − center`, each
             `(batch, parents, children, P·R)`, at least float32.
 
@@ -68,13 +70,14 @@ class BlockVotes:
             self.initial_moments = mass, total - mass * self.center, squares
 
     def moments(self, weights: Any) -> tuple:
-        """`Σ_i w_ij`, `Σ_i w_ij U_ij` and `Σ_i w_ij U_ij²`.
+        """Computes `Σ_i w_ij`, `Σ_i w_ij U_ij` and `Σ_i w_ij U_ij²`.
 
         Args:
             weights: `(batch, parents, children)`.
 
         Returns:
-            A tensor `(batch, parents, 1)` and others `(batch, parents, P·R)`.
+            The sum of the weights `(batch, parents, 1)`, the sum of the votes
+            `(batch, parents, P·R)` and, with second moments, that of their squares.
         """
         return (
             ops.sum(weights, axis=-1, keepdims=True),
@@ -82,10 +85,10 @@ class BlockVotes:
         )
 
     def scores(self, coefficients: tuple) -> Any:
-        """`c_j0 + Σ_h (c_j1h U_ijh + c_j2h U_ijh²)`.
+        """Computes `c_j0 + Σ_h (c_j1h U_ijh + c_j2h U_ijh²)`.
 
         Args:
-            coefficients: for each power a tensor, in the shapes of the moments; or
+            coefficients: a tensor for each power, in the shapes of the moments; or
                 those of several polynomials, `(batch, parents, polynomials, …)`.
 
         Returns:
@@ -99,15 +102,15 @@ class BlockVotes:
         return scores
 
     def gradient(self, weights: tuple, moments: tuple) -> tuple[Any, Any]:
-        """What `Σ_t moments(w_t) · g_t` gives to the poses and to the matrices.
+        """Computes the gradient of `Σ_t moments(w_t) · g_t`.
 
-        It is linear in what the moments are of, so one matrix product for each power
-        gathers every iteration's part of a vote's gradient.
+        The sum is linear in the powers of the votes, so one matrix product per power
+        adds up the gradients of all iterations.
 
         Args:
-            weights: for each `t` a tensor `(batch, parents, children)`.
-            moments: gradients of the moments but the first,
-                `(batch, parents, t, P·R)`.
+            weights: a tensor `(batch, parents, children)` for each `t`.
+            moments: `g`, the gradients of all moments but the first, a tensor
+                `(batch, parents, t, P·R)` for each.
 
         Returns:
             The gradients of the poses and of the matrices, in their shapes.
@@ -131,7 +134,7 @@ class BlockVotes:
         return ops.transpose(to_poses, (1, 0, 2, 3)), to_matrices
 
     def _make(self):
-        """Makes the votes."""
+        """Computes the votes."""
         votes = at_least_float32(votes_by_child(self._poses, self._matrices))
         parents, children, rows, columns = self._shape
         # A pose is flattened: (batch, parents, children, P·R)
@@ -139,16 +142,16 @@ class BlockVotes:
         self.powers = [votes]
 
     def _square(self):
-        """Measures the votes from the center, and squares them."""
+        """Subtracts the center from the votes, and adds their squares."""
         votes = self.powers[0] - self.center[:, :, None]
         self.powers = [votes, ops.square(votes)]
 
     def _sum(self, weights, power):
-        """`Σ_i w_ij U_ij` or `Σ_i w_ij U_ij²`."""
+        """Computes `Σ_i w_ij U_ij` (power 0) or `Σ_i w_ij U_ij²` (power 1)."""
         return ops.einsum("nji,njih->njh", weights, self.powers[power])
 
     def _sum_for_all_parents(self, weights):
-        """`Σ_i w_i V_ij` as a product of poses and matrices."""
+        """Computes `Σ_i w_i V_ij` as a product of poses and matrices."""
         parents, children, rows, columns = self._shape
         poses, matrices = map(at_least_float32, (self._poses, self._matrices))
         poses = poses * weights[:, 0, :, None, None]

@@ -1,10 +1,10 @@
 """The engine of `MomentRouting`: blocks, recomputation and the backward pass.
 
-A batch is cut into blocks of images. The votes of a block are made, serve all
-iterations, and are dropped; what is kept are the moments of every iteration. The
-backward pass makes the votes once more. The gradient of a vote is a sum over all
-iterations of two outer products, weights with gradients of moments, and gradients of
-scores with coefficients of scores.
+A batch is cut into blocks of images. The votes of a block are computed once, used by
+all iterations, and dropped; only the moments of every iteration are stored. The
+backward pass computes the votes again. The gradient of a vote is a sum over all
+iterations of two outer products: of weights and gradients of moments, and of gradients
+of scores and coefficients of scores.
 """
 
 import itertools
@@ -32,21 +32,22 @@ from keras_capsules.routing._block_votes import BlockVotes
 from keras_capsules.routing._fused_votes import FusedVotes
 from keras_capsules.routing._hooks import Hooks
 
-# Components of votes that exist at a time: 16 MB in float32, near the caches of a
-# processor. On an accelerator they may take a fortieth of its memory, a step about
-# five times that: one block for a batch of 512 with dynamic routing took 2.0 ms on an
-# H200, blocks of 64 MB 3.7 ms.
+# How many components of votes a block may have: 16 MB in float32, about the size of a
+# processor's caches. On an accelerator the votes of a block may take a fortieth of the
+# memory; a step takes about five times as much as the votes. With dynamic routing and a
+# batch of 512 on an H200, a single block took 2.0 ms, blocks of 64 MB took 3.7 ms.
 _BLOCK = 2**22
 _SHARE = 40
-# Where no vote is kept, weights that exist at a time: 64 MB, a step ten times that; or
-# half as many as the kernel has elements, for a step reads it ten times a block.
+# Where votes are not stored, how many weights a block may have: 64 MB, and a step takes
+# ten times as much; or half as many as the kernel has elements, if that is more,
+# because a step reads the kernel ten times per block.
 _WEIGHTS = 2**24
-# Where their number is not known before a graph runs.
+# The number of children to assume where it is not known before a graph runs.
 _CHILDREN = 1024
 
 
 def route(routing: Any, kernel: Any, inputs: Any) -> dict:
-    """Routes a batch, a block of images at a time.
+    """Routes a batch, one block of images at a time.
 
     Args:
         routing: the `MomentRouting`.
@@ -84,7 +85,7 @@ def route(routing: Any, kernel: Any, inputs: Any) -> dict:
 
 
 def steps(routing: Any, kernel: Any, inputs: Any) -> Iterator[dict]:
-    """Yields what each iteration finds, the whole batch as one block.
+    """Yields the results of each iteration, with the whole batch as one block.
 
     Args:
         routing: the `MomentRouting`.
@@ -92,7 +93,7 @@ def steps(routing: Any, kernel: Any, inputs: Any) -> Iterator[dict]:
         inputs: the `RoutingInputs`.
 
     Yields:
-        `scores` and `weights` `(batch, parents, children)`, and what
+        A dict with `scores` and `weights`, `(batch, parents, children)`, and all that
         `update_parents` returns.
     """
     hooks = Hooks(routing, inputs, kernel.shape)
@@ -106,15 +107,15 @@ def steps(routing: Any, kernel: Any, inputs: Any) -> Iterator[dict]:
 def images_of_a_block(
     kernel_shape: tuple, rows: int, fields: int, kept: bool = True
 ) -> int:
-    """How many images have as many vote components, or weights, as a block may.
+    """Computes how many images a block may have.
 
-    A power of 2, as batches are: then no block has to be filled up.
+    The number is a power of 2, as most batch sizes are, so that blocks need no padding.
 
     Args:
-        kernel_shape: `(children, parents, Q, R)`; `None` for an unknown number.
-        rows: rows P of a pose.
-        fields: receptive fields of an image.
-        kept: whether the votes of a block are kept.
+        kernel_shape: `(children, parents, Q, R)`; `children` is `None` if unknown.
+        rows: number of rows P of a pose.
+        fields: number of receptive fields of an image.
+        kept: whether the votes of a block are stored in memory.
 
     Returns:
         The number of images, at least 1.
@@ -128,14 +129,14 @@ def images_of_a_block(
         most = (accelerator_memory() or 0) // (4 * _SHARE)
         most = max(most, _BLOCK, math.prod(kernel_shape))
     else:
-        # Of fewer rows than a tile has kernels would fill it up.
+        # With fewer rows than a tile has, the kernels would pad the tile.
         most = max(_WEIGHTS, IMAGES * children * parents, math.prod(kernel_shape) // 2)
     images = max(most // of_an_image, 1)
     return 2 ** (images.bit_length() - 1)
 
 
 def _votes(hooks, matrices, context, initial_weights):
-    """The votes of a block, with the moments of the first iteration."""
+    """Returns the votes of a block, with the moments of the first iteration."""
     arguments = context[0], matrices, initial_weights, hooks.second_moments
     kernels = fused_sums(hooks.dtype)
     return FusedVotes(kernels, *arguments) if kernels else BlockVotes(*arguments)
@@ -145,7 +146,7 @@ def _votes(hooks, matrices, context, initial_weights):
 
 
 def _forward_in_blocks(hooks, in_blocks, matrices, context):
-    """Parents of a batch, and the moments of every iteration in a row."""
+    """Returns the parents of a batch, and the moments of all iterations in a row."""
     rows, learned = hooks.rows_and_learned(context)
 
     def block(rows):
@@ -157,7 +158,7 @@ def _forward_in_blocks(hooks, in_blocks, matrices, context):
 
 
 def _iterations(hooks, votes, context):
-    """Yields scores, weights, moments and parents of each iteration."""
+    """Yields the scores, weights, moments and parents of each iteration."""
     weights, moments = votes.initial_weights, votes.initial_moments
     scores, coefficients = ops.zeros_like(weights), None
     for t in range(hooks.iterations):
@@ -172,7 +173,7 @@ def _iterations(hooks, votes, context):
 
 
 def _forward(hooks, matrices, context):
-    """Parents of a block, and the moments of every iteration in a row."""
+    """Returns the parents of a block, and the moments of all iterations in a row."""
     votes = _votes(hooks, matrices, context, hooks.initial_weights(*context))
     if hooks.loop == "while" and hooks.iterations > 1:
         history = _loop(hooks, votes, context)
@@ -186,7 +187,7 @@ def _forward(hooks, matrices, context):
 
 
 def _plain(hooks, matrices, context):
-    """Parents of a batch, for a gradient that keeps all votes."""
+    """Returns the parents of a batch, for a gradient that stores all votes."""
     weights = hooks.initial_weights(*context)
     votes = BlockVotes(context[0], matrices, weights, hooks.second_moments)
     *_, (*_, found) = _iterations(hooks, votes, context)
@@ -194,7 +195,7 @@ def _plain(hooks, matrices, context):
 
 
 def _loop(hooks, votes, context):
-    """The moments of every iteration, from one loop in the graph."""
+    """Returns the moments of every iteration, computed by one loop in the graph."""
 
     def step(state):
         t, coefficients, past = state
@@ -220,7 +221,7 @@ def _loop(hooks, votes, context):
 
 
 def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
-    """Gradients of the matrices and of the context of a batch."""
+    """Returns the gradients of the matrices and of the context of a batch."""
     given, learned = hooks.rows_and_learned(context)
     count = len(given)
 
@@ -239,14 +240,14 @@ def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
 
 
 def _backward(hooks, upstream, history, matrices, context):
-    """Gradients of the matrices and of the context of a block."""
+    """Returns the gradients of the matrices and of the context of a block."""
     weights, pull_initial = vjp(hooks.initial_weights, *context)
     votes = _votes(hooks, matrices, context, weights)
     coefficients, pulls = _replay(hooks, votes, history, context)
     to_moments, to_context = _split(pulls[-1](upstream), votes)
     scores, to_weights = _all_scores(votes, coefficients, to_moments)
 
-    outer, to_coefficients = [], None  # pairs of the outer products
+    outer, to_coefficients = [], None  # pairs of factors of the outer products
     first = hooks.iterations - 1 if hooks.stop_gradient else 0
     for t in reversed(range(first, hooks.iterations)):
         if t:
@@ -273,7 +274,7 @@ def _backward(hooks, upstream, history, matrices, context):
 
 
 def _replay(hooks, votes, history, context):
-    """The M-steps again: coefficients of scores, and what pulls gradients back."""
+    """Repeats the M-steps; returns score coefficients and functions for gradients."""
     powers, coefficients, pulls = hooks.powers, [], []
     for t in range(hooks.iterations):
 
@@ -294,7 +295,10 @@ def _replay(hooks, votes, history, context):
 
 
 def _all_scores(votes, coefficients, to_moments):
-    """Scores of all iterations and the gradient of the last weights, at once."""
+    """Computes the scores of all iterations and the gradient of the last weights.
+
+    One pass over the votes serves for all of them.
+    """
     polynomials = zip(*coefficients, to_moments, strict=True)
     polynomials = tuple(ops.stack(c, axis=2) for c in polynomials)
     *scores, to_weights = ops.unstack(votes.scores(polynomials), axis=2)
@@ -302,7 +306,7 @@ def _all_scores(votes, coefficients, to_moments):
 
 
 def _gathered(votes, outer, to_context, context):
-    """The gradients of all votes, brought to the matrices and the poses."""
+    """Returns the gradients of the matrices, the poses and the rest of the context."""
     weights, moments = zip(*outer, strict=True)
     moments = zip(*(m[1:] for m in moments), strict=True)
     # (batch, parents, outer products, P·R)
@@ -315,14 +319,14 @@ def _gathered(votes, outer, to_context, context):
 
 
 def _split(gradients, votes):
-    """Gradients of moments and of the context."""
+    """Splits gradients into those of the moments and those of the context."""
     moments = votes.initial_moments
     count = len(moments)
     return or_zeros(gradients[:count], moments), tuple(gradients[count:])
 
 
 def _add(xs, ys):
-    """Sums of gradients; `None` is a gradient of zero."""
+    """Adds gradients; `None` is a gradient of zero."""
     return tuple(
         y if x is None else x if y is None else x + y
         for x, y in zip(xs, ys, strict=True)

@@ -1,4 +1,4 @@
-"""The votes of a block of images on a GPU, where none is ever written to memory."""
+"""The votes of a block of images on a GPU, without storing them in memory."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from keras_capsules.routing._block_votes import BlockVotes
 
 
 class FusedVotes(BlockVotes):
-    """`BlockVotes` whose votes are made again by each kernel that sums over them.
+    """`BlockVotes` whose votes are recomputed by each GPU kernel that sums over them.
 
-    The methods and what they return are the same.
+    The methods and their results are the same.
 
     Args:
-        kernels: module with the kernels, see `_backend.fused_sums`.
-        *arguments: those of `BlockVotes`.
+        kernels: module with the GPU kernels, see `_backend.fused_sums`.
+        *arguments: the arguments of `BlockVotes`.
     """
 
     def __init__(self, kernels: Any, *arguments: Any) -> None:
@@ -60,5 +60,5 @@ class FusedVotes(BlockVotes):
         return self._poses, self._matrices, self._center
 
     def _as_matrices(self, x):
-        """(…, P·R) as (…, P, R)."""
+        """Reshapes (…, P·R) to (…, P, R)."""
         return ops.reshape(x, (*x.shape[:-1], *self._shape[2:]))

@@ -13,11 +13,12 @@ from keras_capsules.routing.routing import RoutingInputs, check_result
 
 
 class Hooks:
-    """The hooks of a routing, each a function of all tensors that it depends on.
+    """The hooks of a routing, each as a function of all tensors that it depends on.
 
-    The context are these tensors beside votes: poses, activations and a mask if there
-    are any, and what the routing learns. Within a hook `self.beta_u` is the tensor of
-    the context, so that its gradient is known.
+    These tensors, apart from the votes, are called the context: the poses, activations
+    and mask if they are given, and the weights of the routing. Within a hook an
+    attribute such as `self.beta_u` has the value of the tensor in the context, so that
+    the gradient with respect to it can be computed.
 
     Args:
         routing: the `MomentRouting`.
@@ -25,10 +26,10 @@ class Hooks:
         kernel_shape: `(children, parents, Q, R)`.
 
     Attributes:
-        iterations: those of the routing; likewise `loop`, `stop_gradient` and
-            `second_moments`.
-        powers: how many moments there are.
-        dtype: of everything but the product that makes votes.
+        iterations: number of iterations of the routing. `loop`, `stop_gradient` and
+            `second_moments` are likewise attributes of the routing.
+        powers: number of moments, 2 or 3.
+        dtype: dtype of everything but the product that computes the votes.
     """
 
     def __init__(
@@ -48,41 +49,42 @@ class Hooks:
         self._rows = [x for x in of_children if getattr(inputs, x) is not None]
         variables = routing.variables
         self._variables = [v for v in variables if "float" in str(v.dtype)]
-        # Others, as a seed or a counter, have no gradient.
+        # Other variables, such as seeds and counters, have no gradient.
         others = (v for v in variables if "float" not in str(v.dtype))
         self._constants = [(v, ops.copy(v.value)) for v in others]
 
     # What the hooks depend on.
 
     def rows(self, inputs: RoutingInputs) -> tuple:
-        """The part of the context that has a row for each field of each image."""
+        """Returns the part of the context with a row for each field of each image."""
         return tuple(getattr(inputs, name) for name in self._rows)
 
     def learned(self) -> tuple:
-        """The part of the context that is learned."""
+        """Returns the part of the context that holds the weights of the routing."""
         return tuple(
-            # A moving average is updated in place before the gradient is taken, which
-            # PyTorch would reject: of what is not trained there is a copy.
+            # A moving average is updated in place before the gradient is computed,
+            # which PyTorch would reject. Non-trainable variables are therefore copied.
             ops.cast(v if v.trainable else ops.copy(v), self.dtype)
             for v in self._variables
         )
 
     def rows_and_learned(self, context: tuple) -> tuple[tuple, tuple]:
-        """The two parts of a context."""
+        """Splits a context into `rows` and `learned`."""
         count = len(self._rows)
         return context[:count], context[count:]
 
     def constants(self) -> tuple | None:
-        """What the hooks depend on beside tensors, to tell compiled hooks apart.
+        """Returns what hooks depend on apart from tensors, a key for compiled hooks.
 
-        `None` where a weight is no float: only floats are inputs of what is compiled.
+        It is `None` if a weight is not a float, because compiled hooks take only floats
+        as inputs.
         """
         if self._constants:
             return None
         settings = (
             (name, type(value), value)
             for name, value in vars(self._routing).items()
-            # PyTorch and Keras note here what a layer has gone through.
+            # These attributes hold the state of the layer in PyTorch and Keras.
             if isinstance(value, bool | Number | np.generic | str)
             and name not in ("training", "built", "_called")
         )
@@ -91,7 +93,7 @@ class Hooks:
     # The hooks.
 
     def initial_weights(self, *context: Any) -> Any:
-        """`(batch, parents, children)`, or `(batch, 1, children)`."""
+        """Returns `(batch, parents, children)`, or `(batch, 1, children)`."""
         with self._scope(context):
             inputs = self._inputs(context)
             weights = self._routing.initial_weights(inputs)
@@ -101,7 +103,7 @@ class Hooks:
         return _masked(weights, inputs)
 
     def update_weights(self, scores: Any, *context: Any) -> Any:
-        """`(batch, parents, children)`."""
+        """Returns `(batch, parents, children)`."""
         if self.stop_gradient:
             scores = ops.stop_gradient(scores)
         with self._scope(context):
@@ -113,7 +115,7 @@ class Hooks:
     def update_parents(
         self, t: Any, center: Any, moments: tuple, context: tuple
     ) -> dict:
-        """The parents of iteration `t`, by name."""
+        """Returns the parents of iteration `t`, a dict of tensors."""
         squares = moments[2] if self.second_moments else None
         moments = Moments(moments[0], moments[1], squares, center)
         t = ops.cast(t, self.dtype)
@@ -127,7 +129,7 @@ class Hooks:
         return found
 
     def score_coefficients(self, found: dict, center: Any, context: tuple) -> tuple:
-        """Coefficients of the powers of `V − center`, in the shapes of the moments."""
+        """Returns coefficients of powers of `V − center`, in the moments' shapes."""
         with self._scope(context):
             polynomial = self._routing.score_coefficients(found)
         self._check_polynomial(polynomial)
@@ -152,7 +154,7 @@ class Hooks:
             parents, size = self._of_poses[1:]
             expected = (parents,) if name == "constant" else (parents, size)
             shape = tuple(getattr(coefficient, "shape", ()))
-            # The axis of the batch may be there or not.
+            # The batch axis is optional.
             shape = shape[1:] if len(shape) > len(expected) else shape
             try:
                 fits = np.broadcast_shapes(shape, expected) == expected
@@ -166,22 +168,22 @@ class Hooks:
                 )
 
     def accumulated(self, before: tuple | None, new: tuple) -> tuple:
-        """The coefficients that scores are made of, or their gradients."""
+        """Adds coefficients of scores, or their gradients, if scores accumulate."""
         if self._routing.accumulates_scores and before is not None:
             return tuple(a + b for a, b in zip(before, new, strict=True))
         return tuple(new)
 
-    # The parents as one tensor, which a custom gradient has an easy time with.
+    # The parents as one tensor, which is simpler for a custom gradient.
 
     def packed(self, found: dict) -> Any:
-        """What a routing returns of parents, side by side."""
+        """Concatenates the poses and activations of the parents."""
         if not self._routing.computes_activations:
             return found["parents"]
         activations = ops.expand_dims(found["activations"], -1)
         return ops.concatenate([found["parents"], activations], axis=-1)
 
     def unpacked(self, output: Any) -> dict:
-        """`packed`, undone."""
+        """Reverses `packed`."""
         if not self._routing.computes_activations:
             return {"parents": output}
         return {"parents": output[..., :-1], "activations": output[..., -1]}
@@ -199,12 +201,12 @@ class Hooks:
 
 
 def _masked(weights, inputs):
-    """Weights without those of masked children."""
+    """Sets the weights of masked children to zero."""
     return weights if inputs.mask is None else weights * inputs.ones
 
 
 def _filled(coefficient, zeros):
-    """A coefficient in the shape of the zeros."""
+    """Broadcasts a coefficient to the shape of `zeros`."""
     shape = tuple(getattr(coefficient, "shape", ()))
     if len(shape) == len(zeros.shape) and shape[1:] == tuple(zeros.shape[1:]):
         return coefficient
@@ -212,7 +214,7 @@ def _filled(coefficient, zeros):
 
 
 class _Variables(keras.StatelessScope):
-    """Within it variables of a routing have these values, in the dtypes of these."""
+    """A scope in which variables of a routing take given values and their dtypes."""
 
     def __init__(self, routing, pairs):
         super().__init__(initialize_variables=False)
@@ -234,6 +236,6 @@ class _Variables(keras.StatelessScope):
         raise ValueError(
             f"A hook of {self._name} changes a variable. Hooks run for each block of "
             "images and again for the gradient: randomness and moving averages, as "
-            "those of batch normalization, belong into `finalize`. Received: "
+            "those of batch normalization, belong in `finalize`. Received: "
             f"{update[0].path}"
         )

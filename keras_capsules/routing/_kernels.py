@@ -1,19 +1,19 @@
-"""How wide the kernels begin whose parents are squashed sums of votes."""
+"""Initial standard deviation of kernels whose parents are squashed sums of votes."""
 
-# Of children, and of the parents that they have then.
+# Assumed length of the children, and initial length of the parents.
 LENGTH = 0.3
 
-# How many a parent sees where that may vary.
+# Number of children per parent to assume where it may vary.
 _CHILDREN = 64
 
 
 def stddev_for(norm: float, kernel_shape: tuple) -> float:
-    """Standard deviation of a kernel that gives mean votes a norm.
+    """Computes the standard deviation of a kernel that gives sums of votes a norm.
 
     Args:
-        norm: of `Σ_i V_ij / parents`, for children of length `LENGTH`.
+        norm: the wanted norm of `Σ_i V_ij / parents`, if children have length `LENGTH`.
         kernel_shape: `(children, parents, Q, R)`, with all children that a parent
-            sees; `None` if their number may vary.
+            receives votes from; `children` is `None` if their number may vary.
 
     Returns:
         The standard deviation.

@@ -13,9 +13,9 @@ from keras_capsules.routing.moments import Polynomial
 class DynamicRouting(MomentRouting):
     """Dynamic routing: couplings grow with the agreement of votes and parents.
 
-    Each child splits itself over the parents by a softmax of its logits, each
-    parent is the squashed sum of the votes it gets, and a child whose vote
-    agrees with a parent gives that parent more:
+    The couplings of a child are a softmax of its logits over the parents. The pose of
+    a parent is the squashed sum of the votes for it, weighted by their couplings. The
+    logit of a child for a parent grows by the agreement of its vote with that pose:
 
     - `c_ij = softmax_j(b_ij)`
     - `v_j = squash(Σ_i c_ij û_j|i)`
@@ -26,26 +26,26 @@ class DynamicRouting(MomentRouting):
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        loop: `"while"` makes the iterations one loop in the graph
-            (`tf.while_loop` on TensorFlow), however many there are; `"unroll"`
-            writes every iteration out, as the gradient does with both. The values
-            and gradients are the same.
-        stop_gradient: whether the gradient takes the logits as constants. Faster; by
-            default it flows through every iteration.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
-        use_bias: whether a bias is added before the squash,
-            `v_j = squash(Σ_i c_ij û_j|i + β_j)`. It begins at zero. Without it capsules
-            can't tell an input from its negative.
+        loop: how the graph holds the iterations: `"while"` as one loop
+            (`tf.while_loop` on TensorFlow), so that the graph does not grow with their
+            number; `"unroll"` one after the other. The graph of the gradient is always
+            unrolled. The values and gradients are the same.
+        stop_gradient: whether the gradient treats the logits as constants, which is
+            faster. By default the gradient flows through every iteration.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
+        use_bias: whether a bias, initially zero, is added before the squash,
+            `v_j = squash(Σ_i c_ij û_j|i + β_j)`. Without it capsules cannot distinguish
+            an input from its negative.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children. Not used: the length of a
-            pose already says how present a child is.
-        receptive_fields: the `ops.ReceptiveFields` of the layer: they say which rows
-            of the batch are one image. Each field routes on its own.
+        kernel: the transformation matrices from poses to votes.
+        activations: activations of the children. Not used: the length of a pose is
+            the activation of the child.
+        receptive_fields: the `ops.ReceptiveFields` of the layer, which define the rows
+            of the batch that belong to one image. Each field is routed by itself.
         mask: True for each child, False for padding.
 
     Input shape:
@@ -97,14 +97,14 @@ class DynamicRouting(MomentRouting):
             shape = kernel_shape[1], poses_shape[2] * kernel_shape[3]
             self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
 
-    # Squash hardly lets a gradient through where poses are short, so that parents begin
-    # about as long as their children, however many there are of each.
+    # The gradient of squash is small for short poses. The initial parents are therefore
+    # about as long as their children, whatever the numbers of children and parents.
     def kernel_stddev(self, kernel_shape):
         _, parents, _, columns = kernel_shape
         # |s_j| of the last iteration, from |squash(s)| = |s|² / (1 + |s|²).
         norm = (LENGTH / (1.0 - LENGTH)) ** 0.5
-        # Agreement makes s_j longer than the sum that it starts from. The exponent and
-        # the factor fit what random votes give.
+        # Agreement makes s_j longer from iteration to iteration. The exponent and the
+        # factor were fitted to random votes.
         growth = 1.0 + 0.7 * (self.iterations - 1) * parents / columns
         return stddev_for(norm / growth**0.25, kernel_shape)
 

@@ -16,10 +16,10 @@ from keras_capsules.routing.moments import Polynomial
 class GenerativeRouting(MomentRouting):
     """Heinsen routing: each parent is a Gaussian that generates votes.
 
-    Like EM routing it fits a Gaussian to the votes that each parent gets. A parent is
-    active if the children that it uses are worth more to it than those that it
-    ignores cost, with a benefit and a cost for each pair that are learned; so are
-    biases of the votes. With activations `a` and their logits `l`, `a = σ(l)`:
+    Like EM routing, it fits a Gaussian to the votes for each parent. A parent is active
+    if the benefit of the children that it uses exceeds the cost of the children that it
+    ignores. Each pair of child and parent has a learned benefit, a learned cost and a
+    learned bias of its vote. With activations `a` and their logits `l`, `a = σ(l)`:
 
     - E-step: `R_ij = softmax_j(ln a_j + ln N(V_ij; μ_j, σ²_j))`, at first the same
       for all parents
@@ -28,31 +28,30 @@ class GenerativeRouting(MomentRouting):
       `μ_j = Σ_i used_ij V_ij / Σ_i used_ij`,
       `σ²_j = Σ_i used_ij (V_ij − μ_j)² / Σ_i used_ij + min_variance`
 
-    The votes are `V_ij = u_i W_ij + B_ij`. `B` and both β begin at zero. A parent that
-    uses less than a thousandth of what it could expect is divided by that thousandth,
-    which bounds gradients.
+    The votes are `V_ij = u_i W_ij + B_ij`. `B` and both β start at zero. The
+    denominators are at least a thousandth of the mass that a parent gets if all
+    children are active and divided equally, which bounds the gradients.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
         min_variance: added to every variance, in squared units of a vote; at least
-            1e-8, where float32 still divides by it. The default assigns votes of
-            variance 1 softly at first, as that of `EMRouting` does; the author's code
-            has 1e-5, with which two layers learned more slowly.
-        loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
-            every iteration out. The values and gradients are the same.
-        stop_gradient: whether the gradient takes `R` as a constant. Faster; by default
-            it flows through every iteration.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+            1e-8, so that divisions in float32 stay finite. With the default, the first
+            assignments of votes of variance 1 are soft. The author's code has 1e-5,
+            with which two layers learned more slowly.
+        loop: how the graph holds the iterations: `"while"` as one loop, `"unroll"` one
+            after the other. The values and gradients are the same.
+        stop_gradient: whether the gradient treats `R` as a constant, which is faster.
+            By default the gradient flows through every iteration.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children, from 0 to 1; what lies outside
-            counts as the nearest of the two.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
-            its own; all of them share what is learned.
+        kernel: the transformation matrices from poses to votes.
+        activations: activations of the children, clipped to lie from 0 to 1.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field is routed
+            by itself; all fields share the weights.
         mask: True for each child, False for padding.
 
     Input shape:
@@ -139,7 +138,7 @@ class GenerativeRouting(MomentRouting):
 
     # ln a_j + ln N(V_ij; μ_j, σ²_j)
     def score_coefficients(self, parents):
-        # The last two columns of a vote are no part of it, see `_extended`.
+        # The last two columns of a vote are not part of the pose, see `_extended`.
         of_votes = np.ones((self.vote_bias.shape[2], self.vote_bias.shape[3] + 2))
         of_votes[:, -2:] = 0.0
         of_votes = ops.convert_to_tensor(of_votes.ravel(), parents["variances"].dtype)
@@ -154,16 +153,16 @@ class GenerativeRouting(MomentRouting):
     def get_config(self):
         return {**super().get_config(), "min_variance": self.min_variance}
 
-    # The sums over the children know votes alone. Two columns more of each vote, whose
-    # first elements are what it is worth, make them know that as well:
+    # The moments are sums over votes only. To add up the benefits as well, votes get
+    # two more columns, whose first elements sum to β^use_ij + β^ign_ij:
     # Σ_i (β^use_ij used_ij − β^ign_ij ignored_ij)
     #   = Σ_i (β^use_ij + β^ign_ij) used_ij − Σ_i β^ign_ij a_i.
-    # The two sums nearly cancel where most is used: the second column has what the
-    # first is rounded by in half precision.
+    # The two sums nearly cancel if most children are used. The second column therefore
+    # holds the error of rounding the first to half precision.
 
     def _extended(self, poses, kernel):
         children, rows, _ = ops.shape(poses)[1:]
-        # [u_i | 1] · [W_ij; B_ij], with the identity for the one: B_ij has P rows.
+        # [u_i | 1] · [W_ij; B_ij], where 1 is the identity: B_ij has P rows.
         ones = ops.zeros_like(poses[..., :1]) + ops.eye(rows, dtype=poses.dtype)
         worth = self.beta_use + self.beta_ignore
         rounded = ops.cast(ops.cast(worth, kernel.dtype), worth.dtype)

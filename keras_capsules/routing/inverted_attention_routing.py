@@ -15,33 +15,35 @@ from keras_capsules.routing.moments import Polynomial
 class InvertedAttentionRouting(MomentRouting):
     """Inverted dot-product attention routing: parents compete for each child.
 
-    The pose of a parent is the normalized sum of the votes it gets, and a child gives
-    more to the parents that its votes are like:
+    The pose of a parent is the normalized sum of the votes for it, weighted by their
+    couplings. A child is coupled more strongly to parents whose poses are similar to
+    its votes:
 
-    - `p_j = LayerNorm(Σ_i r_ij V_ij)`, with a gain and a bias that are learned
+    - `p_j = LayerNorm(Σ_i r_ij V_ij)`, with a learned gain and a learned bias
     - `r_ij = softmax_j(V_ij · p_j / √D)`
 
-    At first `r_ij = 1 / parents`. Unlike dynamic routing it forgets the scores of the
-    iteration before, and poses are not squashed: how present a parent is has to be
-    learned from its pose, for instance by one `keras.layers.Dense(1)` for all classes.
+    The first couplings are `r_ij = 1 / parents`. Unlike in dynamic routing, scores are
+    not added up over the iterations and poses are not squashed. The activation of a
+    parent has to be learned from its pose, for example by one `keras.layers.Dense(1)`
+    for all classes.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
         epsilon: added to the variance of a pose when it is normalized; at least 1e-12.
-        loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
-            every iteration out. The values and gradients are the same.
-        stop_gradient: whether the gradient takes the scores as constants. Faster; by
-            default it flows through every iteration.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+        loop: how the graph holds the iterations: `"while"` as one loop, `"unroll"` one
+            after the other. The values and gradients are the same.
+        stop_gradient: whether the gradient treats the scores as constants, which is
+            faster. By default the gradient flows through every iteration.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
+        kernel: the transformation matrices from poses to votes.
         activations: activations of the children. Not used.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
-            its own.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field is routed
+            by itself.
         mask: True for each child, False for padding.
 
     Input shape:

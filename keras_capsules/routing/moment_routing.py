@@ -13,48 +13,52 @@ from keras_capsules.routing.routing import Routing, RoutingInputs, check_result
 class MomentRouting(Routing):
     """Base class of routings that need only weighted sums over the votes.
 
-    Both papers alternate two steps: children choose how much of them each parent gets
-    (the E-step, or the softmax of dynamic routing), and parents are computed from sums
-    over the votes that they get (the M-step, or the squashed sum). A subclass writes
-    these steps:
+    The routings of both papers alternate two steps. One computes weights that couple
+    children to parents (the E-step, or the softmax of dynamic routing), the other
+    computes parents from weighted sums over the votes (the M-step, or the squashed
+    sum). A subclass defines these steps by four methods, the hooks:
 
-    - `initial_weights`: `w_ij` of the first iteration;
-    - `update_parents`: parents from `Σ_i w_ij V_ij` and the like, the `Moments`;
-    - `score_coefficients`: how well a vote agrees with a parent, a polynomial of the
-      vote;
-    - `update_weights`: `w_ij` from these scores.
+    - `initial_weights` returns `w_ij` of the first iteration.
+    - `update_parents` computes the parents from the `Moments`, `Σ_i w_ij V_ij` and
+      similar sums.
+    - `score_coefficients` returns the agreement of a vote with a parent, as a
+      polynomial of the vote.
+    - `update_weights` computes `w_ij` from these scores.
 
-    In them it uses what it learns like any layer, `self.beta_u`; every hook is
-    differentiated with respect to that, to the poses and to the activations. The hooks
-    have to be deterministic: they run again for the gradient.
+    Hooks use weights as in any layer, for example `self.beta_u`. They are
+    differentiated with respect to the weights, the poses and the activations. They
+    have to be deterministic, because they run again for the gradient.
 
-    Votes are never kept. Images are routed in blocks; the votes of a block are made,
-    serve all iterations, and are dropped. The gradient makes them once more. Between
-    the two only moments are kept, `(batch, parents, …)`. Second derivatives are those
-    of plain automatic differentiation and keep all votes. On JAX, forward mode goes
-    over the gradient, as in `jax.hessian`, not over the routing itself.
+    Votes are not stored. Images are routed in blocks: the votes of a block are computed
+    once, used by all iterations, and dropped. The backward pass computes them again.
+    Only the moments `(batch, parents, …)` are stored in between. Second derivatives use
+    plain automatic differentiation, which stores all votes. Forward-mode
+    differentiation on JAX works for the gradient, as in `jax.hessian`, but not for the
+    routing itself.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        loop: `"while"` makes the iterations one loop in the graph (`tf.while_loop` on
-            TensorFlow), however many there are; `"unroll"` writes every iteration
-            out, as the gradient does with both. The values and gradients are the same.
-        stop_gradient: whether the gradient takes the scores as constants. Faster; by
-            default it flows through every iteration.
-        block: how many images are routed at a time. `None` chooses a power of 2: the
-            votes of a block take 16 MB at most, or a fortieth of an accelerator's
-            memory, unless the kernel or the votes of one image are larger. It changes
-            speed and memory, not the result.
+        loop: how the graph holds the iterations: `"while"` as one loop
+            (`tf.while_loop` on TensorFlow), so that the graph does not grow with their
+            number; `"unroll"` one after the other. The graph of the gradient is always
+            unrolled. The values and gradients are the same.
+        stop_gradient: whether the gradient treats the scores as constants, which is
+            faster. By default the gradient flows through every iteration.
+        block: how many images are routed at a time. `None` chooses a power of 2, so
+            that the votes of a block take at most 16 MB, or a fortieth of the memory of
+            an accelerator, unless the kernel or the votes of one image are larger. It
+            changes speed and memory, not the result.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Attributes:
         second_moments: whether `update_parents` uses squares of votes, and
-            `score_coefficients` a quadratic term.
-        accumulates_scores: whether a child adds the scores of all iterations up.
+            `score_coefficients` returns a quadratic term. False by default.
+        accumulates_scores: whether scores are added up over the iterations. False by
+            default.
 
     Raises:
-        ValueError: an argument is out of its range; when it is called, a hook returns
-            something of another shape than it should.
+        ValueError: an argument is out of its range, or, when the routing is called, a
+            hook returns a wrong shape.
 
     Example:
 
@@ -76,8 +80,8 @@ class MomentRouting(Routing):
     Reference:
         Sabour, Frosst and Hinton, Dynamic routing between capsules (2017),
         procedure 1; Hinton, Sabour and Frosst, Matrix capsules with EM routing
-        (2018), procedure 1. Making votes again instead of keeping them is what Dao et
-        al., FlashAttention (2022), section 3, does for the scores of attention.
+        (2018), procedure 1; Dao et al., FlashAttention (2022), section 3, which
+        recomputes the scores of attention in the same way.
     """
 
     second_moments = False
@@ -108,19 +112,19 @@ class MomentRouting(Routing):
             "block": self.block,
         }
 
-    # What a subclass writes.
+    # Hooks, defined by subclasses.
 
     def initial_weights(self, inputs: RoutingInputs) -> Any:
         """Returns the weights of the first iteration.
 
-        By default they are what `update_weights` makes of scores of zero.
+        By default they are computed by `update_weights` from scores of zero.
 
         Args:
             inputs: poses, activations, receptive fields and mask of the children.
 
         Returns:
             `(batch, parents, children)`; or `(batch, 1, children)` if they are the
-            same for all parents, for which the first parents are quicker to compute.
+            same for all parents, which makes the first iteration faster.
         """
         zeros = ops.zeros_like(inputs.ones)
         zeros = ops.tile(zeros, (1, inputs.parents, 1))
@@ -154,23 +158,23 @@ class MomentRouting(Routing):
         Returns:
             A dict of tensors: `parents`, the poses `(batch, parents, D)`, flattened
             row by row; `activations` `(batch, parents)` if the routing computes them;
-            and what else `score_coefficients` or the trace needs,
-            `(batch, parents, …)`.
+            and any other tensors `(batch, parents, …)` that `score_coefficients` or
+            the trace needs.
         """
         raise NotImplementedError
 
     def score_coefficients(self, parents: dict) -> Polynomial:
-        """Returns the agreement of a vote with each parent, as a polynomial.
+        """Returns the agreement of votes with each parent, as a polynomial of the vote.
 
         Args:
-            parents: what `update_parents` returned.
+            parents: the dict that `update_parents` returned.
 
         Returns:
-            The coefficients.
+            The coefficients of the polynomial.
         """
         raise NotImplementedError
 
-    # What `Routing` asks for.
+    # Methods of `Routing`.
 
     def _last(self, kernel, inputs):
         return _engine.route(self, kernel, inputs)

@@ -1,4 +1,4 @@
-"""What a `MomentRouting` sees of votes, and how it scores them."""
+"""Sums over votes that a `MomentRouting` uses, and scores of votes."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ class Moments(NamedTuple):
     Attributes:
         mass: `Σ_i w_ij`, `(batch, parents, 1)`.
         deviations: `Σ_i w_ij (V_ij − center_j)`, `(batch, parents, D)`.
-        squared_deviations: the same of squares; `None` without second moments.
-        center: `(batch, parents, D)`, or 0.0.
+        squared_deviations: `Σ_i w_ij (V_ij − center_j)²`, `(batch, parents, D)`; `None`
+            without second moments.
+        center: the point that votes are measured from, `(batch, parents, D)`, or 0.0.
     """
 
     mass: Any
@@ -22,16 +23,16 @@ class Moments(NamedTuple):
 
     @property
     def sum(self) -> Any:
-        """`Σ_i w_ij V_ij`, `(batch, parents, D)`."""
+        """The weighted sum of votes, `Σ_i w_ij V_ij`, `(batch, parents, D)`."""
         if isinstance(self.center, float):
             return self.deviations
         return self.deviations + self.mass * self.center
 
     def squares(self, about: Any) -> Any:
-        """`Σ_i w_ij (V_ij − about_j)²`, at least 0.
+        """Computes `Σ_i w_ij (V_ij − about_j)²`, at least 0.
 
-        Near the mean of the votes it is as exact as the votes are, however far from
-        zero they lie.
+        If `about` is near the mean of the votes, the result is as exact as the votes,
+        however far from zero they are.
 
         Args:
             about: a pose for each parent, `(batch, parents, D)`.
@@ -59,10 +60,11 @@ class Polynomial(NamedTuple):
     `U_ij = V_ij − about_j`.
 
     Attributes:
-        constant: `(batch, parents)`.
-        linear: `(batch, parents, D)`.
-        quadratic: `(batch, parents, D)`; needs second moments.
-        about: `(batch, parents, D)`.
+        constant: the constant coefficients, `(batch, parents)`.
+        linear: the linear coefficients, `(batch, parents, D)`.
+        quadratic: the quadratic coefficients, `(batch, parents, D)`. They need a
+            routing with `second_moments = True`.
+        about: the point that votes are measured from, `(batch, parents, D)`.
     """
 
     constant: Any = 0.0
@@ -71,13 +73,13 @@ class Polynomial(NamedTuple):
     about: Any = 0.0
 
     def recentered(self, center: Any) -> tuple:
-        """The constant, linear and quadratic coefficients of `V − center`.
+        """Returns the constant, linear and quadratic coefficients of `V − center`.
 
         Args:
             center: `(batch, parents, D)`, or 0.0.
 
         Returns:
-            Three tensors, or numbers where a coefficient is one.
+            The three coefficients: tensors, or numbers if they were given as numbers.
         """
         if isinstance(self.about, float) and isinstance(center, float):
             return self[:3]

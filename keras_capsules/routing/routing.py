@@ -13,18 +13,18 @@ from keras_capsules.ops.votes import check_poses_and_kernel, votes
 
 
 class RoutingInputs(NamedTuple):
-    """What a routing may use beside the votes. All of it can be differentiated.
+    """The inputs of a routing apart from the votes. Gradients flow to all of them.
 
     Attributes:
         poses: poses of the children, `(batch, children, P, Q)`, at least float32.
         activations: activations of the children, `(batch, children)`, at least
             float32; `None` for a routing that does not need them.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each of its fields
-            is a row of the batch: `image · fields + field`. A layer whose parents see
-            all children of an image has one field.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field of each
+            image is a row of the batch, number `image · fields + field`. If all
+            children of an image vote for all parents, there is one field.
         parents: number of parents.
-        mask: 1 for each child, 0 where there is none, `(batch, children)`; `None` where
-            all are there. A masked child has a pose and an activation of 0.
+        mask: 1 for each child, 0 for padding, `(batch, children)`; `None` if nothing
+            is masked. A masked child has a pose and an activation of 0.
     """
 
     poses: Any
@@ -35,22 +35,22 @@ class RoutingInputs(NamedTuple):
 
     @property
     def ones(self) -> Any:
-        """A one for each child, 0 if it is masked, `(batch, 1, children)`."""
+        """1 for each child, 0 if it is masked, `(batch, 1, children)`."""
         if self.mask is not None:
             return self.mask[:, None]
         return ops.ones_like(self.poses[:, None, :, 0, 0])
 
     @property
     def probabilities(self) -> Any:
-        """The activations, cut off to lie from 0 to 1, `(batch, children)`."""
+        """The activations, clipped to lie from 0 to 1, `(batch, children)`."""
         return ops.clip(self.activations, 0.0, 1.0)
 
     @property
     def least_mass(self) -> Any:
-        """What to divide sums of votes by at least, `(batch, 1, 1)`.
+        """The smallest divisor of sums of votes, `(batch, 1, 1)`.
 
-        It is a thousandth of what a parent gets if every child is active and prefers
-        none. Where a parent gets less, this bounds the gradient.
+        It is a thousandth of the mass of a parent if every child is active and divided
+        equally among the parents. It bounds the gradient of parents with less mass.
         """
         least = ops.sum(self.ones, axis=-1, keepdims=True) * 1e-3 / self.parents
         return at_least(least, 1e-6)  # where all children are masked
@@ -60,44 +60,46 @@ class RoutingInputs(NamedTuple):
 class Routing(Nested, keras.layers.Layer):
     """Base class of routing algorithms.
 
-    A subclass writes `route`, a generator of its iterations, which is given all votes.
-    A routing that needs no more of the votes than weighted sums over the children
-    derives from `MomentRouting` instead: there votes are never kept.
+    A subclass defines `route`, a generator that receives all votes and yields the
+    result of each iteration. A routing that only needs weighted sums of the votes over
+    the children should derive from `MomentRouting` instead, which does not store votes.
 
-    It computes in the dtype of the votes, but at least in float32: the layer that owns
-    the kernel chooses the precision of the votes.
+    A routing computes in the dtype of the votes, but at least in float32. The layer
+    that owns the kernel chooses the precision of the votes.
 
     Args:
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Attributes:
-        computes_activations: whether it returns activations of the parents too.
-        length_is_activation: whether the length of a pose says how present the parent
-            is, from 0 to 1, in a routing that computes no activations. Where it
-            doesn't, networks learn a score from the pose.
-        needs_activations: whether it uses activations of the children, which then have
-            to be given.
-        traced: names of what an iteration finds that a trace shows too.
+        computes_activations: whether the routing also returns activations of the
+            parents. False by default.
+        length_is_activation: for a routing that computes no activations, whether the
+            length of a pose, from 0 to 1, is the activation of the parent. If it is
+            not, networks learn a score from the pose. True by default.
+        needs_activations: whether the routing requires activations of the children.
+            False by default.
+        traced: names of further results of an iteration that `trace` returns.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
+        kernel: the transformation matrices from poses to votes.
         activations: activations of the children.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
-        mask: True for each child, False for padding, which counts for nothing.
-        training: whether the routing is trained, for `finalize`.
+        mask: True for each child, False for padding, which is ignored.
+        training: whether the call is part of training, for `finalize`.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`,
         `activations` and `mask` `(batch, children)`.
 
     Output shape:
-        `(batch, parents, P, R)`, and `(batch, parents)` for activations.
+        Poses `(batch, parents, P, R)` and, if the routing computes them, activations
+        `(batch, parents)`.
 
     Raises:
         ValueError: the shapes do not fit together, activations that the routing needs
-            are missing, or `route` yields something of another shape than it should.
+            are missing, or `route` yields a wrong shape.
 
     Example:
 
@@ -122,26 +124,26 @@ class Routing(Nested, keras.layers.Layer):
         super().__init__(**{**kwargs, "autocast": False})
         self.supports_masking = True
 
-    # What a subclass writes.
+    # Methods for subclasses to define.
 
     def build(self, poses_shape: tuple, kernel_shape: tuple) -> None:
-        """Creates the weights that the routing learns.
+        """Creates the weights of the routing.
 
         Args:
             poses_shape: `(batch, children, P, Q)`, every size known but the batch.
-            kernel_shape: `(children, parents, Q, R)`. If all children share one matrix
-                `children` is `None` in both: they then share what is learned, too, for
-                there may be more or fewer of them.
+            kernel_shape: `(children, parents, Q, R)`. If all children share one matrix,
+                `children` is `None` in both shapes: the number of children may vary,
+                so they have to share the weights of the routing as well.
         """
 
     def kernel_stddev(self, kernel_shape: tuple) -> float:
-        """Returns the standard deviation of the default kernel of a layer.
+        """Returns the standard deviation of the initial kernel of a layer.
 
-        By default votes have variance 1 for poses whose elements have size 1.
+        By default it gives votes variance 1 if the elements of poses have size 1.
 
         Args:
             kernel_shape: `(children, parents, Q, R)`, with all children that a parent
-                sees; `None` if their number may vary.
+                receives votes from; `children` is `None` if their number may vary.
 
         Returns:
             The standard deviation.
@@ -153,36 +155,36 @@ class Routing(Nested, keras.layers.Layer):
 
         Args:
             votes: `(batch, parents, children, D)`, at least float32. A pose is
-                flattened row by row into D = P · R elements. Those of a masked child
-                are 0; where that is not enough, `inputs.ones` says which these are.
-            inputs: activations, receptive fields and mask of the children.
+                flattened row by row into D = P · R elements. The votes of a masked
+                child are 0. `inputs.ones` is 0 for masked children, if that is needed.
+            inputs: poses, activations, receptive fields and mask of the children.
 
         Yields:
-            A dict of tensors: `weights`, what each parent gets of each child,
-            `(batch, parents, children)`; `parents`, their poses `(batch, parents, D)`;
-            `activations` `(batch, parents)` if the routing computes them; `scores`
-            `(batch, parents, children)`, what the weights were made of, if there is
-            such a thing; and what `traced` names.
+            A dict of tensors: `weights`, the coupling of each child to each parent,
+            `(batch, parents, children)`; `parents`, the poses `(batch, parents, D)`;
+            `activations` `(batch, parents)` if the routing computes them; optionally
+            `scores` `(batch, parents, children)`, from which the weights were computed;
+            and the tensors that `traced` names.
         """
         raise NotImplementedError
 
     def finalize(self, parents: dict, training: bool | None = None) -> dict:
-        """Makes the outputs of the routing from the parents of the last iteration.
+        """Computes the outputs of the routing from the parents of the last iteration.
 
-        It sees the whole batch, so it is the place for batch normalization. By
-        default it returns what it is given.
+        It is called with the whole batch, so batch normalization belongs here. By
+        default it returns its argument.
 
         Args:
             parents: `parents` `(batch, parents, D)` and, if the routing computes
                 them, `activations` `(batch, parents)`.
-            training: whether the routing is trained.
+            training: whether the call is part of training.
 
         Returns:
-            The same keys and shapes.
+            A dict of the same keys and shapes.
         """
         return parents
 
-    # What users call.
+    # Methods for users to call.
 
     @not_compiled
     def call(
@@ -209,7 +211,7 @@ class Routing(Nested, keras.layers.Layer):
         receptive_fields: ReceptiveFields | None = None,
         mask: Any = None,
     ) -> dict:
-        """Returns what each iteration computes; it holds all votes in memory.
+        """Returns the results of each iteration. It stores all votes in memory.
 
         Args:
             poses: as for calling the routing.
@@ -219,18 +221,20 @@ class Routing(Nested, keras.layers.Layer):
             mask: as for calling the routing.
 
         Returns:
-            A dict of tensors, the iterations first:
+            A dict of tensors whose first axis is the iteration:
 
-            - `weights`: what each parent gets of each child, `(iterations, batch,
+            - `weights`: the coupling of each child to each parent, `(iterations, batch,
                 parents, children)`;
-            - `scores`: what the weights were made of, of the same shape;
-            - `distances`: of each vote from the pose of the parent, before `finalize`,
-                of the same shape;
-            - `parents`: poses, `(iterations, batch, parents, P, R)`;
-            - `activations`: `(iterations, batch, parents)`, if there are any.
+            - `scores`: the scores that the weights were computed from, of the same
+                shape; zeros if the routing has none;
+            - `distances`: the distance of each vote from the pose of the parent before
+                `finalize`, of the same shape;
+            - `parents`: the poses, `(iterations, batch, parents, P, R)`;
+            - `activations`: `(iterations, batch, parents)`, if the routing computes
+                them.
 
-            A routing may add what it names in `traced`, as `EMRouting` adds `means` and
-            `variances`.
+            The dict also has the tensors that `traced` names, for example `means` and
+            `variances` of `EMRouting`.
         """
         if not self.built:
             self.build(tuple(poses.shape), tuple(kernel.shape))
@@ -266,21 +270,21 @@ class Routing(Nested, keras.layers.Layer):
         return (shape, parents) if self.computes_activations else shape
 
     def compute_mask(self, *args, **kwargs):
-        """None: every image has all parents."""
+        """Returns `None`, because every image has all parents."""
 
     def get_build_config(self):
-        """None: the layer that owns the kernel builds it, also when it is loaded."""
+        """Returns `None`, because the layer that owns the kernel builds the routing."""
 
-    # What `MomentRouting` does otherwise.
+    # Methods that `MomentRouting` overrides.
 
     def _last(self, kernel, inputs):
-        """The parents of the last iteration."""
+        """Returns the parents of the last iteration."""
         for step in self._steps(_flat_votes(inputs.poses, kernel), kernel, inputs):
             last = step
         return _returned(last)
 
     def _steps(self, all_votes, kernel, inputs):
-        """What each iteration finds."""
+        """Yields the results of each iteration."""
         of_poses = (*all_votes.shape[:2], all_votes.shape[3])
         expected = {"weights": all_votes.shape[:3], "parents": of_poses}
         if self.computes_activations:
@@ -317,7 +321,7 @@ class Routing(Nested, keras.layers.Layer):
         _check_receptive_fields(poses.shape, receptive_fields)
         if mask is not None:
             there = ops.cast(mask, "bool")
-            # Not a product: what stands in their place may be infinite.
+            # Padding may be infinite, and infinity times 0 is NaN.
             poses = ops.where(there[..., None, None], poses, 0.0)
             if activations is not None:
                 activations = ops.where(there, activations, 0.0)
@@ -328,27 +332,27 @@ class Routing(Nested, keras.layers.Layer):
         return inputs, kernel
 
     def _extended(self, poses, kernel):
-        """Poses and kernel of the votes, for a routing that adds something to them."""
+        """Returns poses and kernel; a routing may extend them to extend the votes."""
         return poses, kernel
 
     def _as_matrices(self, x, inputs, kernel):
-        """`(batch, …, P·R)` as `(batch, …, P, R)`."""
+        """Reshapes `(batch, …, P·R)` to `(batch, …, P, R)`."""
         matrix = inputs.poses.shape[2], kernel.shape[3]
         return ops.reshape(x, (-1, *ops.shape(x)[1:-1], *matrix))
 
 
 def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> None:
-    """Raises an error if what a routing's author wrote returns a wrong shape.
+    """Raises an error if a method of a routing returned a wrong shape.
 
     Args:
         routing: the routing.
         hook: name of the method.
-        result: what it returned, a tensor or a dict of tensors.
-        expected: the shape, or a dict of shapes by name, `None` for any; the batch may
-            be anything.
+        result: the returned tensor or dict of tensors.
+        expected: the expected shape, or a dict of shapes by name, where `None` allows
+            any shape. The size of the batch is not checked.
 
     Raises:
-        ValueError: a name is missing, or a shape is another.
+        ValueError: a name is missing, or a shape is wrong.
     """
     owner = f"`{hook}` of {type(routing).__name__}"
     must = "must yield" if hook == "route" else "must return"
@@ -375,14 +379,14 @@ def check_result(routing: Routing, hook: str, result: Any, expected: Any) -> Non
 
 
 def _flat_votes(poses, kernel):
-    """All votes, (batch, parents, children, P·R)."""
+    """Computes all votes, (batch, parents, children, P·R)."""
     all_votes = at_least_float32(votes(poses, kernel))
     _, parents, children, rows, columns = ops.shape(all_votes)
     return ops.reshape(all_votes, (-1, parents, children, rows * columns))
 
 
 def _returned(step):
-    """What of an iteration a routing returns."""
+    """Returns the results of an iteration that are outputs of the routing."""
     return {name: step[name] for name in ("parents", "activations") if name in step}
 
 

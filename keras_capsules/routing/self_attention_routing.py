@@ -11,30 +11,32 @@ from keras_capsules.routing.moments import Polynomial
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
 class SelfAttentionRouting(MomentRouting):
-    """Self-attention routing: couplings are the agreement among the votes.
+    """Self-attention routing: couplings come from the agreement among the votes.
 
-    It has no iterations. A child prefers the parent for which its vote is most like
-    the votes of all children, plus a preference that is learned:
+    There are no iterations. A child is coupled most strongly to the parent for which
+    its vote is most similar to the votes of all children. A learned prior is added to
+    the couplings:
 
     - `c_ij = softmax_j(V_ij · Σ_k V_kj / √D) + b_ij`
     - `v_j = squash(Σ_i c_ij V_ij)`, with `squash(s) = (1 − e^(−|s|)) s / |s|`
 
-    The prior `b` begins at zero. The activation of a parent is the length of its pose.
+    The prior `b` starts at zero. The activation of a parent is the length of its pose.
 
     Args:
-        loop: see `MomentRouting`.
-        stop_gradient: whether the gradient takes the softmax as a constant.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+        loop: see `MomentRouting`. The sum over all votes counts as an iteration.
+        stop_gradient: whether the gradient treats the softmax as a constant. False by
+            default.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children. Not used: the length of a
-            pose already says how present a child is.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
-            its own; all of them share the prior.
+        kernel: the transformation matrices from poses to votes.
+        activations: activations of the children. Not used: the length of a pose is
+            the activation of the child.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field is routed
+            by itself; all fields share the prior.
         mask: True for each child, False for padding.
 
     Input shape:
@@ -69,15 +71,15 @@ class SelfAttentionRouting(MomentRouting):
         block: int | None = None,
         **kwargs: Any,
     ) -> None:
-        # The sum over all children is the first of two steps.
+        # The first of the two iterations only computes the sum over all children.
         super().__init__(2, loop, stop_gradient, block, **kwargs)
 
-    # Parents begin about as long as their children.
+    # The initial parents are about as long as their children.
     def kernel_stddev(self, kernel_shape):
         _, parents, _, columns = kernel_shape
         norm = -math.log(1.0 - LENGTH)  # from |squash(s)| = 1 − e^(−|s|)
-        # Attention makes s_j longer than the mean of its votes, s: by s (parents · s)²
-        # / columns^1.5.
+        # Attention makes s_j longer than the mean of its votes, s, by
+        # s (parents · s)² / columns^1.5.
         growth = 1.0 + (parents * norm) ** 2 / columns**1.5
         return stddev_for(norm / growth ** (1 / 3), kernel_shape)
 

@@ -14,34 +14,34 @@ from keras_capsules.routing.moment_routing import MomentRouting
 class SelfRouting(MomentRouting):
     """Self-routing: each child computes its couplings from its own pose.
 
-    Each child has a small classifier that says which parents it belongs to. Parents
-    are the means of the votes that they get, and as active as the share of all
-    children that they get:
+    Each child has a linear classifier whose classes are the parents. The pose of a
+    parent is the mean of the votes, weighted by couplings and activations of the
+    children. Its activation is its share of the activations of all children:
 
     - `c_ij = softmax_j(u_i · w_ij + b_ij)`
     - `a_j = Σ_i c_ij a_i / Σ_i a_i`
     - `p_j = Σ_i c_ij a_i V_ij / Σ_i c_ij a_i`
 
-    The classifiers `w` and `b` begin at zero. There are no iterations. The activations
-    of the parents sum to 1. Where the children are together less active than a
-    thousandth of their number, they sum to less. The poses are normalized over the
-    batch, each parent type by itself.
+    The classifiers `w` and `b` start at zero. There are no iterations. The activations
+    of the parents sum to 1, or to less if the activations of the children sum to less
+    than a thousandth of the number of children. The poses are batch-normalized, each
+    parent type by itself.
 
     Args:
-        momentum: of the moving averages of batch normalization.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+        momentum: momentum of the moving averages of batch normalization.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children, from 0 to 1; what lies outside
-            counts as the nearest of the two.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
-            its own; all of them share the classifiers.
+        kernel: the transformation matrices from poses to votes.
+        activations: activations of the children, clipped to lie from 0 to 1.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field is routed
+            by itself; all fields share the classifiers.
         mask: True for each child, False for padding.
-        training: whether batch normalization uses the batch, or its moving averages.
+        training: whether batch normalization uses the statistics of the batch or its
+            moving averages.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
@@ -89,7 +89,7 @@ class SelfRouting(MomentRouting):
             name="weight", shape=(*shape, rows * size), initializer="zeros"
         )
         self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
-        # Normalization is no product of votes: it stays in the variables' precision.
+        # Normalization does not compute votes, and keeps the variables' precision.
         self.pose_norm.dtype_policy = self.variable_dtype
         self.pose_norm.build((None, parents, rows * columns))
 

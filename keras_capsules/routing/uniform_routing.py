@@ -11,27 +11,26 @@ from keras_capsules.routing.moment_routing import MomentRouting
 class UniformRouting(MomentRouting):
     """Uniform routing: each child is divided equally among all parents.
 
-    It is what other routings have to be better than. With one kernel for all children,
-    `DigitCapsule(10, routing="uniform", share_kernel=True)`, it was reported to be as
-    robust to affine changes as networks that route:
+    It is dynamic routing with one iteration, and the baseline for all other routings:
 
     - `c_ij = 1 / parents`
     - `v_j = squash(Σ_i c_ij V_ij)`
 
-    It is `DynamicRouting` of one iteration. The activation of a parent is the length
-    of its pose.
+    The activation of a parent is the length of its pose. With one kernel for all
+    children, `DigitCapsule(10, routing="uniform", share_kernel=True)`, it was reported
+    to be as robust to affine transformations as networks with routing.
 
     Args:
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
+        kernel: the transformation matrices from poses to votes.
         activations: activations of the children. Not used.
-        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field routes on
-            its own.
+        receptive_fields: the `ops.ReceptiveFields` of the layer. Each field is routed
+            by itself.
         mask: True for each child, False for padding.
 
     Input shape:
@@ -62,7 +61,7 @@ class UniformRouting(MomentRouting):
     def __init__(self, block: int | None = None, **kwargs: Any) -> None:
         super().__init__(iterations=1, block=block, **kwargs)
 
-    # Parents begin as long as their children, see `DynamicRouting`.
+    # The initial parents are as long as their children, see `DynamicRouting`.
     def kernel_stddev(self, kernel_shape):
         return stddev_for((LENGTH / (1.0 - LENGTH)) ** 0.5, kernel_shape)
 

@@ -15,10 +15,10 @@ from keras_capsules.routing.moments import Polynomial
 class VariationalBayesRouting(MomentRouting):
     """Variational Bayes routing: EM routing with a prior over the Gaussians.
 
-    It is EM routing with priors, a Dirichlet distribution over the shares of parents
-    and a Gaussian-Wishart distribution over the mean and the precision of each, here
-    diagonal. A parent that gets few votes stays near its prior, so that no variance
-    collapses. The M-step, with `N_j = Σ_i R_ij a_i` and `m0 = 0`:
+    The prior is a Dirichlet distribution over the mixing proportions of the parents,
+    and a Gaussian-Wishart distribution over the mean and the diagonal precision of each
+    parent. A parent with few votes stays near its prior, so that no variance collapses.
+    The M-step, with `N_j = Σ_i R_ij a_i` and `m0 = 0`:
 
     - `α_j = α0 + N_j`, `κ_j = κ0 + N_j`, `ν_j = ν0 + N_j`
     - `m_j = Σ_i R_ij a_i V_ij / κ_j`
@@ -29,48 +29,48 @@ class VariationalBayesRouting(MomentRouting):
     - `E ln π_j = ψ(α_j) − ψ(Σ_j α_j)`
     - `E ln |Λ_j| = Σ_d ψ((ν_j − d) / 2) + D ln 2 − Σ_h ln B_jh`, d from 0 to D − 1
     - `ln R_ij = E ln π_j + ½ E ln |Λ_j| − ½ D ln 2π
-      − ½ (D / κ_j + ν_j Σ_h (V_ijh − m_jh)² / B_jh)`, up to what makes R sum to 1 over
-      the parents that compete for a child
+      − ½ (D / κ_j + ν_j Σ_h (V_ijh − m_jh)² / B_jh)`, up to the constant that makes R
+      sum to 1 over the parents that compete for a child
 
-    After the last M-step activations come from the entropy of the Gaussian, and both
-    they and the poses are normalized over the batch, each parent type by itself:
+    After the last M-step, activations are computed from the entropy of the Gaussian.
+    Activations and poses are batch-normalized, each parent type by itself:
 
     - `a_j = σ(BatchNorm(−e^(E ln π_j) (½ D ln 2πe − ½ E ln |Λ_j|)))`
     - `pose_j = BatchNorm(m_j)`
 
-    The prior expects votes about 1 / √(D + 1) away from their parent, a quarter for 4×4
-    poses. Votes of variance 1 are assigned so hard from the start that two such layers
-    hardly learn: a layer's default kernel makes votes of deviation 0.1 here, from poses
-    whose elements have size 1.
+    The prior expects a standard deviation of the votes of about 1 / √(D + 1), a quarter
+    for 4×4 poses. Votes of variance 1 are assigned so hard from the start that two such
+    layers hardly learn. The initial kernel of a layer therefore gives votes a standard
+    deviation of 0.1, for poses whose elements have size 1.
 
-    The paper adds β_a − β_u before the first of them. Normalization takes that away
-    again; what it adds itself, its `beta`, stands for it.
+    The paper adds β_a − β_u before the batch normalization of activations, which would
+    remove such a constant. The `beta` of the batch normalization takes its place.
 
     Args:
         iterations: how many times the parents are computed, at least 1.
-        competition: `"image"` where every parent whose field contains a child
-            competes for it, at every position; `"patch"` where only the parents
-            at one position do.
-        prior_weight: α0 and κ0, how many children the priors count for, at least 1e-6.
-            ν0 is D + 1.
-        momentum: of the moving averages of batch normalization.
-        loop: `"while"` makes the iterations one loop in the graph, `"unroll"` writes
-            every iteration out. The values and gradients are the same.
-        stop_gradient: whether the gradient takes assignments as constants. Faster; by
-            default it flows through every iteration.
-        block: how many images are routed at a time, see `MomentRouting`. It changes
-            speed and memory, not the result.
+        competition: which parents compete for a child: with `"image"` all parents
+            whose receptive fields contain it, at every position; with `"patch"` only
+            the parents of one position, as if each position had its own children.
+        prior_weight: α0 and κ0, the weight of the priors as a number of children, at
+            least 1e-6. ν0 is D + 1.
+        momentum: momentum of the moving averages of batch normalization.
+        loop: how the graph holds the iterations: `"while"` as one loop, `"unroll"` one
+            after the other. The values and gradients are the same.
+        stop_gradient: whether the gradient treats the assignments as constants, which
+            is faster. By default the gradient flows through every iteration.
+        block: how many images are routed at a time. `None` chooses the number, see
+            `MomentRouting`. It changes speed and memory, not the result.
         **kwargs: `name` and the other arguments of `keras.layers.Layer`.
 
     Call arguments:
         poses: poses of the children.
-        kernel: the transformation matrices that make votes of poses.
-        activations: activations of the children, from 0 to 1; what lies outside
-            counts as the nearest of the two.
+        kernel: the transformation matrices from poses to votes.
+        activations: activations of the children, clipped to lie from 0 to 1.
         receptive_fields: the `ops.ReceptiveFields` of the layer, if the children of
             one image are spread over several rows of the batch.
         mask: True for each child, False for padding.
-        training: whether batch normalization uses the batch, or its moving averages.
+        training: whether batch normalization uses the statistics of the batch or its
+            moving averages.
 
     Input shape:
         `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
@@ -131,14 +131,14 @@ class VariationalBayesRouting(MomentRouting):
         return 0.1 * super().kernel_stddev(kernel_shape)
 
     def build(self, poses_shape, kernel_shape):
-        # Normalization is no product of votes: it stays in the variables' precision.
+        # Normalization does not compute votes, and keeps the variables' precision.
         for norm in (self.pose_norm, self.activation_norm):
             norm.dtype_policy = self.variable_dtype
         parents, size = kernel_shape[1], poses_shape[2] * kernel_shape[3]
         self.pose_norm.build((None, parents, size))
         self.activation_norm.build((None, parents))
 
-    # R_ij is the same for all parents that see the child.
+    # R_ij is the same for all parents that compete for the child.
     def initial_weights(self, inputs):
         activations = inputs.probabilities
         return inputs.receptive_fields.share_evenly(
@@ -150,7 +150,7 @@ class VariationalBayesRouting(MomentRouting):
         fields = inputs.receptive_fields if self.competition == "image" else None
         return compete(scores, fields, inputs.probabilities)
 
-    # The M-step: the posterior of each parent, and what the E-step expects of it.
+    # The M-step: the posterior of each parent, and the expectations for the E-step.
     def update_parents(self, moments, iteration, inputs):
         size = moments.sum.shape[-1]
         alpha = self.prior_weight + moments.mass  # (batch, parents, 1)
@@ -176,7 +176,7 @@ class VariationalBayesRouting(MomentRouting):
             "precisions": nu / scales,
         }
 
-    # The E-step: ln R_ij, up to what makes R sum to 1.
+    # The E-step: ln R_ij, up to the constant that makes R sum to 1.
     def score_coefficients(self, parents):
         size = parents["parents"].shape[-1]
         constant = parents["log_share"] + 0.5 * (

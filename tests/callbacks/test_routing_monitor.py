@@ -141,7 +141,7 @@ def test_a_layer_that_carries_nothing_is_named_once():
     cost.assign(1e4 + 0.0 * cost)
     monitor = RoutingMonitor(images)
     monitor.set_model(model)
-    with pytest.warns(UserWarning, match="of conv_capsules_1 carry nothing") as said:
+    with pytest.warns(UserWarning, match="of conv_capsules_1 carry no info") as said:
         for epoch in range(2):
             monitor.on_epoch_end(epoch, {})
     named = [w for w in said if "conv_capsules_1 carry" in str(w.message)]
@@ -158,7 +158,7 @@ def test_lengths_that_say_nothing_give_no_warning(route, monkeypatch):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         monitor.on_epoch_end(0, {})
-    told = ["class_capsules carry nothing" in str(w.message) for w in said]
+    told = ["class_capsules carry no information" in str(w.message) for w in said]
     assert any(told) == (route == "dynamic")
 
 

@@ -148,7 +148,7 @@ def test_pick_lay_over_and_upload(page, tmp_path):
 
     page.get_by_role("tab", name="Two at once").click()
     before = source(page, "#seen")
-    page.get_by_role("button", name="Lay them over each other").click()
+    page.get_by_role("button", name="Overlay the digits").click()
     both = changed(page, "#seen", before)
 
     page.get_by_role("tab", name="Upload").click()

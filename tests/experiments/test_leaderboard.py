@@ -51,12 +51,16 @@ def test_the_best_come_first_and_who_was_not_run_last():
     assert rows[0] == "| em | 1.00, 1.20 | 0, 1 | 1,234 | 0.75, 0.50 | 55.0 % |"
     assert rows[1] == "| dynamic | 1.23 | 0 | 1,234 | 0.75, 0.50 | 50.0 % |"
     assert rows[2] == "| cnn | 2.00 | 0 | 1,234 | – | 50.0 % |"
-    assert rows[3] == "| generative | not run here | – | – | – | – |"
+    missing = "generative, inverted_attention, self_attention, self, uniform, "
+    missing += "variational_bayes, uniform_shared"
+    assert rows[3:5] == ["", f"Not run here: {missing}."]
     assert "| em | 1.23 | 0 | 1,234 | 0.75, 0.50 | – |" in section("multi_mnist")
     assert "(2 cores of abacus, tensorflow) runs" in section("mnist")
-    assert "![Errors](images/leaderboard_mnist.png)" in section("mnist")
+    assert "one seed, a line" in section("mnist")
+    assert "](images/leaderboard_mnist.png)" in section("mnist")
     assert Path("docs/images/leaderboard_mnist.png").exists()
-    assert "images" not in section("digits")
+    assert "\nNot run here.\n" in section("digits")
+    assert "images" not in section("digits") + section("multi_mnist")
     assert "--routing ROUTING --dataset eth80" in section("eth80")
     before = Path("docs/leaderboard.md").read_text()
     leaderboard.write_page()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import networks
-from keras_capsules import routing
+from keras_capsules import models, routing
 from keras_capsules.layers import CapsuleLayer
 
 
@@ -97,3 +97,19 @@ def test_variants_of_matrix_capsules():
     for wrong in ("large", "32,4,8", "32,4,8,0", "32,4,8,x"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"received {wrong}"):
             networks.matrix_variant(wrong)
+
+
+def test_a_residual_network_with_capsules_or_a_dense_layer():
+    images, labels = np.zeros((2, 16, 16, 3)), np.array([0, 1])
+    shape = images.shape[1:]
+    capsules, dense = (
+        networks.residual(shape, 3, routed_by, steps=40, epochs=4)
+        for routed_by in ("inverted_attention", "dense")
+    )
+    assert isinstance(capsules, models.CapsuleClassifier)
+    backbone = models.residual_backbone(shape, blocks=1).count_params()
+    assert dense.count_params() == backbone + (64 + 1) * 3
+    for model in (capsules, dense):
+        model.train_on_batch(images, labels)
+    assert capsules.predict(images, verbose=0)["scores"].shape == (2, 3)
+    assert dense.predict(images, verbose=0).shape == (2, 3)

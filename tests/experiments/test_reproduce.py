@@ -54,7 +54,7 @@ def test_rows_with_and_without_results(capsys):
     assert "| 1,234 | 5 | 10, 20 |" in text
     assert "| 3 iterations | not run here | 0.35 | 0.40 | – | – | – | – |" in text
     assert "(2 cores of abacus, tensorflow; An A1, 2 cores of abacus, jax)" in text
-    assert "![Errors](images/results_mnist.png)" in text
+    assert "code.](images/results_mnist.png)" in text
     assert Path("docs/images/results_mnist.png").exists()
     keep("mnist_1_seed2", test_error=0.0277, seed=2)
     reproduce.write_page()
@@ -121,7 +121,7 @@ def test_attacks():
     text = section("attacks")
     where = "1,000 test images of toys/full, networks of seed 0:"
     assert f"\nAccuracy in % on {where}\n" in text
-    assert "| epsilon | FGSM, capsules | FGSM, cnn | BIM, capsules | BIM, cnn |" in text
+    assert "| epsilon | FGSM, capsules | FGSM, CNN | BIM, capsules | BIM, CNN |" in text
     assert "| 0.1 | 70.0 | 20.0 | 70.0 | 20.0 |" in text
     assert Path("docs/images/results_toys_attacks.png").exists()
     assert "\nmnist_attacks: not run here\n" in text

@@ -65,7 +65,7 @@ def test_bad_labels():
         losses.MarginLoss()(np.array([0, 3]), lengths)
     with pytest.raises(ValueError, match="`y_true` must have shape"):
         losses.MarginLoss()(np.zeros((2, 4)), lengths)
-    with pytest.raises(ValueError, match="must hold as many samples"):
+    with pytest.raises(ValueError, match="must have the same batch size"):
         losses.MarginLoss()(np.array([0, 1, 2]), lengths)
     with pytest.raises(ValueError, match="`y_true` must have shape"):
         losses.MarginLoss()(np.array(1), lengths)

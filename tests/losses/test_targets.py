@@ -24,7 +24,7 @@ def test_several_classes_only_where_they_are_wanted(labels):
     ("labels", "scores", "message"),
     [
         ([0, 3], SCORES, "`y_true` holds the label 3"),
-        ([0, 1, 2], SCORES, "must hold as many samples"),
+        ([0, 1, 2], SCORES, "must have the same batch size"),
         (np.zeros((2, 4)), SCORES, "`y_true` must have shape"),
         ([0, 1], SCORES[0], "`y_pred` must have shape"),
     ],

@@ -137,7 +137,7 @@ def test_a_score_is_learned_where_lengths_say_nothing():
         ("backbone", keras.layers.Flatten(), r"include_top=False.*\(None, 1440\)"),
         ("backbone", models.residual_backbone((9, 9, 1), 2, 1), "take images of"),
         ("backbone", Unsaid(), "which says: .*compute_output_shape"),
-        ("preprocess", keras.layers.Resizing(9, 9), r"draws.* makes \(9, 9, 3\)"),
+        ("preprocess", keras.layers.Resizing(9, 9), r"reconstructs.*\(9, 9, 3\)"),
     ],
 )
 def test_bad_arguments(argument, value, reason):

@@ -95,7 +95,7 @@ def test_a_gradient_that_is_no_number_moves_nothing():
         ("`labels` holds the label 3", {"labels": LABELS + 3 - LABELS}),
         ("`labels` must have shape", {"labels": np.zeros((5, 4))}),
         ("`labels` holds rows of no or of several", {"labels": np.ones((5, 3))}),
-        ("`images` and `labels` must hold as many", {"labels": LABELS[:4]}),
+        ("`images` and `labels` must have the same", {"labels": LABELS[:4]}),
         ("`loss` must be a function or a name", {"model": linear(None)}),
         ("`loss` must be a function or a name", {"loss": ["mse", "mse"]}),
     ],

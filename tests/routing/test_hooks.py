@@ -278,7 +278,7 @@ def test_a_hook_that_changes_a_variable_is_refused():
     layer = layers.DigitCapsule(3, 4, routing=NormalizedInAHook())
     x = np.ones((2, 5, 4), "float32")
     layer(x)
-    with pytest.raises(ValueError, match="belong into `finalize`"):
+    with pytest.raises(ValueError, match="belong in `finalize`"):
         layer(x, training=True)
 
 
