@@ -71,12 +71,13 @@ def error_table(table, name):
         cells = [row.label, spread(ours) or "not run here"]
         cells += [published(row.paper), published(row.best_open)]
         if networks:
-            minutes = (network["seconds"] / 60 for network in networks)
+            # An ensemble is not trained.
+            minutes = (network.get("seconds", 0.0) / 60 for network in networks)
             first = networks[0]
             cells += [
                 ", ".join(str(network["seed"]) for network in networks),
                 f"{first['parameters']:,}",
-                str(first["epochs"]),
+                str(first.get("epochs", "–")),
                 ", ".join(f"{time:.0f}" for time in minutes),
             ]
         else:

@@ -155,7 +155,7 @@ def networks_of(parser, folder, names):
     """
     add = parser.add_argument
     add("networks", type=Path, nargs="+", help="FOLDER/best.keras files")
-    add("--dataset", choices=names, default="toys")
+    add("--dataset", choices=names, default=next(iter(names)))
     add("--data-dir", help="folder of TensorFlow Datasets, or of ETH-80")
     add("--output", type=Path, help=f"default: runs/{folder}_DATASET")
     args = parser.parse_args()

@@ -69,6 +69,7 @@ CIFAR10 = (
     "python -m experiments.train residual --dataset cifar10 --epochs 12 "
     "--precision mixed_bfloat16"
 )
+EFFICIENT = "python examples/train_efficient_capsnet.py"
 ATTACK = "python examples/adversarial_robustness.py --images 1000"
 
 # Commands by the names of their runs. `{NAME}` is replaced by the folder of that run.
@@ -81,6 +82,11 @@ RUNS = {
     "mnist_paper_60": capsnet("--dataset mnist --epochs 60"),
     "mnist_cnn": "python -m experiments.train cnn --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --batch-size 32 --epochs 8"),
+    "mnist_efficient": f"{EFFICIENT} --dataset mnist --batch-size 32 --epochs 25",
+    # The networks of seeds 0, 1 and 2.
+    "mnist_ensemble": "python -m experiments.ensemble --dataset mnist "
+    "{mnist_efficient}/best.keras {mnist_efficient}_seed1/best.keras "
+    "{mnist_efficient}_seed2/best.keras",
     "multi_mnist": capsnet(
         "--dataset multi_mnist --variant small --epochs 60 --batch-size 32 "
         "--learning-rate 0.003"
@@ -182,6 +188,10 @@ TABLES = {
         ),
     ),
     "mnist_em": Table((Row("EM routing, 69 K parameters", "mnist_em", 0.44),)),
+    "mnist_efficient": Table((Row("EfficientCapsNet", "mnist_efficient", 0.26),)),
+    "mnist_ensemble": Table(
+        (Row("ensemble of three EfficientCapsNets", "mnist_ensemble"),)
+    ),
     "multi_mnist": Table(
         (
             Row("CNN", "multi_mnist_cnn", 8.1),

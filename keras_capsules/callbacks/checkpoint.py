@@ -70,7 +70,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     ```python
     checkpoint = callbacks.Checkpoint("runs/mnist")
-    checkpoint.restore(model)  # after 4 epochs, say, in another process
+    checkpoint.restore(model)  # in another process, after 4 epochs
     model.fit(train, validation_data=validation, epochs=10,
               initial_epoch=len(checkpoint.history), callbacks=[checkpoint])
     ```
@@ -205,7 +205,7 @@ class Checkpoint(keras.callbacks.Callback):
         if kept > len(self.history):
             raise ValueError(
                 f"Argument `directory` holds a training of {kept} epochs that would be "
-                "lost. Call `restore(model)` to go on with it, or choose another "
+                "lost. Call `restore(model)` to resume it, or choose another "
                 f"directory. Received: directory={self.directory}"
             )
 
@@ -227,7 +227,7 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             _check_whole(path)
             kept = _read_history(path)[-1]
-            reason = f"it is of epoch {kept['epoch']}"
+            reason = f"it holds epoch {kept['epoch']}"
         except (OSError, ValueError, KeyError) as error:
             kept, reason = None, str(error)
         # Compared as text, because NaN is not equal to itself.
@@ -306,7 +306,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @contextmanager
     def _replaced(self, name):
-        """Yields a temporary path for a file that replaces `name` in one atomic step."""
+        """Yields a temporary path for a file that replaces `name` atomically."""
         path = self.directory / name
         try:
             with files.replaced(path) as unfinished:
@@ -334,7 +334,7 @@ def _read_history(path: Path) -> list[dict]:
                 raise ValueError(f"{_HISTORY} has more than {_MAX_HISTORY} bytes")
             history = json.loads(archive.read(_HISTORY))
         if not (isinstance(history, list) and history and all(map(_is_row, history))):
-            raise ValueError(f"{_HISTORY} is no list of epochs")
+            raise ValueError(f"{_HISTORY} is not a list of epochs")
     return history
 
 
@@ -366,7 +366,7 @@ def _as_value_error(path: Path) -> Iterator[None]:
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
         raise ValueError(
-            f"Argument `directory` holds no training to go on with: {path} is damaged "
+            f"Argument `directory` holds no training to resume: {path} is damaged "
             f"or was not written by Checkpoint ({type(error).__name__}: {error})."
         ) from error
 

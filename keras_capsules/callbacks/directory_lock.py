@@ -49,7 +49,7 @@ def lock(directory: Path) -> None:
             file.close()
             raise ValueError(
                 "Argument `directory` must be one in which no other process trains. "
-                f"Received: directory={directory}, where {holder} does"
+                f"Received: directory={directory}, in use by {holder}"
             ) from error
         except OSError:
             pass  # no locks on this file system

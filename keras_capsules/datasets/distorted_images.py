@@ -12,7 +12,7 @@ from keras_capsules.datasets.distortion import check_erased
 
 
 class DistortedImages(DeviceDataset):
-    """Images on the device, each randomly rotated, squeezed, shifted and erased in part.
+    """Images on the device, randomly rotated, squeezed, shifted and partly erased.
 
     The result is the same as that of `random_distortion`, `shuffle` and `batch` for a
     `tf.data.Dataset`.

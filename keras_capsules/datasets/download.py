@@ -34,7 +34,7 @@ def download(
     except (ParseError, ValueError) as error:  # a damaged description
         folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise ValueError(
-            f"{name} in {folder} is damaged ({error}). Remove it to create it again."
+            f"{name} in {folder} is damaged ({error}). Remove it to prepare it again."
         ) from error
     try:
         with few_retries():
@@ -43,8 +43,8 @@ def download(
         raise FileNotFoundError(
             f"{name} is not in {builder.data_dir} and could not be downloaded "
             f"({type(error).__name__}: {error}). Set TFDS_DATA_DIR, or pass data_dir "
-            f"(--data-dir in the examples), to a folder that holds {name}, or create one "
-            f"on a machine with a network: tfds build {name} --data_dir FOLDER"
+            f"(--data-dir in the examples), to a folder that holds {name}. To create "
+            f"one on a machine with a network, run: tfds build {name} --data_dir FOLDER"
         ) from error
     return builder
 
@@ -87,5 +87,5 @@ def reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     except (tf.errors.OpError, AssertionError, KeyError, TypeError) as error:
         raise ValueError(
             f"{builder.name} in {builder.data_dir} is damaged or only half prepared "
-            f"({type(error).__name__}). Remove the folder to create it again."
+            f"({type(error).__name__}). Remove the folder to prepare it again."
         ) from error

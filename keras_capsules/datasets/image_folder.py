@@ -74,8 +74,8 @@ def image_folder(
     )
     if len(names) < 2:
         raise ValueError(
-            "Argument `folder` must be a folder with a subfolder for each class, two "
-            f"at least. Received: {root}, with the subfolders {names}"
+            "Argument `folder` must be a folder with a subfolder for each class, and "
+            f"at least two. Received: {root}, with the subfolders {names}"
         )
     parts, unreadable = {"train": [], "validation": [], "test": []}, {}
     for label, name in enumerate(names):

@@ -151,6 +151,5 @@ def _standardized(image):
     """Scales each channel to zero mean and unit variance."""
     image = tf.cast(image, tf.float32)
     mean, variance = tf.nn.moments(image, (-3, -2), keepdims=True)
-    # The variance of a uniform image is 0. Pixels are integers, so that other images
-    # have a variance of about 1 or more.
+    # The variance of a uniform image is 0. For pixels from 0 to 255, 1 is small.
     return (image - mean) / tf.sqrt(tf.maximum(variance, 1.0))

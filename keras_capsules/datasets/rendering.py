@@ -105,8 +105,7 @@ class Studio:
         grid = np.arange(SIZE * _SAMPLES) % _SAMPLES
         rays = spots.astype("float32")[_SAMPLES * grid[:, None] + grid].reshape(-1, 3)
         facing = np.maximum(np.einsum("nk,nk->n", normals, rays), 0.0)
-        # Only points near the shadow of the toy's bounding sphere, of radius 1, are
-        # tested.
+        # Only points in the shadow of the toy's bounding sphere can be shadowed.
         offset = points - self._centre
         across = np.cross(offset, spots.mean(0, dtype="float32"))
         near = np.flatnonzero(

@@ -1,4 +1,4 @@
-"""Convex pieces of which toys are built.
+"""Convex pieces, from which toys are built.
 
 A toy faces the x axis, its left side is +y, and z points up. A piece is the convex hull
 of simpler shapes, each given as an array of points `(points, 3)`.

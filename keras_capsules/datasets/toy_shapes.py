@@ -34,8 +34,8 @@ def toy(category: int, instance: int) -> trimesh.Trimesh:
         instance: index of the toy in its category, any integer from 0.
 
     Returns:
-        A mesh that stands on the plane z = 0. Its bounding sphere has radius 1 and a
-        centre above the origin.
+        A mesh that stands on the plane z = 0. It lies within a sphere of radius 1 whose
+        centre is above the origin, and touches the sphere.
     """
     rng = np.random.default_rng((_SEED, category, instance))
     make = (_animal, _human, _airplane, _truck, _car)[category]

@@ -1,4 +1,4 @@
-"""Figures of trainings and of what capsules see."""
+"""Figures of training histories, evaluations and capsules."""
 
 from keras_capsules.plotting.assignments import assignments
 from keras_capsules.plotting.attacks import attack_curves

@@ -13,26 +13,27 @@ from keras_capsules.plotting.traces import check_has_trace, class_trace
 def assignments(
     model: keras.Model, image: Any, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """Draws where the children of each class capsule lie, for each iteration.
+    """Draws the positions of the children that are assigned to each class capsule.
 
     The figure has a row for each routing iteration and a column for each class. A
     panel shows the grid of the children: the total weight for the class at each
     position, over all types of capsules. The number below it is the activation of the
-    class; with dynamic routing, the length of its pose.
+    class, or the length of its pose if the routing computes no activations. The first
+    panel is the image.
 
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
             `models.MatrixCapsNet`.
-        image: an image `(height, width, channels)`, or a batch of one, of floats as
-            the network was trained on.
+        image: a float image `(height, width, channels)`, or a batch of one, scaled as
+            in training.
         class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the model has no trace, the image has another shape than its or is
-            of integers, or there is not one name for each class.
+        ValueError: the model has no trace, the image has a wrong shape or is of
+            integers, or there is not one name for each class.
 
     Example:
 
@@ -53,7 +54,7 @@ def assignments(
     trace = class_trace(model, image[None])
     weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
     children = model.capsule_layers[-1].get_build_config()["input_shape"]
-    # Poses alone, or poses and activations.
+    # The shape of the poses, or the shapes of poses and activations.
     _, *grid = children[0] if isinstance(children[0], (tuple, list)) else children
     iterations, classes, _ = weights.shape
     positions = weights.reshape(iterations, classes, *grid[:3]).sum(-1)

@@ -12,16 +12,17 @@ from keras_capsules.plotting.panels import (
 def attack_curves(attacks: dict[str, list[dict]]) -> Figure:
     """Draws the accuracy of networks against the strength of attacks.
 
+    The figure has a panel for each attack, with a line for each network.
+
     Args:
-        attacks: the rows of `robustness.accuracy_under_attack`, under the name
-            of each attack. Each attack gets a panel, in which each network has
-            a line.
+        attacks: a dict that contains, for each attack, the list that
+            `robustness.accuracy_under_attack` returns.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: there are no attacks, or one has no rows.
 
     Example:
 

@@ -17,29 +17,31 @@ def credit_maps(
     class_names: Sequence[str] | None = None,
     labels: Any = None,
 ) -> Figure:
-    """Draws where in an image the votes for the predicted class come from.
+    """Draws the positions in images from which the predicted class gets its votes.
 
-    Each image stands above itself with a map over it, of a scale of its own. The
-    brightness of a place is how much its children lengthen the pose of the class:
-    `Σ_i w_ij V_ij · v_j / |v_j|` over the capsules i at the place, for the predicted
-    class j, with its weights w, votes V and pose v in the last iteration. Places that
-    shorten it stay dark.
+    The figure has a column for each image, with the image above and the image with a
+    map below. Each map has its own scale. The brightness of a position is the
+    contribution of its children to the length of the class pose:
+    `Σ_i w_ij V_ij · v_j / |v_j|`, over the capsules i at the position, for the
+    predicted class j with the weights w, votes V and pose v of the last iteration.
+    Positions with a negative contribution are dark.
 
     Args:
-        model: a network whose class capsules see a grid of vector capsules, such as
-            `models.CapsuleClassifier` or `models.CapsNet`.
-        images: a batch of images, as the network was trained on; integers only where it
-            scales them itself.
+        model: a network whose class capsules have a grid of vector capsules as
+            children, such as `models.CapsuleClassifier` or `models.CapsNet`.
+        images: a batch of images, scaled as in training. They can be integers if the
+            network scales them itself.
         class_names: a name for each class; by default its number.
-        labels: the classes that the images show, to be named as well.
+        labels: the true classes, integers or one-hot labels. If they are given, the
+            figure names them too, in red if the prediction is wrong.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the model has no trace or its class capsules see no grid, the images
-            have another shape than its or are of integers, there is not one name for
-            each class, or not one label for each image.
+        ValueError: the model has no trace or its class capsules have no grid of
+            children, the images have a wrong shape or are of integers, or there is not
+            one name for each class or not one label for each image.
 
     Example:
 
@@ -61,7 +63,7 @@ def credit_maps(
     present = None
     if labels is not None:
         present = present_classes(labels, model.classes, len(images), several=False)
-    title = "where the votes for the predicted class come from"
+    title = "Origin of the votes for the predicted class"
     figure, axes = panels(2, len(images), fill(title, max(14 * len(images), 16)))
     for index, (above, below) in enumerate(axes.T):
         image = originals[index] - originals[index].min()
@@ -95,8 +97,8 @@ def _credit(model, images, classes):
     grid = layer.get_build_config()["input_shape"]
     if isinstance(grid[0], (tuple, list)) or len(grid) != 5:
         raise ValueError(
-            "Argument `model` must have class capsules that see a grid of vector "
-            f"capsules. Received: {type(model).__name__}"
+            "Argument `model` must have class capsules whose children are a grid of "
+            f"vector capsules. Received: {type(model).__name__}"
         )
     trace = class_trace(model, images)
     rows = np.arange(len(images))
@@ -106,7 +108,7 @@ def _credit(model, images, classes):
     children = keras.ops.convert_to_numpy(keras.ops.cast(children, "float32"))
     children = children.reshape(len(images), -1, grid[-1])  # (images, children, D)
     kernel = keras.ops.convert_to_numpy(keras.ops.cast(layer.kernel, "float32"))
-    # Of shared matrices there is one for all children.
+    # Shared matrices are stored once for all children.
     kernel = np.broadcast_to(kernel, (children.shape[1], *kernel.shape[1:]))
     kernel = kernel.swapaxes(0, 1)[classes]  # (images, children, D, R)
     toward = np.einsum("nid,nidr,nr->ni", children, kernel, poses)

@@ -8,14 +8,15 @@ from keras_capsules.plotting.panels import charts
 
 
 def curves(history: Any) -> Figure:
-    """Draws the loss and the accuracy of each epoch.
+    """Draws the loss and the metrics of each epoch, in training and validation.
 
-    Each quantity that has a validation twin (`loss` and `val_loss`) gets a
-    panel.
+    The figure has a panel for each quantity that is also measured in validation, such
+    as `loss` and `val_loss`.
 
     Args:
-        history: what `model.fit` returns, or its `history`, a list for each
-            quantity; or a dict for each epoch, as `callbacks.Checkpoint` keeps them.
+        history: the object that `model.fit` returns; its `history`, a dict with a list
+            for each quantity; or a list with a dict for each epoch, such as the
+            `history` of `callbacks.Checkpoint`.
 
     Returns:
         The figure.
@@ -37,8 +38,8 @@ def curves(history: Any) -> Figure:
     names = [name for name in quantities if f"val_{name}" in quantities]
     if not names:
         raise ValueError(
-            "Argument `history` must hold at least one epoch with a quantity and its "
-            f"validation twin, as loss and val_loss. Received: {rows[:1]}"
+            "Argument `history` must hold at least one epoch with a quantity that is "
+            f"also validated, such as loss and val_loss. Received: {rows[:1]}"
         )
     figure, axes = charts(len(names))
     for axis, name in zip(axes, names, strict=True):

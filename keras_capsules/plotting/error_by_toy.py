@@ -5,20 +5,21 @@ from keras_capsules.plotting.panels import panels, show
 
 
 def error_by_toy(photographs: np.ndarray, errors: dict[str, np.ndarray]) -> Figure:
-    """Draws toys with the errors of networks on each of them.
+    """Draws an image of each toy with the errors of networks on this toy.
+
+    The errors of a toy are red if one of them is above 50 %.
 
     Args:
-        photographs: one of each toy, floats from 0 to 1,
+        photographs: an image of each toy, floats from 0 to 1,
             `(categories, toys, height, width, channels)`.
-        errors: the error on the photographs of each toy, floats from 0 to 1,
-            `(categories, toys)`, by the name of the network. The errors of a toy are
-            red if one of them is above 50 %.
+        errors: a dict with an array `(categories, toys)` for each network, by its
+            name: the error on the images of each toy, from 0 to 1.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the errors of a network are not those of the toys.
+        ValueError: an array in `errors` has another shape.
 
     Example:
 

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from keras_capsules.plotting.panels import charts, colors_of
 
-# Published errors: under which name, and how they are drawn.
+# Names and plot styles of published errors.
 _PUBLISHED = {
     "paper": {"marker": "*", "ms": 9, "color": "black"},
     "best open code": {"marker": "x", "color": "gray"},
@@ -12,15 +12,15 @@ _PUBLISHED = {
 
 
 def errors(rows: list[dict]) -> Figure:
-    """Draws errors of several runs, and the errors that others report.
+    """Draws the errors of several runs and published errors.
 
     Each run is a dot, orange for a CNN and blue for other networks. With three runs or
-    more a line marks their mean.
+    more, a vertical line marks their mean.
 
     Args:
-        rows: a dict for each line of the figure: `label`, and under `ours`, `paper`
-            and `best open code` a list of errors in per cent, which may be empty. The
-            label of a CNN contains "CNN".
+        rows: a list with a dict for each line of the figure. `label` is the name of the
+            line; the label of a CNN contains "CNN". `ours`, `paper` and
+            `best open code` are lists of errors in per cent, which can be empty.
 
     Returns:
         The figure.
@@ -38,7 +38,7 @@ def errors(rows: list[dict]) -> Figure:
     """
     if not rows:
         raise ValueError(
-            f"Argument `rows` must hold one row at least. Received: rows={rows!r}"
+            f"Argument `rows` must hold at least one row. Received: rows={rows!r}"
         )
     figure, (axis,) = charts(1, height=1.2 + 0.35 * len(rows), width=8.0)
     for kind, color in colors_of(["ours", "ours, CNN"]).items():
@@ -59,7 +59,7 @@ def errors(rows: list[dict]) -> Figure:
             axis.plot(*zip(*points, strict=True), ls="", **style, label=who)
     axis.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.update_datalim([(0.0, 0.0)])  # the margin is a share of the whole axis
+    axis.update_datalim([(0.0, 0.0)])  # the margin is relative to the axis from 0 on
     axis.autoscale_view(scaley=False)
     axis.set_xlim(left=0.0)
     axis.set_xlabel("error, %")

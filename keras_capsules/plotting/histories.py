@@ -1,4 +1,4 @@
-"""What a training was, epoch by epoch."""
+"""Histories of trainings."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ import keras
 
 
 def rows_of(history: Any) -> list[dict]:
-    """A dict for each epoch, whichever form a history has.
+    """Converts a history to a list with a dict for each epoch.
 
     Args:
-        history: what `model.fit` returns, or its `history`, a list for each
-            quantity; or a dict for each epoch, as `callbacks.Checkpoint` keeps them.
+        history: the object that `model.fit` returns; its `history`, a dict with a list
+            for each quantity; or a list with a dict for each epoch, such as the
+            `history` of `callbacks.Checkpoint`.
 
     Returns:
-        A list of dicts, each with its `epoch`, counted from 1.
+        A list of dicts. Each contains its `epoch`, counted from 1.
 
     Raises:
         ValueError: a list in the history lacks epochs.
@@ -32,9 +33,9 @@ def rows_of(history: Any) -> list[dict]:
     for name, values in history.items():
         if len(values) != epochs:
             raise ValueError(
-                "Argument `history` must hold as many values of each quantity as "
-                f"there were epochs. Received: {len(values)} of {name} for {epochs} "
-                "epochs. `callbacks.Checkpoint` keeps which epoch a value belongs to."
+                "Argument `history` must hold one value of each quantity for each "
+                f"epoch. Received: {len(values)} of {name} for {epochs} epochs. If "
+                "some are missing, use the `history` of `callbacks.Checkpoint`."
             )
     return [
         {"epoch": first + index + 1} | {name: x[index] for name, x in history.items()}

@@ -1,4 +1,4 @@
-"""What figures are drawn from: images, labels and the names of classes."""
+"""Checks of the inputs of figures: images, labels and class names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from keras_capsules.ops import class_indicators
 
 
 def check_has_decoder(model: keras.Model) -> None:
-    """Raises an error if a model can't draw images from poses."""
+    """Raises an error if a model can't decode poses to images."""
     if not hasattr(model, "decode"):
         raise ValueError(
             "Argument `model` must have `decode`, as CapsNet does. "
@@ -20,7 +20,7 @@ def check_has_decoder(model: keras.Model) -> None:
 
 
 def batch_of(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images as a network takes them.
+    """Converts a batch of images to float32 and checks its shape.
 
     Args:
         images: an array, a list, or a tensor of any backend.
@@ -30,7 +30,7 @@ def batch_of(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
         Float32 images `(n, height, width, channels)`.
 
     Raises:
-        ValueError: they have another shape, are none, or are integers.
+        ValueError: the images have a wrong shape, there are none, or they are integers.
 
     Example:
 
@@ -48,19 +48,19 @@ def batch_of(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def images_of(model: keras.Model, images: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Images as a network takes them, and as they are drawn.
+    """Returns images as inputs of a network, and as targets of its decoder.
 
     Args:
-        model: a network. One that scales images itself also takes integers.
+        model: a network. If it scales images itself, they can be integers.
         images: an array, a list, or a tensor of any backend.
 
     Returns:
-        Float32 images `(n, height, width, channels)`, and the same as the network's
-        decoder is to draw them.
+        A tuple of float32 images `(n, height, width, channels)`, and the same images
+        scaled like the reconstructions of the network's decoder.
 
     Raises:
-        ValueError: they have another shape, are none, or are integers that the network
-            does not scale.
+        ValueError: the images have a wrong shape, there are none, or they are integers
+            and the network does not scale them.
     """
     if getattr(model, "preprocess", None) is not None:
         images = keras.ops.convert_to_numpy(images).astype("float32")
@@ -71,7 +71,7 @@ def images_of(model: keras.Model, images: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def one_image(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """An image, alone or as a batch of one.
+    """Converts an image, or a batch of one, to float32 and checks its shape.
 
     Args:
         image: an array, a list, or a tensor of any backend.
@@ -81,7 +81,7 @@ def one_image(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
         A float32 image `(height, width, channels)`.
 
     Raises:
-        ValueError: it has another shape or is of integers.
+        ValueError: the image has a wrong shape or is of integers.
 
     Example:
 
@@ -100,7 +100,7 @@ def one_image(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
 def present_classes(
     labels: Any, classes: int, count: int, several: bool = True
 ) -> np.ndarray:
-    """Which classes are there, as labels say it.
+    """Converts labels to booleans, true where a class is present.
 
     Args:
         labels: integers, one-hot or multi-hot labels.
@@ -112,8 +112,8 @@ def present_classes(
         Booleans `(count, classes)`.
 
     Raises:
-        ValueError: there is not one label for each image, or labels are not what
-            `validation.check_labels` asks for.
+        ValueError: there is not one label for each image, or labels are invalid, as
+            described in `validation.check_labels`.
 
     Example:
 
@@ -138,7 +138,7 @@ def present_classes(
 
 
 def names_of(class_names: Sequence[str] | None, classes: int) -> list[str]:
-    """What classes are called in a figure: their names, or else their numbers.
+    """Returns the names of classes in a figure, by default their numbers.
 
     Args:
         class_names: a name for each class, or `None`.
@@ -164,7 +164,7 @@ def _floats(name, images):
     array = keras.ops.convert_to_numpy(images)
     if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
         raise ValueError(
-            f"Argument `{name}` must hold floats, as the network was trained on: "
-            f"pixels from 0 to 255 divided by 255, say. Received: {array.dtype}"
+            f"Argument `{name}` must hold floats, scaled as in training, for example "
+            f"pixels from 0 to 255 divided by 255. Received: {array.dtype}"
         )
     return array.astype("float32")

@@ -22,28 +22,29 @@ def objects_apart(
     labels: Any,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws two overlapping objects apart, each in a colour of its own.
+    """Draws separate reconstructions of two overlapping objects.
 
-    Each of the two longest capsules is decoded alone. The rows show the image,
-    the two reconstructions laid over each other in red and blue, and each
-    alone. If the labels hold the image of each object, the first row shows these
-    in red and blue too.
+    The two capsules with the highest scores are decoded separately. The figure has a
+    column for each image. Its rows show the image, the two reconstructions together,
+    in red and blue, and each reconstruction alone. If the labels contain the image of
+    each object, the first row also uses the two colours. The predicted classes are red
+    if they are wrong.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
-        images: images of two objects, `(n, height, width, channels)`, one a
-            column, of floats as the network was trained on.
-        labels: multi-hot labels `(n, classes)`, or a dict of them, `scores`, and of
-            `images` `(n, 2, height, width, channels)`, as `datasets.multi_mnist` makes
-            it.
+        images: float images of two objects, `(n, height, width, channels)`, scaled as
+            in training.
+        labels: multi-hot labels `(n, classes)`, or a dict of the multi-hot labels,
+            `scores`, and the images of the objects, `images`
+            `(n, 2, height, width, channels)`, as in `datasets.multi_mnist`.
         class_names: a name for each class; by default its number.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the model has no decoder, images or labels don't fit to it, or
-            there is not one name for each class.
+        ValueError: the model has no decoder, images or labels don't match the model,
+            or there is not one name for each class.
 
     Example:
 
@@ -75,7 +76,7 @@ def objects_apart(
         for k in range(2)
     ]
     first, second = _colored(apart)
-    figure, axes = panels(4, len(images), "two digits, drawn apart")
+    figure, axes = panels(4, len(images), "Two objects, reconstructed separately")
     for column, classes in enumerate(predictions):
         expected = np.flatnonzero(present[column])
         color = "black" if np.array_equal(classes, expected) else "red"
@@ -92,7 +93,7 @@ def objects_apart(
 
 
 def _colored(pair):
-    """Images of two objects, `(n, height, width, channels)`, in the two colours."""
+    """Colours the images of two objects, each `(n, height, width, channels)`."""
     return [
         images.mean(-1, keepdims=True) * color
         for images, color in zip(pair, (_FIRST, _SECOND), strict=True)

@@ -1,4 +1,4 @@
-"""What figures are made of: rows and columns of images, rows of charts."""
+"""Figures with a grid of images or a row of charts, and colours of networks."""
 
 import io
 import itertools
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 
 class Picture(Figure):
-    """A figure that notebooks show as a picture, also if nobody imported pyplot.
+    """A figure that notebooks show as a picture, even if pyplot is not imported.
 
     Example:
 
@@ -19,22 +19,22 @@ class Picture(Figure):
     """
 
     def _repr_png_(self) -> bytes:
-        """What IPython shows, unless pyplot told it how figures are shown."""
+        """Returns the PNG that IPython shows if pyplot has not set up the display."""
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
 
 
 def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray]:
-    """A figure of `rows` × `columns` empty panels for small images.
+    """Creates a figure of `rows` × `columns` empty panels for small images.
 
     Args:
         rows: number of rows.
         columns: number of columns.
-        title: title of the figure.
+        title: title of the figure; by default it has none.
 
     Returns:
-        The figure and its axes, `(rows, columns)`.
+        The figure and its axes, an array `(rows, columns)`.
     """
     figure = Picture(figsize=(columns, 1.1 * rows + 0.5), layout="constrained", dpi=120)
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -48,15 +48,15 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
 def charts(
     columns: int, height: float = 3.5, width: float = 5.0
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of a row of empty charts.
+    """Creates a figure with a row of empty charts.
 
     Args:
         columns: number of charts.
-        height: of the figure, in inches.
-        width: of a chart, in inches.
+        height: height of the figure, in inches.
+        width: width of a chart, in inches.
 
     Returns:
-        The figure and its axes, `(columns,)`.
+        The figure and its axes, an array `(columns,)`.
     """
     size = (width * columns, height)
     figure = Picture(figsize=size, layout="constrained", dpi=120)
@@ -72,14 +72,14 @@ def models_of(rows: list[dict]) -> list[str]:
 
 
 def columns_by_model(rows: list[dict], *names: str) -> Iterator[tuple]:
-    """Takes rows of several models apart, in the order in which the models come.
+    """Yields the columns of each model, in the order of the models' first rows.
 
     Args:
-        rows: dicts, each with its `model`.
-        *names: of the columns.
+        rows: dicts, each with the name of its `model`.
+        *names: names of the columns.
 
     Yields:
-        The model, and a list of values for each column.
+        A tuple of the name of the model and a list of values for each column.
 
     Example:
 
@@ -93,13 +93,15 @@ def columns_by_model(rows: list[dict], *names: str) -> Iterator[tuple]:
 
 
 def colors_of(models: Iterable[str]) -> dict[str, str]:
-    """Returns a colour for each network: orange for CNNs, blue for the first other.
+    """Returns a colour for each network.
+
+    CNNs are orange, and the first other network is blue.
 
     Args:
         models: names of the networks. The name of a CNN contains "cnn".
 
     Returns:
-        The colours by the names.
+        A dict of the colours, by the name of the network.
 
     Example:
 
@@ -122,9 +124,9 @@ def show(axis: Axes, image: np.ndarray) -> None:
     """Draws an image with values from 0 to 1, grey or in colour.
 
     Args:
-        axis: where to.
-        image: `(height, width, 1)` or `(height, width, 3)`. Of another number
-            of channels the mean is drawn.
+        axis: the axis to draw on.
+        image: image `(height, width, channels)`. With 3 channels it is drawn in colour,
+            otherwise the mean of the channels is drawn in grey.
     """
     if image.shape[-1] == 3:
         axis.imshow(image.clip(0.0, 1.0))

@@ -19,14 +19,14 @@ def pose_tweaks(
 ) -> Figure:
     """Draws reconstructions of an image from changed poses.
 
-    One number of the pose of the longest capsule at a time is changed by `-limit` to
+    One number at a time of the pose with the highest score is changed by `-limit` to
     `limit`, and the pose is decoded. The figure has a row for each number of the pose
     and a column for each change.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
-        image: an image `(height, width, channels)`, or a batch of one, of floats as
-            the network was trained on.
+        image: a float image `(height, width, channels)`, or a batch of one, scaled as
+            in training.
         limit: the largest change.
         steps: number of changes, equally spaced.
         class_names: a name for each class; by default its number.
@@ -35,9 +35,9 @@ def pose_tweaks(
         The figure.
 
     Raises:
-        ValueError: the model has no decoder, the image has another shape than its or
-            is of integers, there is not one name for each class, or `limit` or
-            `steps` is not above 0.
+        ValueError: the model has no decoder, the image has a wrong shape or is of
+            integers, there is not one name for each class, or `limit` or `steps` is not
+            above 0.
 
     Example:
 

@@ -10,19 +10,22 @@ from keras_capsules.plotting.panels import (
 
 
 def read_outs(scores: dict[str, list[dict]]) -> Figure:
-    """Draws how well a linear read-out finds the viewpoint in poses.
+    """Draws the accuracy of linear read-outs of the viewpoint from poses.
+
+    The figure has a panel for each angle, with a point for each category and each
+    network.
 
     Args:
-        scores: under the name of each angle, a dict for each category of each
-            network: `model`, its name, `category` and `r2`, the share of the angle's
-            variance that is explained. Each angle gets a panel, in which each network
-            has a point for each category.
+        scores: a dict that contains, for each angle, a list with a dict for each
+            category and each network. Its keys are `model`, the name of the network,
+            `category` and `r2`, the fraction of the variance of the angle that the
+            read-out explains.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: there are no scores.
+        ValueError: there are no angles, or one has no scores.
 
     Example:
 

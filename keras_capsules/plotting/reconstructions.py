@@ -19,15 +19,14 @@ def reconstructions(
     labels: Any,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws images above their reconstructions.
+    """Draws images and their reconstructions.
 
-    Above each image stands its label, above each reconstruction the class that
-    was predicted; a wrong one in red.
+    The figure has a column for each image, with its label and the image above, and the
+    predicted class and the reconstruction below. A wrong prediction is red.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.
-        images: images `(n, height, width, channels)`, one a column, of floats as the
-            network was trained on.
+        images: float images `(n, height, width, channels)`, scaled as in training.
         labels: integers `(n,)` or one-hot labels `(n, classes)`.
         class_names: a name for each class; by default its number.
 
@@ -35,8 +34,8 @@ def reconstructions(
         The figure.
 
     Raises:
-        ValueError: the model has no decoder, images or labels don't fit to it, or
-            there is not one name for each class.
+        ValueError: the model has no decoder, images or labels don't match the model,
+            or there is not one name for each class.
 
     Example:
 

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_capsules.plotting.histories import rows_of
 from keras_capsules.plotting.panels import charts
 
-# What `callbacks.RoutingMonitor` measures, and what a panel of it is called.
+# The statistics of `callbacks.RoutingMonitor` and the titles of their panels.
 _TITLES = {
     "activation_mean": "mean of the activations",
     "activation_std": "standard deviation of the activations",
@@ -18,9 +18,9 @@ _TITLES = {
 
 
 def routing_history(history: Any) -> Figure:
-    """Draws the measurements of `callbacks.RoutingMonitor` for each epoch.
+    """Draws the statistics of `callbacks.RoutingMonitor` for each epoch.
 
-    Each layer has a curve.
+    The figure has a panel for each statistic, with a curve for each layer.
 
     Args:
         history: as for `curves`.
@@ -29,8 +29,8 @@ def routing_history(history: Any) -> Figure:
         The figure.
 
     Raises:
-        ValueError: the history holds nothing of a `RoutingMonitor`, or a list in it
-            lacks epochs.
+        ValueError: the history contains no statistics of a `RoutingMonitor`, or a list
+            in it lacks epochs.
 
     Example:
 

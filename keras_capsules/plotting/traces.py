@@ -1,18 +1,18 @@
-"""What happens in the class capsules of a network, for the figures of routing."""
+"""Traces of the routing to the class capsules, for figures."""
 
 import keras
 import numpy as np
 
 
 def class_trace(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The trace of the routing to the classes.
+    """Returns the trace of the routing to the class capsules.
 
     Args:
         model: a network with `trace` and `capsule_layers`, such as `models.CapsNet`.
         images: images `(n, height, width, channels)`.
 
     Returns:
-        Its arrays, by name; see `routing.Routing.trace`. Where the routing computes no
+        A dict of arrays, see `routing.Routing.trace`. If the routing computes no
         activations, `activations` are the lengths of the poses.
 
     Raises:

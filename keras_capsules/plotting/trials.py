@@ -6,15 +6,16 @@ from keras_capsules.plotting.panels import charts
 def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
     """Draws the results of a hyperparameter search against each setting.
 
-    The more epochs a trial was trained for, the larger its dot. The best has a star.
+    The figure has a panel for each setting, with a dot for each trial. The size of the
+    dot increases with the number of epochs of the trial. A star marks the best trial.
 
     Args:
-        found: a dict for each trial: its settings by their names, `epochs` and its
-            score, of which the highest is the best.
-        score: name of the score.
+        found: a list with a dict for each trial. It contains the settings by name, the
+            number of `epochs`, and the score. The highest score is the best.
+        score: name of the score in the dicts.
 
     Returns:
-        The figure, with a panel for each setting.
+        The figure.
 
     Raises:
         ValueError: there are no trials, or they have no settings or no score.

@@ -15,22 +15,23 @@ _TICKS = (0, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)  # per cen
 def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
     """Draws the error on novel images against the error on familiar ones.
 
-    A network that is trained goes from the upper right to the lower left, a point
-    for each epoch. Of two networks that are equally good on familiar images, the
-    lower one generalises better. The epochs that are compared are marked. The
-    axes are in per cent, logarithmic above 1.
+    The figure has a panel for each kind of novel images, with a line for each network
+    and a point for each epoch. During training a line goes from the upper right to the
+    lower left. Of two networks that are equally good on familiar images, the lower one
+    generalises better. Stars mark the epochs that are compared. The axes are in per
+    cent, and logarithmic above 1.
 
     Args:
-        viewpoints: under the name of what is novel, a dict for each epoch of each
-            network: `model`, its name, `familiar_error` and `novel_error`, from 0
-            to 1, and `compared`, whether this epoch is. Each name gets a panel, in
-            which each network has a line.
+        viewpoints: a dict that contains, for each kind of novel images, a list with a
+            dict for each epoch of each network. Its keys are `model`, the name of the
+            network, `familiar_error` and `novel_error`, from 0 to 1, and `compared`,
+            whether the epoch is compared.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: there are no epochs.
+        ValueError: there are no kinds of novel images, or one has no epochs.
 
     Example:
 
@@ -73,7 +74,7 @@ def viewpoint_errors(viewpoints: dict[str, list[dict]]) -> Figure:
             ylabel="error on novel images, %",
             title=novel,
         )
-        # Logarithmic but for the last per cent, so that an error of 0 has a place.
+        # Linear below 1 %, so that an error of 0 can be drawn.
         axis.set_xscale("symlog", linthresh=1.0)
         axis.set_yscale("symlog", linthresh=1.0)
         for side in (axis.xaxis, axis.yaxis):

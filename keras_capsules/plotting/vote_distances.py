@@ -22,15 +22,14 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     Args:
         model: a network with `trace`, such as `models.CapsNet` or
             `models.MatrixCapsNet`.
-        images: images `(n, height, width, channels)`, of floats as the network was
-            trained on.
-        labels: integers or one-hot labels.
+        images: float images `(n, height, width, channels)`, scaled as in training.
+        labels: integers `(n,)` or one-hot labels `(n, classes)`.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the model has no trace, or images and labels do not fit to it.
+        ValueError: the model has no trace, or images or labels don't match the model.
 
     Example:
 

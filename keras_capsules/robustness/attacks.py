@@ -133,8 +133,8 @@ def _bounds(images, epsilon, clip):
         return low, high
     if images.min() < clip[0] or images.max() > clip[1]:
         raise ValueError(
-            f"Argument `images` must lie within `clip`, or `clip` be None. Received: "
-            f"values from {images.min()} to {images.max()}, clip={clip}"
+            "Argument `images` must lie within `clip`, or `clip` must be None. "
+            f"Received: values from {images.min()} to {images.max()}, clip={clip}"
         )
     return low.clip(*clip), high.clip(*clip)
 
@@ -153,7 +153,7 @@ def _loss(model, loss):
     loss = model.loss if loss is None else loss
     if not isinstance(loss, str) and not callable(loss):
         raise ValueError(
-            "Argument `loss` must be a function or a name, or the model be compiled "
-            f"with one. Received: loss={loss!r}"
+            "Argument `loss` must be a function or a name, or the model must be "
+            f"compiled with one. Received: loss={loss!r}"
         )
     return keras.losses.get(loss)

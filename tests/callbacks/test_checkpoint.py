@@ -484,7 +484,7 @@ def test_a_best_model_that_is_lost(tmp_path):
     begun(tmp_path, 0.1, 0.5).on_train_end()
     path = tmp_path / "best.keras"
     shutil.copy(tmp_path / "last.keras", path)
-    with pytest.raises(ValueError, match=r"must hold epoch 1, .*but it is of epoch 2"):
+    with pytest.raises(ValueError, match=r"must hold epoch 1, .*but it holds epoch 2"):
         begun(tmp_path)
     path.write_bytes(b"half")
     with pytest.raises(ValueError, match=r"must hold epoch 1, .*damaged"):

@@ -31,7 +31,7 @@ def holder(tmp_path):
 
 
 def test_another_process_is_named(tmp_path, holder):
-    message = rf"`directory` .*{tmp_path}, where process {holder.pid} on .* does"
+    message = rf"`directory` .*{tmp_path}, in use by process {holder.pid} on "
     with pytest.raises(ValueError, match=message):
         lock(tmp_path)
 

@@ -53,7 +53,7 @@ def test_bytes_of_a_classifier_that_scales_them():
 
 def test_networks_without_a_grid_of_vectors():
     model = small_matrix_capsnet()
-    with pytest.raises(ValueError, match="see a grid of vector"):
+    with pytest.raises(ValueError, match="are a grid of vector"):
         plotting.credit_maps(model, np.zeros((1, *model.image_shape), "float32"))
     with pytest.raises(ValueError, match="must have `trace`"):
         plotting.credit_maps(models.BaselineCNN((16, 14, 1), 3), random_images(1)[0])

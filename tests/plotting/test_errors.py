@@ -36,5 +36,5 @@ def test_no_mark_is_cut_by_the_edge():
 
 
 def test_nothing_to_draw():
-    with pytest.raises(ValueError, match="`rows` must hold one row"):
+    with pytest.raises(ValueError, match="`rows` must hold at least one row"):
         plotting.errors([])
