@@ -84,15 +84,22 @@ def exponent(sizes: list, values: list) -> float | None:
 
 
 def main() -> None:
+    from matplotlib.ticker import NullFormatter
+
     from keras_capsules.plotting.panels import charts
 
     options = measure.arguments(__doc__.splitlines()[0], "scaling")
     results = measure.run(measure_sizes, tasks(), options)
     rows = []
-    figure, axes = charts(4)
-    titles = [f"{x}, {y}" for x in BEGIN for y in ("ms a step", "MB extra")]
+    figure, axes = charts(2, height=7.0, rows=2)
+    titles = [
+        f"{routing} routing, {what}"
+        for routing in BEGIN
+        for what in ("ms a step", "MB extra")
+    ]
     for axis, title in zip(axes, titles, strict=True):
-        axis.set(title=title, xscale="log", yscale="log", xlabel="times the smallest")
+        axis.set(title=title, xscale="log", yscale="log", xlabel="size / smallest size")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     for i, (routing, begin) in enumerate(BEGIN.items()):
         for growing in begin:
             sizes, _ = sweep(results, routing, growing, "step_ms")

@@ -46,21 +46,22 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
 
 
 def charts(
-    columns: int, height: float = 3.5, width: float = 5.0
+    columns: int, height: float = 3.5, width: float = 5.0, rows: int = 1
 ) -> tuple[Figure, np.ndarray]:
-    """Creates a figure with a row of empty charts.
+    """Creates a figure with rows of empty charts.
 
     Args:
-        columns: number of charts.
+        columns: number of charts in a row.
         height: height of the figure, in inches.
         width: width of a chart, in inches.
+        rows: number of rows.
 
     Returns:
-        The figure and its axes, an array `(columns,)`.
+        The figure and its axes, an array `(rows · columns,)`, row by row.
     """
     size = (width * columns, height)
     figure = Picture(figsize=size, layout="constrained", dpi=120)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.grid(alpha=0.3)
     return figure, axes

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -52,8 +53,12 @@ def routing_history(history: Any) -> Figure:
             "Argument `history` must hold what `callbacks.RoutingMonitor` measures. "
             f"Received: {rows[:1]}"
         )
-    figure, axes = charts(len(panels))
-    for axis, (end, names) in zip(axes, panels.items(), strict=True):
+    columns = min(3, len(panels))
+    rows_of_panels = math.ceil(len(panels) / columns)
+    figure, axes = charts(columns, height=3.5 * rows_of_panels, rows=rows_of_panels)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis, (end, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             points = [(row["epoch"], row[name]) for row in rows if name in row]
             label = name.removesuffix(f"_{end}").replace("_", " ")

@@ -25,6 +25,14 @@ def test_a_row_of_charts():
     assert tuple(figure.get_size_inches()) == (15, 4)
 
 
+def test_rows_of_charts():
+    figure, axes = charts(2, height=7, rows=2)
+    assert axes.shape == (4,) and list(figure.axes) == list(axes)
+    assert tuple(figure.get_size_inches()) == (10, 7)
+    top, _, below, _ = (axis.get_subplotspec().rowspan.start for axis in axes)
+    assert (top, below) == (0, 1)
+
+
 def test_rows_of_models_that_alternate():
     rows = [
         {"model": name, "x": index, "y": -index}

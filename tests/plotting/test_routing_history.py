@@ -17,6 +17,13 @@ def test_a_panel_for_each_quantity_and_a_curve_for_each_layer():
     assert list(saturated.lines[0].get_xdata()) == [1, 2]
 
 
+def test_more_than_three_panels_take_two_rows():
+    ends = "activation_mean", "activation_std", "dead", "saturated"
+    figure = plotting.routing_history([{"epoch": 1, **{f"top_{x}": 0.5 for x in ends}}])
+    assert len(figure.axes) == 4
+    assert tuple(figure.get_size_inches()) == (15, 7)
+
+
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "loss": 0.5}], {"loss": [0.5]}])
 def test_nothing_to_draw(history):
     with pytest.raises(ValueError, match=r"`callbacks\.RoutingMonitor` measures"):
