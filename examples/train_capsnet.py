@@ -116,10 +116,11 @@ model = models.CapsNet(
 )
 model.summary()
 
-# Training. The moving average of the weights spans a twentieth of the steps.
+# Training. The learning rate decays to zero. The moving average of the weights spans a
+# twentieth of the steps.
 steps = args.epochs * len(train)
 optimizer = keras.optimizers.Adam(
-    keras.optimizers.schedules.ExponentialDecay(0.001, steps, decay_rate=0.05),
+    keras.optimizers.schedules.CosineDecay(0.001, steps),
     use_ema=True,
     ema_momentum=1.0 - 20.0 / max(20, steps),
 )

@@ -148,8 +148,8 @@ def build(hyperparameters):
         reconstruction_weight=values["reconstruction_weight"],
         **widths,
     )
-    learning_rate = keras.optimizers.schedules.ExponentialDecay(
-        values["learning_rate"], steps, decay_rate=0.05
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        values["learning_rate"], steps
     )
     # The moving average of the weights spans a twentieth of the steps.
     optimizer = keras.optimizers.Adam(

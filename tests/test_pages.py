@@ -172,7 +172,9 @@ def test_each_page_with_code_has_a_test():
     assert tested == {path.stem for path in PAGES if blocks(path.stem)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem
+)
 def test_links_lead_somewhere(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", prose):
