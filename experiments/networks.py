@@ -112,6 +112,7 @@ def matrix_capsnet(
     loss="spread",
     coordinate_addition=True,
     routed_by="em",
+    learning_rate=0.01,
 ):
     """Builds the network of "Matrix capsules with EM routing".
 
@@ -129,6 +130,7 @@ def matrix_capsnet(
         loss: a name in `LOSSES`.
         coordinate_addition: as for `models.MatrixCapsNet`.
         routed_by: a name in `ROUTINGS`.
+        learning_rate: the largest learning rate; it rises first and then decays.
 
     Returns:
         The network, and a list of the callbacks that its loss needs.
@@ -142,7 +144,11 @@ def matrix_capsnet(
         routing=ROUTINGS[routed_by](iterations, momentum=momentum),
     )
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, alpha=0.01, warmup_target=0.01, warmup_steps=min(200, steps // 10)
+        0.0,
+        steps,
+        alpha=0.01,
+        warmup_target=learning_rate,
+        warmup_steps=min(200, steps // 10),
     )
     model.compile(
         keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum),

@@ -107,7 +107,9 @@ RUNS = {
     "ablation_no_coordinates": f"{ABLATION} --no-coordinate-addition",
     "ablation_margin": f"{ABLATION} --loss margin",
     "ablation_cross_entropy": f"{ABLATION} --loss cross_entropy",
-    "ablation_variational_bayes": f"{ABLATION} --routing variational_bayes",
+    # With the learning rate of the others it diverges.
+    "ablation_variational_bayes": f"{ABLATION} --routing variational_bayes "
+    "--learning-rate 0.003",
     "azimuth": f"{VIEWPOINTS} {LONG_CNN} --novel azimuth",
     "elevation": f"{VIEWPOINTS} {LONG_CNN} --novel elevation",
     "eth80_azimuth": f"{VIEWPOINTS} {ETH80} --novel azimuth --epochs 60",

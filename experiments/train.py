@@ -71,6 +71,12 @@ matrix.add_argument(
 )
 matrix.add_argument("--iterations", type=positive, default=3)
 matrix.add_argument("--routing", choices=networks.ROUTINGS, default="em")
+matrix.add_argument(
+    "--learning-rate",
+    type=above_zero,
+    default=0.01,
+    help="largest learning rate; it rises first and then decays",
+)
 matrix.add_argument("--loss", choices=networks.LOSSES, default="spread")
 matrix.add_argument(
     "--no-coordinate-addition",
@@ -103,7 +109,7 @@ args = parser.parse_args()
 
 fixed = {
     "capsnet": ["variant", "learning_rate", "reconstruction_weight"],
-    "matrix_capsnet": ["variant", "routing", "loss"],
+    "matrix_capsnet": ["variant", "routing", "loss", "learning_rate"],
     "residual": ["routing"],
     "contender": ["routing"],
 }
@@ -147,6 +153,7 @@ elif args.network == "matrix_capsnet":
         epochs=args.epochs,
         loss=args.loss,
         routed_by=args.routing,
+        learning_rate=args.learning_rate,
         **settings,
     )
     # The loss grows with its margin, so the accuracy chooses the best epoch.
