@@ -61,6 +61,11 @@ def published(error):
     return f"{error:.2f}" if error < 1.0 else f"{error:g}"
 
 
+def minutes(network):
+    """Returns the minutes of a training as text. An ensemble is not trained."""
+    return f"{network['seconds'] / 60:.0f}" if "seconds" in network else "–"
+
+
 def error_table(table, name):
     """Returns the lines of a table of errors and its figure."""
     columns = "seeds", "parameters", "epochs", "minutes"
@@ -71,14 +76,12 @@ def error_table(table, name):
         cells = [row.label, spread(ours) or "not run here"]
         cells += [published(row.paper), published(row.best_open)]
         if networks:
-            # An ensemble is not trained.
-            minutes = (network.get("seconds", 0.0) / 60 for network in networks)
             first = networks[0]
             cells += [
                 ", ".join(str(network["seed"]) for network in networks),
                 f"{first['parameters']:,}",
                 str(first.get("epochs", "–")),
-                ", ".join(f"{time:.0f}" for time in minutes),
+                ", ".join(minutes(network) for network in networks),
             ]
         else:
             cells += ["–"] * 4

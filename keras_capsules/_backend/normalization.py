@@ -12,10 +12,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras starts them at 0 and 1. With a momentum of 0.999 a variance of 0.001 would
     be overestimated eightfold after 5,000 batches.
 
-    The batch is that of all devices. An empty batch leaves the averages unchanged.
+    The batch is that of all devices. A batch that is known to be empty when the graph
+    is built leaves the averages unchanged.
 
     Args:
-        **kwargs: as for `keras.layers.BatchNormalization`, except `synchronized`.
+        **kwargs: as for `keras.layers.BatchNormalization`, except `synchronized` and
+            `renorm`.
 
     Example:
 

@@ -30,9 +30,9 @@ _MAX_HISTORY = 32 << 20  # bytes, of more than 100,000 epochs
 class Checkpoint(keras.callbacks.Callback):
     """Saves the model and its training state after each epoch, to resume later.
 
-    After every epoch the callback replaces three files in `directory`. Each file is
-    first written to the disk under another name and then renamed, so that there is
-    never an incomplete file:
+    After every epoch the callback writes `last.keras` and `history.csv` in `directory`,
+    and `best.keras` if the epoch is the best. Each file is first written to the disk
+    under another name and then renamed, so that there is never an incomplete file:
 
     - `last.keras`: the model, its optimizer and the history so far;
     - `best.keras`: a copy of the `last.keras` of the best epoch;

@@ -109,11 +109,9 @@ def colors_of(models: Iterable[str]) -> dict[str, str]:
     >>> colors_of(["cnn", "capsules"])
     {'cnn': 'tab:orange', 'capsules': 'tab:blue'}
     """
+    cnns = itertools.cycle(["tab:orange", "tab:red", "tab:olive"])
     others = itertools.cycle(["tab:blue", "tab:green", "tab:purple", "tab:brown"])
-    return {
-        model: "tab:orange" if "cnn" in model.lower() else next(others)
-        for model in models
-    }
+    return {model: next(cnns if "cnn" in model.lower() else others) for model in models}
 
 
 def label_of(model: str) -> str:

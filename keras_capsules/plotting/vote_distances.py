@@ -59,17 +59,22 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
     figure = Picture(figsize=size, layout="constrained", dpi=120)
     axes = figure.subplots(iterations, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for iteration, axis in enumerate(axes):
-        for chosen, name in ((there, "true class"), (~there, "another class")):
+        for chosen, name, color in (
+            (there, "true class", "tab:blue"),
+            (~there, "another class", "tab:gray"),
+        ):
             activation = activations[iteration, chosen].mean()
             axis.hist(
                 distances[iteration, chosen].ravel(),
                 bins,
                 weights=weights[iteration, chosen].ravel() / chosen.sum(),
                 alpha=0.6,
+                color=color,
                 label=f"{name} (mean activation {activation:.2f})",
             )
-        axis.set_ylabel(f"iteration {iteration + 1}\nweight of the votes", fontsize=8)
+        axis.set_ylabel(f"iteration {iteration + 1}")
         axis.legend(fontsize=8)
     axes[-1].set_xlabel("distance of a vote from the pose of its class")
+    figure.supylabel("weight of the votes", fontsize=10)
     figure.suptitle("Votes for a class, weighted by the assignments", fontsize=10)
     return figure

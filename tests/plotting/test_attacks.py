@@ -14,9 +14,9 @@ def test_a_panel_for_each_attack_and_a_line_for_each_model():
     first, second = figure.axes
     assert [axis.get_title() for axis in figure.axes] == ["FGSM", "BIM"]
     capsules, cnn = first.lines
-    assert capsules.get_label() == "capsules" and cnn.get_label() == "cnn"
+    assert capsules.get_label() == "capsules" and cnn.get_label() == "CNN"
     assert list(cnn.get_xdata()) == [0.0, 0.1]
-    assert list(cnn.get_ydata()) == [0.8, 0.2]
+    assert list(cnn.get_ydata()) == pytest.approx([80.0, 20.0])
     assert len(second.lines) == 1
 
 

@@ -9,7 +9,7 @@ ERRORS = {"cnn": np.full((2, 3), 0.25), "capsules": np.arange(6).reshape(2, 3) /
 
 def test_a_panel_for_each_toy():
     figure = plotting.error_by_toy(TOYS, ERRORS)
-    assert figure.get_suptitle() == "error in %: cnn, capsules"
+    assert figure.get_suptitle() == "Error in % of cnn, capsules"
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["25, 0", "25, 17", "25, 33", "25, 50", "25, 67", "25, 83"]
     colors = [axis.title.get_color() for axis in figure.axes]

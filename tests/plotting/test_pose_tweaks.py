@@ -26,4 +26,4 @@ def test_a_batch_of_one_and_names_of_the_classes():
     figure = plotting.pose_tweaks(model, images, steps=1, class_names=["a", "b", "c"])
     assert len(figure.axes) == 6
     label = model.predict(images, verbose=0)["scores"].argmax()
-    assert f"pose of {'abc'[label]}, moved" in figure.get_suptitle()
+    assert f"Reconstructions of {'abc'[label]};" in figure.get_suptitle()

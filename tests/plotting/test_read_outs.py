@@ -14,7 +14,7 @@ def test_a_panel_for_each_angle_and_a_line_for_each_model():
     first, second = figure.axes
     assert [axis.get_title() for axis in figure.axes] == ["azimuth", "elevation"]
     capsules, cnn, zero = first.lines
-    assert capsules.get_label() == "capsules" and cnn.get_label() == "cnn"
+    assert capsules.get_label() == "capsules" and cnn.get_label() == "CNN"
     assert list(cnn.get_ydata()) == [0.2, -0.2] and not any(zero.get_ydata())
     assert [tick.get_text() for tick in first.get_xticklabels()] == ["cars", "trucks"]
     assert len(second.lines) == 2

@@ -24,7 +24,7 @@ def test_a_panel_for_each_split_and_a_line_for_each_model():
     ).axes
     assert [axis.get_title() for axis in axes] == ["novel azimuth", "novel elevation"]
     cnn, cnn_compared, capsules, capsules_compared = axes[0].lines
-    assert cnn.get_label() == "cnn" and capsules.get_label() == "capsules"
+    assert cnn.get_label() == "CNN" and capsules.get_label() == "capsules"
     np.testing.assert_allclose(capsules.get_xydata(), [[40, 45], [10, 20], [5, 15]])
     np.testing.assert_allclose(cnn_compared.get_xydata(), [[10, 40]])
     np.testing.assert_allclose(capsules_compared.get_xydata(), [[10, 20]])
