@@ -2,10 +2,7 @@
 
     python -m benchmarks.exports --rounds 1
 
-The trained networks of the package are measured on MNIST. If the small network of
-matrix capsules was trained before, it is measured on the digits of scikit-learn:
-
-    python examples/train_matrix_capsnet.py --dataset digits --variant small --epochs 8
+Two trained networks of the package are measured on MNIST.
 """
 
 import sys
@@ -21,7 +18,6 @@ from benchmarks import measure
 NETWORKS = {
     "capsnet_mnist_small": "mnist",
     "matrix_capsnet_mnist_small": "mnist",
-    "runs/matrix_capsnet_digits/best.keras": "digits",
 }
 FORMS = (
     "Keras",
@@ -45,12 +41,7 @@ def measure_export(network: str, form: str, limit: int | None = None) -> dict:
     """
     from keras_capsules import datasets, models
 
-    if network in models.Classifier.preset_names():
-        model = models.Classifier.from_preset(network)
-    else:
-        import keras
-
-        model = keras.saving.load_model(network, compile=False)
+    model = models.Classifier.from_preset(network)
     test = getattr(datasets, NETWORKS[network])().test
     test = test.take(limit or len(test)).batch(BATCH)
     with tempfile.TemporaryDirectory() as folder:
@@ -129,10 +120,7 @@ def report(results: list) -> None:
 def main() -> None:
     options = measure.arguments(__doc__.splitlines()[0], "exports")
     tasks = [
-        {"network": network, "form": form}
-        for network in NETWORKS
-        if not network.endswith(".keras") or Path(network).exists()
-        for form in FORMS
+        {"network": network, "form": form} for network in NETWORKS for form in FORMS
     ]
     report(measure.run(measure_export, tasks, options))
 
