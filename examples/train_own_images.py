@@ -5,7 +5,7 @@
 
 FOLDER contains one subfolder for each class, with at least three images each: PNG,
 JPEG, WebP, GIF, BMP or TIFF files of any size. Images are scaled and cropped to the
-central square. About 15 % of each class is used for validation, to choose the best
+central square. 15 % of each class is used for validation, to choose the best
 epoch, and another 15 % for testing. Unreadable files are listed and skipped.
 
 The output folder receives the best model, classes.json, metrics.json, history.csv, a

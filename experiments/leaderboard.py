@@ -32,10 +32,10 @@ FOLDER = Path("runs/leaderboard")
 BUDGETS = {
     "digits": "--dataset digits --batch-size 32 --epochs 20",
     "mnist": "--dataset mnist --epochs 2",
-    "multi_mnist": "--dataset multi_mnist --epochs 5",
-    "aff_mnist": "--dataset aff_mnist --epochs 5",
+    "multi_mnist": "--dataset multi_mnist --epochs 2",
+    "aff_mnist": "--dataset aff_mnist --epochs 2",
     "toys": "--dataset toys/full --epochs 2",
-    "cifar10": "--dataset cifar10 --epochs 10",
+    "cifar10": "--dataset cifar10 --epochs 5",
     "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
 }
 ERRORS = "Test errors of the table. Each dot is one seed, a line the mean of three."
