@@ -58,6 +58,8 @@ def keep(name, command, seed, folder, results, options=()):
             code = process.wait() or 130  # Ctrl-C reaches the run, too
         if code:
             sys.exit(code)
+    else:
+        print(f"{key} is finished. To run it again, remove {output}.", flush=True)
     results.mkdir(parents=True, exist_ok=True)
     write_json(results / f"{key}.json", kept | json.loads(metrics.read_text()))
 

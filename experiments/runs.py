@@ -278,7 +278,7 @@ class Run:
         if self.history:
             print(f"Going on after epoch {len(self.history)}.")
         elif self.resume:
-            print(f"{self.output} holds no model to go on with: it starts afresh.")
+            print(f"{self.output} holds no finished epoch: starting with the first.")
         (self.output / "metrics.json").unlink(missing_ok=True)  # of an earlier run
         try:
             model.fit(

@@ -33,9 +33,10 @@ def check_routing(routing: Any) -> None:
       routing can be built for an unknown number of children, which share its weights.
     - Outputs for bfloat16 and float16 inputs are float32, and close to those for
       float32.
-    - Outputs are finite and activations lie from 0 to 1 for extreme inputs: poses that
-      are zero, very small or very large, children that are identical or nearly so, and
-      activations that are all 1, 0 or almost 0. The gradients of a sum of outputs with
+    - Outputs are finite for extreme inputs: poses that are zero, very small or very
+      large, children that are identical or nearly so, and activations that are all 1, 0
+      or almost 0. Activations lie from 0 to 1, and so do the lengths of poses unless
+      `length_is_activation` is `False`. The gradients of a sum of outputs with
       weights of size 1 are at most 30,000, half of the largest float16. For poses of a
       size above 1 the limit is 30,000 times that size.
     - A model with the routing is saved and loaded, and returns the same outputs. On
@@ -378,6 +379,14 @@ def _check_nasty_input(routing, case):
                 least >= 0.0 and most <= 1.0,
                 f"Activations of {name} must lie from 0 to 1 with {what}. Received: "
                 f"from {least} to {most}",
+            )
+        elif routing.length_is_activation:
+            longest = np.linalg.norm(outputs[0], axis=(-2, -1)).max()
+            _expect(
+                longest <= 1.0 + 1e-5,
+                f"Lengths of poses of {name} are activations and must be at most 1 "
+                f"with {what}: use ops.squash, or set `length_is_activation = False`. "
+                f"Received: {longest}",
             )
 
 

@@ -52,7 +52,7 @@ def few(tmp_path, monkeypatch):
 def test_capsules_in_ten_minutes(few):
     found = run("capsules")
     assert found["scores"].shape[1] == 10
-    assert found["outputs"]["poses"].shape == (10, 10, 16)
+    assert found["outputs"]["poses"].shape == (8, 10, 16)
     assert found["model"].count_params() == 68_570
 
 

@@ -49,6 +49,8 @@ def test_all_layers_pass(layer, shape):
 class Mean(routing.Routing):
     """Parents are the means of their votes; the start for what is wrong below."""
 
+    length_is_activation = False
+
     def route(self, votes, inputs):
         weights = inputs.ones / ops.sum(inputs.ones, -1, keepdims=True)
         weights = weights * ops.ones_like(votes[..., 0])
@@ -80,6 +82,10 @@ class Unbounded(Mean):
     def route(self, votes, inputs):
         for step in super().route(votes, inputs):
             yield {**step, "activations": 2.0 + 0.0 * step["parents"][..., 0]}
+
+
+class Long(Mean):
+    length_is_activation = True
 
 
 class Infinite(Mean):
@@ -124,6 +130,7 @@ class Unsaved(routing.SelfAttentionRouting):
         (Random, AssertionError, "two equal calls of Random"),
         (Flat, ValueError, "`route` of Flat must yield 'parents' of shape"),
         (Unbounded, AssertionError, "must lie from 0 to 1"),
+        (Long, AssertionError, "are activations and must be at most 1"),
         (Infinite, AssertionError, "must be finite with poses of zero"),
         (Steep, AssertionError, "must be at most 3e\\+04 with poses of zero"),
         (CountsMasked, AssertionError, "with a masked child and without it"),

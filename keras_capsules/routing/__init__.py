@@ -66,9 +66,11 @@ def get(identifier: Any) -> Routing:
         with suppress(TypeError):
             routing = keras.saving.deserialize_keras_object(identifier)
     if not isinstance(routing, Routing):
+        # A class that keras.saving does not know yet is the user's own.
+        which = " whose module is imported" if isinstance(identifier, dict) else ""
         raise ValueError(
             f"Argument `routing` must be one of {names()}, a routing, or the config of "
-            f"one. Received: routing={identifier!r}"
+            f"one{which}. Received: routing={identifier!r}"
         )
     return routing
 

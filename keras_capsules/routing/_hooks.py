@@ -144,7 +144,8 @@ class Hooks:
             raise ValueError(
                 f"{hook} must return a `routing.Polynomial`. Received: {polynomial!r}"
             )
-        absent = isinstance(polynomial.quadratic, int | float)
+        quadratic = polynomial.quadratic
+        absent = isinstance(quadratic, int | float) and not quadratic
         if not self.second_moments and not absent:
             raise ValueError(
                 f"{hook} must leave `quadratic` out, or its class must set "

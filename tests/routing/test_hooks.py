@@ -14,6 +14,7 @@ class LearnsEverywhere(routing.MomentRouting):
     needs_activations = True
     second_moments = True
     accumulates_scores = True
+    length_is_activation = False
 
     def build(self, poses_shape, kernel_shape):
         children, parents, _, _ = kernel_shape
@@ -124,9 +125,10 @@ def test_what_is_traced_has_to_be_there():
         layers.DigitCapsule(3, 4, routing=Traced())(np.zeros((2, 5, 4), "float32"))
 
 
-def test_a_quadratic_term_needs_second_moments():
+@pytest.mark.parametrize("of", [lambda p: p[1], lambda p: -1.0, lambda p: -1])
+def test_a_quadratic_term_needs_second_moments(of):
     layer = layers.DigitCapsule(
-        3, 4, routing=Wrong("score_coefficients", lambda p: p._replace(quadratic=p[1]))
+        3, 4, routing=Wrong("score_coefficients", lambda p: p._replace(quadratic=of(p)))
     )
     with pytest.raises(ValueError, match="`second_moments = True`"):
         layer(np.zeros((2, 5, 4), "float32"))

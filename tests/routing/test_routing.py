@@ -32,8 +32,9 @@ def test_get_by_name_instance_and_config():
     ],
 )
 def test_get_rejects(identifier):
-    with pytest.raises(ValueError, match="`routing` must be one of"):
+    with pytest.raises(ValueError, match="`routing` must be one of") as error:
         routing.get(identifier)
+    assert isinstance(identifier, dict) == ("is imported" in str(error.value))
 
 
 def test_names_are_the_words_of_the_classes():
