@@ -1,12 +1,18 @@
 """Runs scripts as a user does, with networks that every backend trains quickly."""
 
+import io
 import os
+import runpy
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+from keras_capsules import callbacks
 
 SECONDS = 300
 ROOT = Path(__file__).parents[1]
@@ -67,6 +73,41 @@ def run(folder, script, *options, before=""):
         capture_output=True,
         text=True,
         timeout=SECONDS,
+    )
+
+
+def refused(folder, script, *options):
+    """Runs a script that ends before it builds a network, within this process.
+
+    It need not import everything anew, which takes seconds.
+
+    Args:
+        folder: where it runs.
+        script: as for `command`.
+        *options: what stands behind it.
+    """
+    out, err, here = io.StringIO(), io.StringIO(), os.getcwd()
+    os.chdir(folder)
+    try:
+        with (
+            mock.patch.object(sys, "argv", [script, *options]),
+            mock.patch.object(callbacks, "exit_cleanly"),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            if script.endswith(".py"):
+                runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__", alter_sys=True)
+        raise AssertionError(f"{script} has run to its end")
+    except SystemExit as end:
+        code = end.code
+    finally:
+        os.chdir(here)
+    if isinstance(code, str):  # as the interpreter does
+        code = err.write(code) and 1
+    return SimpleNamespace(
+        returncode=code, stdout=out.getvalue(), stderr=err.getvalue()
     )
 
 

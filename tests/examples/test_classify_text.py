@@ -58,7 +58,7 @@ def test_a_whole_run(tmp_path, sources):
 @once
 def test_a_run_that_goes_on(tmp_path, sources):
     assert train(tmp_path, sources, "--epochs", "1", "--limit", "60").returncode == 0
-    refused = train(tmp_path, sources)
+    refused = scripts.refused(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
     assert "run holds a run: add --resume, or choose another" in refused.stderr
     result = train(tmp_path, sources, "--epochs", "9", "--resume")
@@ -117,7 +117,7 @@ def test_batches_are_as_long_as_their_longest_line():
 
 @once
 def test_a_wrong_flag_ends_in_one_line(tmp_path):
-    result = scripts.run(tmp_path, SCRIPT, "--routing", "em")
+    result = scripts.refused(tmp_path, SCRIPT, "--routing", "em")
     assert result.returncode == 2
     assert "invalid choice: 'em'" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())

@@ -66,7 +66,7 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path):
     )
     assert "Traceback" not in output and not metrics.exists()
 
-    refused = scripts.run(tmp_path, SCRIPT, *SMALL)
+    refused = scripts.refused(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
     assert "run holds a run: add --resume, or choose another" in refused.stderr
     epochs = ("--epochs", str(done + 1))
@@ -79,7 +79,8 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path):
 
 @once
 def test_a_network_of_the_package_is_not_overwritten(tmp_path):
-    result = scripts.run(tmp_path, SCRIPT, "--output", "runs/capsnet_mnist_small")
+    output = "runs/capsnet_mnist_small"
+    result = scripts.refused(tmp_path, SCRIPT, "--output", output)
     assert result.returncode == 2
     assert "capsnet_mnist_small is a network of the package" in result.stderr
     assert not list(tmp_path.iterdir())

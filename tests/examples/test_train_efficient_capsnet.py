@@ -59,7 +59,7 @@ def test_a_whole_run(tmp_path):
 @once
 def test_a_run_that_goes_on(tmp_path):
     assert train(tmp_path, "--epochs", "1").returncode == 0
-    refused = train(tmp_path)
+    refused = scripts.refused(tmp_path, SCRIPT, *SMALL)
     assert refused.returncode == 2
     assert "run holds a run: add --resume, or choose another" in refused.stderr
     result = train(tmp_path, "--epochs", "2", "--resume")
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on(tmp_path):
 @once
 def test_a_network_of_the_package_is_not_overwritten(tmp_path):
     output = "runs/matrix_capsnet_mnist_small"
-    result = scripts.run(tmp_path, SCRIPT, "--output", output)
+    result = scripts.refused(tmp_path, SCRIPT, "--output", output)
     assert result.returncode == 2
     assert "matrix_capsnet_mnist_small is a network of the package" in result.stderr
     assert not list(tmp_path.iterdir())

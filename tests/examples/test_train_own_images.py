@@ -66,10 +66,10 @@ def test_from_a_folder_to_an_exported_network(tmp_path, folder):
 def test_a_run_that_goes_on(tmp_path, folder):
     run = (str(folder), *SMALL)
     assert scripts.run(tmp_path, SCRIPT, *run, "--epochs", "1").returncode == 0
-    refused = scripts.run(tmp_path, SCRIPT, *run)
+    refused = scripts.refused(tmp_path, SCRIPT, *run)
     assert refused.returncode == 2 and "add --resume" in refused.stderr
     (tmp_path / "images" / "dark").rename(tmp_path / "images" / "dim")
-    refused = scripts.run(tmp_path, SCRIPT, *run, "--width", "3", "--resume")
+    refused = scripts.refused(tmp_path, SCRIPT, *run, "--width", "3", "--resume")
     made = "was made with {'width': 2, 'classes': ['dark', 'light']}"
     assert refused.returncode == 1 and made in refused.stderr
     (tmp_path / "images" / "dim").rename(tmp_path / "images" / "dark")
@@ -83,6 +83,6 @@ def test_a_run_that_goes_on(tmp_path, folder):
 def test_a_folder_with_other_files_is_refused(tmp_path, folder):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("mine")
-    result = scripts.run(tmp_path, SCRIPT, str(folder), "--output", "mine")
+    result = scripts.refused(tmp_path, SCRIPT, str(folder), "--output", "mine")
     assert result.returncode == 2 and "mine holds other files" in result.stderr
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"

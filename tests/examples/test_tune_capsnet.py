@@ -46,10 +46,10 @@ def test_a_search_is_killed_and_resumed(tmp_path):
             assert line, process.communicate()
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    refused = scripts.run(tmp_path, SCRIPT, *flags)
+    refused = scripts.refused(tmp_path, SCRIPT, *flags)
     assert refused.returncode == 2
     assert "run holds a search: add --resume" in refused.stderr
-    refused = scripts.run(tmp_path, SCRIPT, *SMALL, "--epochs", "2", "--resume")
+    refused = scripts.refused(tmp_path, SCRIPT, *SMALL, "--epochs", "2", "--resume")
     assert refused.returncode == 1
     assert "was made with {'epochs': 3}" in refused.stderr
     result = scripts.run(tmp_path, SCRIPT, *flags, "--resume")
@@ -61,20 +61,20 @@ def test_a_search_is_killed_and_resumed(tmp_path):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="who shares the trials is the same"
 )
-def test_a_chief_and_two_workers(tmp_path):
-    names = ("chief", "worker1", "worker2")
+def test_a_chief_and_a_worker(tmp_path):
+    names = ("chief", "worker1")
     with scripts.free_port() as port:
         address = {
             "KERASTUNER_ORACLE_IP": "localhost",
             "KERASTUNER_ORACLE_PORT": str(port),
         }
-        commands = 3 * [scripts.command(SCRIPT, *SMALL, "--epochs", "2")]
+        commands = 2 * [scripts.command(SCRIPT, *SMALL, "--epochs", "2")]
         environments = [{**address, "KERASTUNER_TUNER_ID": name} for name in names]
         with scripts.started(tmp_path, *commands, environments=environments) as group:
             results = [
                 process.communicate(timeout=scripts.SECONDS) for process in group
             ]
-            assert [process.returncode for process in group] == [0, 0, 0], results
-    (output, _), *workers = results
+            assert [process.returncode for process in group] == [0, 0], results
+    (output, _), (printed, _) = results
     check(tmp_path, output, epochs=2)
-    assert any("Epoch 1/" in printed for printed, _ in workers)
+    assert "Epoch 1/" in printed

@@ -52,8 +52,7 @@ def test_a_whole_run(tmp_path):
 
 def test_networks_that_can_not_be_told_apart(tmp_path):
     options = ("a/run/best.keras", "b/run/best.keras")
-    script = "experiments.equivariance"
-    result = scripts.run(tmp_path, script, *options, before=PHOTOGRAPHS)
+    result = scripts.refused(tmp_path, "experiments.equivariance", *options)
     assert result.returncode == 2
     assert "folders of different names, received ['run', 'run']" in result.stderr
 

@@ -58,9 +58,7 @@ def test_a_whole_run(tmp_path):
 
 def test_networks_that_can_not_be_told_apart(tmp_path):
     options = ("a/run/best.keras", "b/run/best.keras")
-    result = scripts.run(
-        tmp_path, "experiments.mistaken_toys", *options, before=PHOTOGRAPHS
-    )
+    result = scripts.refused(tmp_path, "experiments.mistaken_toys", *options)
     assert result.returncode == 2
     assert "folders of different names, received ['run', 'run']" in result.stderr
     assert not list(tmp_path.iterdir())
