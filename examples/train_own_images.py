@@ -5,8 +5,8 @@
 
 FOLDER contains one subfolder for each class, with at least three images each: PNG,
 JPEG, WebP, GIF, BMP or TIFF files of any size. Images are scaled and cropped to the
-central square. 15 % of each class is used for validation, to choose the best
-epoch, and another 15 % for testing. Unreadable files are listed and skipped.
+central square. 15 % of each class, but at least one image, is used for validation, to
+choose the best epoch, and as much for testing. Unreadable files are listed and skipped.
 
 The output folder receives the best model, classes.json, metrics.json, history.csv, a
 model card and figures: learning curves, the confusion matrix, ROC curves, the most

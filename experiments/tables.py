@@ -238,8 +238,8 @@ TABLES = {
     ),
     "cifar10": Table(
         (
-            Row("dense layer above the residual network", "cifar10_dense"),
-            Row("capsules, inverted attention", "cifar10", 4.9),
+            Row("JPEG copy, residual network, dense layer", "cifar10_dense"),
+            Row("JPEG copy, residual network, capsules", "cifar10"),
         ),
     ),
     "attacks": Table(

@@ -156,7 +156,7 @@ elif args.network == "matrix_capsnet":
         learning_rate=args.learning_rate,
         **settings,
     )
-    # The loss grows with its margin, so the accuracy chooses the best epoch.
+    # The spread loss grows with its margin, so the accuracy chooses the best epoch.
     best = {"monitor": "val_accuracy", "mode": "max"}
 elif args.network == "residual":
     model = networks.residual(

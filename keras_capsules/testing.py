@@ -35,10 +35,10 @@ def check_routing(routing: Any) -> None:
       float32.
     - Outputs are finite for extreme inputs: poses that are zero, very small or very
       large, children that are identical or nearly so, and activations that are all 1, 0
-      or almost 0. Activations lie from 0 to 1, and so do the lengths of poses unless
-      `length_is_activation` is `False`. The gradients of a sum of outputs with
-      weights of size 1 are at most 30,000, half of the largest float16. For poses of a
-      size above 1 the limit is 30,000 times that size.
+      or almost 0. Activations lie from 0 to 1. If the routing computes none, the
+      lengths of poses do, unless `length_is_activation` is `False`. The gradients of a
+      sum of outputs with weights of size 1 are at most 30,000, half of the largest
+      float16. For poses of a size above 1 the limit is 30,000 times that size.
     - A model with the routing is saved and loaded, and returns the same outputs. On
       TensorFlow it can be exported as a SavedModel.
 
@@ -385,8 +385,8 @@ def _check_nasty_input(routing, case):
             _expect(
                 longest <= 1.0 + 1e-5,
                 f"Lengths of poses of {name} are activations and must be at most 1 "
-                f"with {what}: use ops.squash, or set `length_is_activation = False`. "
-                f"Received: {longest}",
+                f"with {what}: use keras_capsules.ops.squash, or set "
+                f"`length_is_activation = False`. Received: {longest}",
             )
 
 

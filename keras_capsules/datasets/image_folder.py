@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras_capsules import validation
 
 _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# The fraction of the images of a class for validation, and also for testing.
-_SHARE = 0.15
+# The percentage of the images of a class for validation, and also for testing.
+_SHARE = 15
 
 
 class ImageFolder(NamedTuple):
@@ -39,8 +39,8 @@ def image_folder(
     """Loads images from a folder that has a subfolder for each class.
 
     `image_files` finds the images of each class, also in subfolders of its folder, and
-    `read_image` reads, scales and crops them. 15 % of the images of each class are for
-    validation, and as many for testing, at least one each. The split depends on the
+    `read_image` reads, scales and crops them. 15 % of the images of each class, but at
+    least one, are for validation, and as many for testing. The split depends on the
     paths of the files, so most files stay in the same part if others are added. Images
     are kept in memory as bytes: 10,000 images of 64×64 pixels take 120 MB.
 
@@ -175,7 +175,7 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
 def _split(paths, root):
     """Splits the files of a class into the three parts."""
     order = sorted(paths, key=lambda path: _hash(str(path.relative_to(root))))
-    count = max(1, round(_SHARE * len(order)))
+    count = max(1, (_SHARE * len(order) + 50) // 100)
     return {
         "train": order[2 * count :],
         "validation": order[count : 2 * count],

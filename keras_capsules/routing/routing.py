@@ -106,6 +106,8 @@ class Routing(Nested, keras.layers.Layer):
     >>> import keras
     >>> from keras_capsules import layers, routing
     >>> class MeanRouting(routing.Routing):
+    ...     length_is_activation = False
+    ...
     ...     def route(self, votes, inputs):
     ...         weights = keras.ops.ones_like(votes[..., 0]) / inputs.parents
     ...         total = keras.ops.sum(weights[..., None] * votes, axis=2)

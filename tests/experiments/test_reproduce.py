@@ -204,7 +204,8 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     capfd.readouterr()
     monkeypatch.setattr(kept_runs, "machine", dict)
     reproduce.train("mnist_cnn", 3, Path("runs"), [])
-    assert capfd.readouterr().out == ""
+    finished = "mnist_cnn_seed3 is finished. To run it again, remove runs/mnist_cnn_seed3."
+    assert capfd.readouterr().out == f"{finished}\n"
     again = json.loads(Path("results/mnist_cnn_seed3.json").read_text())
     assert again == kept
     monkeypatch.setitem(reproduce.RUNS, "mnist_cnn", f"{command} --batch-size 16")
