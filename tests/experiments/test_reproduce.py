@@ -204,7 +204,9 @@ def test_a_run_is_kept_and_not_run_twice(monkeypatch, capfd):
     capfd.readouterr()
     monkeypatch.setattr(kept_runs, "machine", dict)
     reproduce.train("mnist_cnn", 3, Path("runs"), [])
-    finished = "mnist_cnn_seed3 is finished. To run it again, remove runs/mnist_cnn_seed3."
+    finished = (
+        "mnist_cnn_seed3 is finished. To run it again, remove runs/mnist_cnn_seed3."
+    )
     assert capfd.readouterr().out == f"{finished}\n"
     again = json.loads(Path("results/mnist_cnn_seed3.json").read_text())
     assert again == kept
