@@ -66,7 +66,7 @@ VIEWPOINTS = "python -m experiments.novel_viewpoints --iterations 1"
 LONG_CNN = "--dataset toys/full --epochs 8 --cnn-epochs 24"
 ETH80 = "--dataset eth80 --batch-size 16"
 CIFAR10 = (
-    "python -m experiments.train residual --dataset cifar10 --epochs 10 "
+    "python -m experiments.train residual --dataset cifar10 --epochs 24 "
     "--precision mixed_bfloat16"
 )
 EFFICIENT = "python examples/train_efficient_capsnet.py"
