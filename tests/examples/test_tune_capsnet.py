@@ -61,20 +61,20 @@ def test_a_search_is_killed_and_resumed(tmp_path):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="who shares the trials is the same"
 )
-def test_a_chief_and_a_worker(tmp_path):
-    names = ("chief", "worker1")
+def test_a_chief_and_two_workers(tmp_path):
+    names = ("chief", "worker1", "worker2")
     with scripts.free_port() as port:
         address = {
             "KERASTUNER_ORACLE_IP": "localhost",
             "KERASTUNER_ORACLE_PORT": str(port),
         }
-        commands = 2 * [scripts.command(SCRIPT, *SMALL, "--epochs", "2")]
+        commands = 3 * [scripts.command(SCRIPT, *SMALL, "--epochs", "2")]
         environments = [{**address, "KERASTUNER_TUNER_ID": name} for name in names]
         with scripts.started(tmp_path, *commands, environments=environments) as group:
             results = [
                 process.communicate(timeout=scripts.SECONDS) for process in group
             ]
-            assert [process.returncode for process in group] == [0, 0], results
-    (output, _), (printed, _) = results
+            assert [process.returncode for process in group] == [0, 0, 0], results
+    (output, _), *workers = results
     check(tmp_path, output, epochs=2)
-    assert "Epoch 1/" in printed
+    assert any("Epoch 1/" in printed for printed, _ in workers)

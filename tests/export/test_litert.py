@@ -20,6 +20,7 @@ def scores(path, images):
     [
         ("capsnet_mnist_small", "float16", 0.01),
         ("capsnet_mnist_small", "int8", 0.1),
+        ("matrix_capsnet_mnist_small", "float16", 0.02),
         ("matrix_capsnet_mnist_small", "int8", 0.1),
     ],
 )
