@@ -48,8 +48,8 @@ def finite(*tensors):
 def gradients(function, *arrays, weights=1.0):
     """Gradients of the sum of `function(*arrays) * weights`, on any backend."""
     backend = keras.backend.backend()
-    weights = keras.ops.convert_to_tensor(weights, "float32")
     tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    weights = keras.ops.convert_to_tensor(weights, tensors[0].dtype)
     if backend == "tensorflow":
         import tensorflow as tf
 
