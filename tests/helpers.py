@@ -14,10 +14,6 @@ once = pytest.mark.skipif(
     keras.backend.backend() != "torch",
     reason="the same on every backend: once, where nothing is compiled",
 )
-not_on_jax = pytest.mark.skipif(
-    keras.backend.backend() == "jax",
-    reason="the same on the others; XLA compiles it for long",
-)
 
 
 def golden(name):

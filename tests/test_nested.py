@@ -3,7 +3,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from helpers import not_on_jax, random_images, small_capsnet, small_matrix_capsnet
+from helpers import random_images, small_capsnet, small_matrix_capsnet
 
 from keras_capsules import layers, models, routing
 
@@ -101,7 +101,6 @@ def test_a_network_that_is_made_frozen_trains_nothing_in_a_model():
     assert keras.Model(images, network(images)).trainable_variables == []
 
 
-@not_on_jax
 @pytest.mark.parametrize("mode", ["int8", "int4"])
 def test_a_quantized_network_is_saved(mode, tmp_path):
     model = small_capsnet()

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import not_on_jax, once
+from helpers import once
 from PIL import Image
 
 from keras_capsules import datasets, export, layers, losses, models
@@ -48,7 +48,6 @@ def few(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "mnist", lambda *_: digits)
 
 
-@not_on_jax
 def test_capsules_in_ten_minutes(few):
     found = run("capsules")
     assert found["scores"].shape[1] == 10

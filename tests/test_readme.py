@@ -1,14 +1,11 @@
 import re
 from pathlib import Path
 
-from helpers import not_on_jax
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SHORT = "epochs=1, steps_per_epoch=1, validation_steps=1, verbose=0"
 
 
-@not_on_jax
 def test_the_ten_lines_run():
     code = re.search(r"## Ten lines\n\n```python\n(.*?)```", README, re.DOTALL)[1]
     scope = {}

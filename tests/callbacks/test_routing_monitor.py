@@ -4,7 +4,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import not_on_jax, random_images, small_capsnet, small_matrix_capsnet
+from helpers import random_images, small_capsnet, small_matrix_capsnet
 
 from keras_capsules import layers, models
 from keras_capsules.callbacks import RoutingMonitor, routing_monitor
@@ -71,7 +71,7 @@ def test_lengths_where_no_activations_are_computed():
 
 @pytest.mark.parametrize(
     "network",
-    [small_capsnet, pytest.param(small_matrix_capsnet, marks=not_on_jax)],
+    [small_capsnet, small_matrix_capsnet],
 )
 def test_a_network_shows_each_of_its_layers(network, tmp_path):
     model = network()
@@ -115,7 +115,6 @@ def test_averages_of_the_weights_are_measured():
     assert raw["activation_std"] != pytest.approx(averages["activation_std"], abs=1e-4)
 
 
-@not_on_jax
 @pytest.mark.filterwarnings("error:The structure of `inputs`")
 def test_layers_of_sequential_and_functional_models():
     inputs = keras.Input((6, 8))
@@ -133,7 +132,6 @@ def test_layers_of_sequential_and_functional_models():
         assert again[name] == pytest.approx(quantities)
 
 
-@not_on_jax
 def test_a_layer_that_carries_nothing_is_named_once():
     model = small_matrix_capsnet()
     images, _ = random_images(4, model.image_shape)

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import scripts
-from helpers import close, not_on_jax, once
+from helpers import close, once
 
 from examples import classify_text
 from keras_capsules.callbacks import Checkpoint
@@ -43,7 +43,6 @@ sysconfig.get_paths = lambda *args, **kwargs: paths
     return scripts.run(folder, SCRIPT, *SMALL, *options, before=before)
 
 
-@not_on_jax
 def test_a_whole_run(tmp_path, sources):
     result = train(tmp_path, sources, "--epochs", "1", "--limit", "60")
     assert result.returncode == 0, result.stderr

@@ -3,12 +3,10 @@ import json
 import keras
 import pytest
 import scripts
-from helpers import not_on_jax
 
 from keras_capsules import models
 
 
-@not_on_jax
 def test_a_whole_run(tmp_path):
     options = ("--limit", "64", "--batch-size", "16", "--epochs", "2")
     result = scripts.run(tmp_path, "train_baseline_cnn.py", *options)

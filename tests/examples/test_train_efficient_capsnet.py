@@ -3,7 +3,7 @@ import json
 import keras
 import pytest
 import scripts
-from helpers import not_on_jax, once
+from helpers import once
 
 from keras_capsules import models
 from keras_capsules.callbacks import Checkpoint
@@ -29,7 +29,6 @@ def train(folder, *options):
     return scripts.run(folder, SCRIPT, *SMALL, *options, before=BEFORE)
 
 
-@not_on_jax
 def test_a_whole_run(tmp_path):
     options = ["--seed", "5"]
     if keras.backend.backend() == "torch":

@@ -3,12 +3,10 @@ import json
 import keras
 import pytest
 import scripts
-from helpers import not_on_jax
 
 from keras_capsules import models
 
 
-@not_on_jax
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
     options = ["--epochs", "1", "--iterations", "2", "--output", "run"]

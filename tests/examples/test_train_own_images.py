@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import scripts
-from helpers import not_on_jax, once
+from helpers import once
 from PIL import Image
 
 from keras_capsules import models
@@ -28,7 +28,6 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-@not_on_jax
 def test_from_a_folder_to_an_exported_network(tmp_path, folder):
     flags = (str(folder), *SMALL, "--epochs", "2", "--decoder")
     result = scripts.run(tmp_path, SCRIPT, *flags)

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import close, finite, golden, not_on_jax
+from helpers import close, finite, golden
 
 from keras_capsules import layers, routing
 
@@ -68,7 +68,6 @@ def test_competition_is_the_same_where_patches_do_not_overlap(padding):
         close(a, b, atol=1e-5)
 
 
-@not_on_jax
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("strides", [1, (2, 1)])
 @pytest.mark.parametrize("size", [(3, 2), (5, 5), (6, 9), (8, 4), (12, 11)])

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from helpers import POLICIES, close, finite, golden, gradients, not_on_jax
+from helpers import POLICIES, close, finite, golden, gradients
 
 from keras_capsules import layers, routing
 
@@ -36,7 +36,6 @@ def test_compute_output_shape_agrees(children):
     assert layer.compute_output_shape(poses.shape) == tuple(layer(poses).shape)
 
 
-@not_on_jax
 @pytest.mark.parametrize("route", ["dynamic", "self_attention"])
 @pytest.mark.parametrize("widths", [(5,), (8, 5), (16, 8, 5), (5, 5, 5, 5)])
 @pytest.mark.parametrize("children", [16, 300])

@@ -4,7 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import POLICIES, close, finite, not_on_jax, random_images, small_capsnet
+from helpers import POLICIES, close, finite, random_images, small_capsnet
 
 from keras_capsules import losses, models, routing
 
@@ -29,7 +29,6 @@ def test_named_sizes(variant, parameters):
     assert model.count_params() == parameters
 
 
-@not_on_jax
 @pytest.mark.parametrize("image_shape", SIZES)
 def test_any_image_size_and_channels(image_shape):
     model = small_capsnet(image_shape, kernel_size=(5, 3))
@@ -250,7 +249,6 @@ def test_bad_labels_and_images():
         model(images[:, :-1])
 
 
-@not_on_jax
 @pytest.mark.parametrize(
     ("image_shape", "classes"), [((20, 18, 1), 2), ((28, 28, 1), 10), ((40, 44, 3), 30)]
 )

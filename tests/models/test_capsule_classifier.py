@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import close, not_on_jax
+from helpers import close
 
 from keras_capsules import losses, models, routing
 from keras_capsules.models.classifier import in_float32
@@ -44,7 +44,6 @@ def test_every_routing_scores_from_0_to_1(name):
     assert tuple(outputs["poses"].shape) == (12, 3, 16)
 
 
-@not_on_jax
 def test_bytes_are_learned_and_drawn():
     model = network(decoder_units=(8,))
     images, labels = photographs()

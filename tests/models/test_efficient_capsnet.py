@@ -5,7 +5,6 @@ from helpers import (
     POLICIES,
     close,
     finite,
-    not_on_jax,
     random_images,
     small_efficient_capsnet,
 )
@@ -62,7 +61,6 @@ def test_the_small_network_has_its_parameters():
     assert count_of(model.trainable_weights) == expected == 650_960
 
 
-@not_on_jax
 @pytest.mark.parametrize("image_shape", SIZES)
 def test_any_image_size_and_channels(image_shape):
     model = small_efficient_capsnet(image_shape)
@@ -366,7 +364,6 @@ def test_bad_labels_and_images():
         model(images[:, :-1])
 
 
-@not_on_jax
 @pytest.mark.parametrize(
     ("image_shape", "classes"), [((20, 18, 1), 2), ((28, 28, 1), 10), ((40, 44, 3), 30)]
 )

@@ -9,7 +9,6 @@ from helpers import (
     close,
     finite,
     gradients,
-    not_on_jax,
     random_images,
     small_matrix_capsnet,
 )
@@ -112,7 +111,6 @@ def test_it_learns_with_any_number_of_iterations(iterations):
     assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
 
 
-@not_on_jax
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("iterations", COUNTS)
 def test_never_nan(policy, iterations):
@@ -165,7 +163,6 @@ def test_a_grid_of_one_and_one_class():
     assert tuple(outputs["scores"].shape) == (2, 1) and finite(*outputs.values())
 
 
-@not_on_jax
 def test_any_image_size_and_channels():
     image_shape = (20, 31, 3)
     model = small_matrix_capsnet(image_shape, routing=routing.EMRouting(1))
