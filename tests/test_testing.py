@@ -22,9 +22,6 @@ def test_all_routings_pass(name):
     ],
     ids=["dynamic stopped", "em patch stopped", "em standardized", "em of the paper"],
 )
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="the same formulas, slow to compile"
-)
 def test_other_settings_pass(route):
     testing.check_routing(route)
 

@@ -69,10 +69,7 @@ def test_lengths_where_no_activations_are_computed():
     assert found["activation_mean"] == found["dead"] == found["saturated"] == 0.5
 
 
-@pytest.mark.parametrize(
-    "network",
-    [small_capsnet, small_matrix_capsnet],
-)
+@pytest.mark.parametrize("network", [small_capsnet, small_matrix_capsnet])
 def test_a_network_shows_each_of_its_layers(network, tmp_path):
     model = network()
     images, labels = random_images(6, model.image_shape)

@@ -18,7 +18,6 @@ from keras_capsules import callbacks, losses, models, routing
 SHAPE = (20, 19, 1)
 # XLA compiles each operation for each shape, and every iteration into a step, of which
 # TensorFlow makes a graph: minutes for all of these. PyTorch shows the others.
-JAX = keras.backend.backend() == "jax"
 TORCH = keras.backend.backend() == "torch"
 COUNTS = [1, 2, 3, 5] if TORCH else [3]
 SIZES = [("small", 28), ("small", 48), ("small", 96), ("paper", 28), ("paper", 40)]
@@ -43,7 +42,7 @@ def test_the_networks_of_the_paper_have_their_parameters():
     assert 66_000 < small.count_params() < 70_000
 
 
-@pytest.mark.parametrize(("variant", "size"), SIZES[:1] if JAX else SIZES)
+@pytest.mark.parametrize(("variant", "size"), SIZES)
 def test_it_starts_alive(variant, size):
     keras.utils.set_random_seed(1)
     images, _ = standardized(4, (size, size, 1), classes=5)
@@ -82,7 +81,7 @@ def test_assignments_begin_soft():
 
 @pytest.mark.parametrize(
     ("variant", "size"),
-    [("small", 28), ("small", 64), ("paper", 28)][: 1 if JAX else 3],
+    [("small", 28), ("small", 64), ("paper", 28)],
 )
 def test_the_gradient_reaches_the_first_convolution(variant, size):
     keras.utils.set_random_seed(1)
