@@ -67,6 +67,24 @@ def adam(learning_rate, steps):
     )
 
 
+def warmed_up_adam(steps, epochs, warm_up):
+    """Returns the optimizer of the other vector capsules, which averages the weights.
+
+    The learning rate rises to 0.003 and decays to zero along a cosine.
+
+    Args:
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
+        warm_up: number of batches in which the learning rate rises.
+    """
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
+    )
+    return keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=half_an_epoch(steps, epochs)
+    )
+
+
 def half_an_epoch(steps, epochs):
     """Returns the momentum of moving averages that span half an epoch.
 
@@ -202,15 +220,45 @@ def residual(image_shape, classes, routed_by, steps, epochs):
             image_shape, classes, backbone=backbone, routing=routed_by
         )
         loss = losses.MarginLoss()
-    warm_up = steps // 10
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
+    model.compile(
+        warmed_up_adam(steps, epochs, steps // 10), loss, metrics=["accuracy"]
     )
+    return model
+
+
+def convolutional(image_shape, classes, routed_by, steps, epochs, objects=1):
+    """Builds four convolutions with batch normalization, and capsules above them.
+
+    The first convolution has strides, so that a step is cheap without a GPU.
+
+    Args:
+        image_shape: shape of an image.
+        classes: number of classes.
+        routed_by: the routing of the class capsules.
+        steps: number of batches in the whole training.
+        epochs: number of epochs in the whole training.
+        objects: number of objects in an image. For more than one, labels are multi-hot.
+    """
     momentum = half_an_epoch(steps, epochs)
-    optimizer = keras.optimizers.Adam(
-        learning_rate, use_ema=True, ema_momentum=momentum
+    images = x = keras.Input(image_shape)
+    for filters, size, strides in ((32, 5, 2), (64, 3, 1), (128, 3, 1), (128, 3, 2)):
+        x = keras.layers.Conv2D(
+            filters, size, strides, use_bias=False, kernel_initializer="he_normal"
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=momentum)(x)
+        x = keras.layers.ReLU()(x)
+    model = models.CapsuleClassifier(
+        image_shape,
+        classes,
+        backbone=keras.Model(images, x),
+        routing=routed_by,
+        objects=objects,
     )
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(
+        warmed_up_adam(steps, epochs, min(1_000, steps // 10)),
+        loss=losses.MarginLoss(),
+        metrics=[accuracy(objects)],
+    )
     return model
 
 
@@ -238,12 +286,8 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
     # The loss needs more precision than scores in half precision have.
     scores = keras.layers.Activation("linear", dtype="float32")(scores)
     model = keras.Model(images, scores, name=name.replace(":", "."))
-    warm_up = min(200, steps // 10)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=0.003, warmup_steps=warm_up
-    )
     model.compile(
-        keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=momentum),
+        warmed_up_adam(steps, epochs, min(200, steps // 10)),
         loss=losses.MarginLoss(),
         metrics=[accuracy(objects)],
     )

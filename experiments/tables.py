@@ -92,6 +92,8 @@ RUNS = {
         "--learning-rate 0.003"
     ),
     "multi_mnist_paper": capsnet("--dataset multi_mnist --epochs 100 --batch-size 128"),
+    "multi_mnist_convolutional": "python -m experiments.train convolutional "
+    "--dataset multi_mnist --batch-size 64 --epochs 48 --precision mixed_bfloat16",
     "multi_mnist_cnn": "python -m experiments.train cnn --dataset multi_mnist "
     "--epochs 60 --precision mixed_bfloat16",
     "aff_mnist": "python -m experiments.affine_robustness --epochs 10 --cnn-epochs 3 "

@@ -4,6 +4,7 @@
     python -m experiments.train matrix_capsnet --dataset toys/full --iterations 1
     python -m experiments.train cnn --dataset toys/full
     python -m experiments.train residual --dataset cifar10
+    python -m experiments.train convolutional --dataset multi_mnist
     python -m experiments.train contender --routing self_attention
     python -m experiments.train contender --routing MODULE:CLASS
     python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
@@ -96,6 +97,14 @@ residual.add_argument(
     help="dense: a dense layer instead of capsules",
 )
 
+convolutional = commands.add_parser(
+    "convolutional", help="convolutions with batch normalization, and capsules"
+)
+add_flags(convolutional, "convolutional", [*DIGITS, "multi_mnist", "aff_mnist"])
+convolutional.add_argument(
+    "--routing", choices=routing.names(), default="self_attention"
+)
+
 contender = commands.add_parser("contender", help="the network of the leaderboard")
 names = (*DIGITS, "multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
 add_flags(contender, "contender", names)
@@ -111,6 +120,7 @@ fixed = {
     "capsnet": ["variant", "learning_rate", "reconstruction_weight"],
     "matrix_capsnet": ["variant", "routing", "loss", "learning_rate"],
     "residual": ["routing"],
+    "convolutional": ["routing"],
     "contender": ["routing"],
 }
 run = Run(
@@ -165,6 +175,14 @@ elif args.network == "residual":
         args.routing,
         steps=steps,
         epochs=args.epochs,
+    )
+elif args.network == "convolutional":
+    model = networks.convolutional(
+        image_shape,
+        routed_by=args.routing,
+        steps=steps,
+        epochs=args.epochs,
+        **contents(args.dataset),
     )
 elif args.network == "contender":
     model = networks.contender(
