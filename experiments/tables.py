@@ -201,6 +201,7 @@ TABLES = {
             Row("CNN", "multi_mnist_cnn", 8.1),
             Row("capsules, 3 iterations, reconstruction", "multi_mnist", 5.2),
             Row("the same, the paper's widths", "multi_mnist_paper", 5.2),
+            Row("four convolutions, self-attention", "multi_mnist_convolutional"),
         )
     ),
     "aff_mnist": Table(

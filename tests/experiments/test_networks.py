@@ -113,3 +113,19 @@ def test_a_residual_network_with_capsules_or_a_dense_layer():
         model.train_on_batch(images, labels)
     assert capsules.predict(images, verbose=0)["scores"].shape == (2, 3)
     assert dense.predict(images, verbose=0).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("objects", "labels"), [(1, [2, 0]), (2, [[0, 1, 1]] * 2)])
+def test_capsules_above_convolutions(objects, labels):
+    images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1))
+    model = networks.convolutional(
+        images.shape[1:], 3, "dynamic", steps=40, epochs=4, objects=objects
+    )
+    assert model.objects == objects and model.class_capsules.routing.iterations == 3
+    assert model.backbone.output_shape == (None, 3, 3, 128)
+    found = [x for x in model.backbone.layers if hasattr(x, "momentum")]
+    assert (
+        [x.momentum for x in found] == [model.optimizer.ema_momentum] * 4 == [0.8] * 4
+    )
+    history = model.fit(images, np.array(labels), epochs=20, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
