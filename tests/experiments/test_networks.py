@@ -119,7 +119,7 @@ def test_a_residual_network_with_capsules_or_a_dense_layer():
 def test_capsules_above_convolutions(objects, labels):
     images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1))
     model = networks.convolutional(
-        images.shape[1:], 3, "dynamic", steps=40, epochs=4, objects=objects
+        images.shape[1:], 3, "dynamic", steps=400, epochs=40, objects=objects
     )
     assert model.objects == objects and model.class_capsules.routing.iterations == 3
     assert model.backbone.output_shape == (None, 3, 3, 128)
