@@ -210,7 +210,7 @@ def measure_fit(
     x = rng.random((STEPS_OF_FIT * batch, *shape), "float32")
     y = rng.integers(0, 5, len(x))
     if "device" in how:
-        device = _device_datasets()
+        device = device_datasets()
         form = device.OverlaidImages if pairs else device.ShiftedImages
         dataset = form((x, y), batch)
         assert dataset[0][0].shape[1:] == canvas
@@ -237,7 +237,7 @@ def network_and_loss(name: str, precision: str) -> tuple:
     return models.CapsNet(shape, 5, objects=1 + pairs), losses.MarginLoss()
 
 
-def _device_datasets():
+def device_datasets():
     """Loads `keras_capsules.datasets.device`; the other modules need TensorFlow."""
     path = measure.ROOT / "keras_capsules" / "datasets" / "device.py"
     spec = importlib.util.spec_from_file_location("device", path)
