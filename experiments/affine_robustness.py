@@ -15,16 +15,10 @@ with the same --epochs and --cnn-epochs, continues after the last finished epoch
 
 import keras
 
+from experiments.flags import parser_of, positive
 from experiments.matching import compare, epochs, report
 from experiments.networks import baseline_cnn, capsnet
-from experiments.runs import (
-    add_flags,
-    folder_of,
-    parser_of,
-    positive,
-    settings_of,
-    write_json,
-)
+from experiments.runs import add_flags, folder_of, settings_of, write_json
 from keras_capsules import callbacks, datasets, models, plotting, routing
 
 callbacks.exit_cleanly("--resume goes on from the last finished epoch.")

@@ -11,13 +11,13 @@ import sys
 
 import numpy as np
 
+from experiments.flags import parser_of
 from experiments.runs import (
     DIGITS,
     folder_of,
     load,
     load_networks,
     networks_of,
-    parser_of,
     write_json,
 )
 from keras_capsules import callbacks

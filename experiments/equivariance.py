@@ -20,12 +20,12 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 
+from experiments.flags import parser_of
 from experiments.runs import (
     VIEWPOINTS,
     folder_of,
     load_networks,
     networks_of,
-    parser_of,
     write_json,
 )
 from keras_capsules import callbacks, models, plotting

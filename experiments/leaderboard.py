@@ -20,10 +20,10 @@ import statistics
 from pathlib import Path
 
 from experiments import pages
+from experiments.flags import natural, parser_of
 from experiments.kept import keep, machines, results_of
 from experiments.networks import CONTENDERS, contender_name
 from experiments.pages import figure, head, line, origin, read_page, spread
-from experiments.runs import natural, parser_of
 from keras_capsules import plotting
 
 RESULTS, PAGE = Path("results/leaderboard"), Path("docs/leaderboard.md")

@@ -1,24 +1,28 @@
-"""Trains on MultiMNIST for some minutes, and goes on later, on the same or another GPU.
+"""Trains on MultiMNIST for some minutes, and goes on later, also on another machine.
 
+    python -m experiments.long_run --only-digits
     python -m experiments.long_run --minutes 9
     python -m experiments.long_run --minutes 9 --resume
 
 Pairs of all 60,000 training digits are made on the device, without end. In each call
 the learning rate rises and decays to zero along a cosine, and the network is tested at
-the end. The clock is read after every 60,000 pairs, a second on a fast GPU. The output
-folder receives metrics.json and the weights, in float16 and in files of at most 16 MiB.
-Weights are written once a minute; Ctrl-C stops the script at any time.
+the end. The clock is read after every 60,000 pairs; reading and testing take a minute
+more. The output folder receives metrics.json and the weights, in float16 and in files
+of at most 16 MiB. Weights are written after 60,000 pairs, at most once a minute, and
+--resume goes on from them. The state of the optimizer is not kept. Ctrl-C stops the
+script at any time; --resume then ends the minutes of the interrupted call.
 
-TensorFlow Datasets makes the file of --digits once. A machine that has the file needs
-no TensorFlow: KERAS_BACKEND=jax. To go on there, copy the output folder as well.
+The first command makes the file of --digits, with TensorFlow Datasets. A machine that
+has this file needs no TensorFlow: KERAS_BACKEND=jax. To go on on another machine, copy
+this file and the output folder.
 """
 
-import argparse
 import json
 import math
 import os
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -26,12 +30,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
+from benchmarks import measure
 from benchmarks.gpu import device_datasets
 from experiments import networks
+from experiments.flags import PRECISIONS, above_zero, natural, parser_of, positive
 from keras_capsules import callbacks, files, losses, metrics, models
 
-LARGEST = 2**24  # bytes of a file of weights
-WARM_UP = 0.03  # share of a call in which the learning rate rises
+LARGEST_FILE = 2**24  # bytes
+HEADERS = 1_000  # more bytes than the headers of a file, or of an array in it, have
+WARM_UP = 0.03  # share of the minutes in which the learning rate rises
+UNREADABLE = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
 
 
 def write_digits(path, data_dir):
@@ -39,20 +47,26 @@ def write_digits(path, data_dir):
     from keras_capsules import datasets
 
     splits = datasets.mnist(data_dir)
-    digits = splits.train.concatenate(splits.validation)
-    arrays = {}
     pairs = datasets.multi_mnist(data_dir).test
-    for name, split in (("digits", digits), ("pairs", pairs)):
-        images, labels = split.batch(100_000).get_single_element()
+    arrays = {}
+    for name, split in (
+        ("digits", splits.train.concatenate(splits.validation)),
+        ("pairs", pairs),
+    ):
+        images, labels = split.batch(len(split)).get_single_element()
         arrays[name] = np.rint(255.0 * images.numpy()).astype("uint8")
         arrays[f"{name}_labels"] = labels.numpy().astype("uint8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replaced(path) as unfinished:
-        np.savez_compressed(unfinished, **arrays)
+    with files.replaced(path) as unfinished, open(unfinished, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_digits(path):
-    """Reads what `write_digits` has written: two pairs of images and labels."""
+    """Reads the file of `write_digits`.
+
+    Returns:
+        The digits and the test pairs, each a tuple of images and labels.
+    """
     with np.load(path) as file:
         return [
             (file[name].astype("float32") / 255.0, file[f"{name}_labels"].astype(dtype))
@@ -61,7 +75,7 @@ def read_digits(path):
 
 
 def network(name, image_shape, reconstruction_weight):
-    """Builds a variant of `models.CapsNet`, or `networks.convolutional`."""
+    """Builds `networks.convolutional`, or a variant of `models.CapsNet`."""
     if name == "convolutional":
         # The moving averages of its batch normalization span 100 steps.
         return networks.convolutional(
@@ -77,15 +91,25 @@ def network(name, image_shape, reconstruction_weight):
 
 
 def write_weights(model, folder, progress):
-    """Writes the weights of a model in float16, and then progress.json."""
+    """Writes the weights of a model in float16, and then progress.json.
+
+    Raises:
+        ValueError: a weight is not finite. The files are left as they were.
+    """
     parts, room = [], 0
     for weight in model.get_weights():
-        array = weight.astype("float16")
-        if array.nbytes > room:
+        with np.errstate(over="ignore"):
+            array = weight.astype("float16")
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"After {progress['pairs']:,} pairs the weights are not finite in "
+                f"float16. {folder} has the earlier ones; lower --learning-rate"
+            )
+        if array.nbytes + HEADERS > room:
             parts.append([])
-            room = LARGEST - 1_000  # names and shapes
+            room = LARGEST_FILE - HEADERS
         parts[-1].append(array)
-        room -= array.nbytes + 500
+        room -= array.nbytes + HEADERS
     names = [f"weights_{progress['pairs']}_{i}.npz" for i in range(len(parts))]
     for name, arrays in zip(names, parts, strict=True):
         with files.replaced(folder / name) as unfinished:
@@ -97,136 +121,162 @@ def write_weights(model, folder, progress):
             path.unlink()
 
 
-def read_weights(model, folder, names):
+def read_weights(model, folder):
     """Sets the weights of a model to those in a folder."""
     arrays = []
-    for name in names:
+    for name in json.loads((folder / "progress.json").read_text())["weights"]:
         with np.load(folder / name) as file:
-            arrays += [file[key] for key in file.files]
-    model.set_weights([array.astype("float32") for array in arrays])
+            arrays += [file[key].astype("float32") for key in file.files]
+    model.set_weights(arrays)
 
 
-class Minutes(keras.callbacks.Callback):
-    """Ends a training after some minutes, and sets the learning rate until then.
+class Clock(keras.callbacks.Callback):
+    """Ends a training after some minutes.
+
+    At the beginning of each epoch it sets the learning rate.
 
     Args:
         minutes: length of the training.
-        largest: the largest learning rate.
+        learning_rate: the largest learning rate.
         pairs: number of pairs of an epoch.
         folder: where the weights are written.
-        progress: the pairs and the minutes of earlier calls; it is updated.
+        progress: the pairs and minutes of the whole training, and the minutes of this
+            call, as an interrupted one has left them. They are updated.
     """
 
-    def __init__(self, minutes, largest, pairs, folder, progress):
+    def __init__(self, minutes, learning_rate, pairs, folder, progress):
         super().__init__()
-        self.minutes, self.largest, self.pairs = minutes, largest, pairs
+        self.minutes, self.learning_rate, self.pairs = minutes, learning_rate, pairs
         self.folder, self.progress = folder, progress
-        self.before = progress["minutes"]
 
     def on_train_begin(self, logs=None):
-        self.start = self.written = time.monotonic()
-        self.bar = keras.utils.Progbar(100, unit_name="percent")
+        self.read = self.written = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        rise = min(1.0, 0.1 + self.share() / WARM_UP)
-        fall = 0.5 + 0.5 * math.cos(math.pi * self.share())
-        self.model.optimizer.learning_rate = self.largest * rise * fall
+        share = min(1.0, self.progress["call"] / self.minutes)
+        rising = min(1.0, 0.1 + share / WARM_UP)
+        decay = 0.5 + 0.5 * math.cos(math.pi * share)
+        self.model.optimizer.learning_rate = self.learning_rate * rising * decay
 
     def on_epoch_end(self, epoch, logs=None):
+        now = time.monotonic()
+        minutes, self.read = (now - self.read) / 60.0, now
         self.progress["pairs"] += self.pairs
-        minutes = (time.monotonic() - self.start) / 60.0
-        self.progress["minutes"] = self.before + minutes
-        self.model.stop_training = self.share() == 1.0
-        self.bar.update(int(100 * self.share()), list(logs.items()))
-        if self.model.stop_training or time.monotonic() - self.written > 60.0:
+        self.progress["minutes"] += minutes
+        self.progress["call"] += minutes
+        call = self.progress["call"]
+        done = self.model.stop_training = call >= self.minutes
+        if not epoch:
+            self.bar = keras.utils.Progbar(
+                100, unit_name="percent", stateful_metrics=list(logs)
+            )
+        self.bar.update(min(100, int(100 * call / self.minutes)), list(logs.items()))
+        if done:
+            self.progress["call"] = 0.0
+        if done or now - self.written > 60.0:
             write_weights(self.model, self.folder, self.progress)
-            self.written = time.monotonic()
-
-    def share(self):
-        """Returns the share of the minutes that has passed, from 0 to 1."""
-        return min(1.0, (time.monotonic() - self.start) / 60.0 / self.minutes)
+            self.written = now
 
 
 def main():
-    callbacks.exit_cleanly("--resume goes on from the weights of the last minute.")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    callbacks.exit_cleanly("--resume goes on from the weights in --output.")
+    parser = parser_of(__doc__)
     add = parser.add_argument
-    add("--minutes", type=float, default=9.0)
+    add("--minutes", type=above_zero, default=9.0, help="length of the training")
     names = [*models.CapsNet.variants, "convolutional"]
     add("--network", choices=names, default="paper")
     add("--digits", type=Path, default=Path("runs/multi_mnist.npz"))
+    add("--only-digits", action="store_true", help="only make the file of --digits")
     add("--data-dir", help="folder of TensorFlow Datasets data")
     add("--output", type=Path, default=Path("runs/long_run"))
     add("--resume", action="store_true", help="go on from the weights in --output")
-    add("--batch-size", type=int, default=256)
-    add("--learning-rate", type=float, default=0.001, help="the largest")
-    add("--reconstruction-weight", type=float, default=0.392)
-    add("--precision", default="mixed_bfloat16")
-    add("--seed", type=int, default=0)
+    add("--batch-size", type=positive, default=256)
+    add("--learning-rate", type=above_zero, default=0.001, help="the largest")
+    add(
+        "--reconstruction-weight",
+        type=above_zero,
+        default=0.392,
+        help="as in experiments.train",
+    )
+    add("--precision", choices=PRECISIONS, default="mixed_bfloat16")
+    add("--seed", type=natural, default=0)
     args = parser.parse_args()
-    for name in ("minutes", "learning_rate", "reconstruction_weight"):
-        if not 0.0 < getattr(args, name) < math.inf:
-            flag = name.replace("_", "-")
-            parser.error(f"--{flag} must be above 0, received {getattr(args, name)}")
 
     kept = args.output / "progress.json"
-    if kept.exists() and not args.resume:
+    progress = {"network": args.network, "pairs": 0, "minutes": 0.0, "call": 0.0}
+    try:
+        if kept.exists():
+            progress = json.loads(kept.read_text())
+    except UNREADABLE as error:
+        sys.exit(f"Can't go on with {kept}: {error}")
+    if progress["pairs"] and not args.resume:
         parser.error(f"{args.output} holds a run: add --resume, or another --output")
-    progress = {"network": args.network, "pairs": 0, "minutes": 0.0}
-    if kept.exists():
-        progress = json.loads(kept.read_text())
-        if progress["network"] != args.network:
-            parser.error(
-                f"{args.output} holds a run of --network {progress['network']}, "
-                f"received {args.network}"
-            )
-    if not args.digits.exists():
-        try:
+    if progress["network"] != args.network:
+        parser.error(
+            f"{args.output} holds a run of --network {progress['network']}, "
+            f"received {args.network}"
+        )
+    try:
+        if not args.digits.exists():
             write_digits(args.digits, args.data_dir)
-        except (ImportError, OSError, ValueError) as error:
-            sys.exit(f"{args.digits} is missing and can't be made: {error}")
-    args.output.mkdir(parents=True, exist_ok=True)
+        digits, (pairs, labels) = read_digits(args.digits)
+    except (ImportError, *UNREADABLE) as error:
+        sys.exit(f"Can't make or read --digits {args.digits}: {error}")
+    if args.only_digits:
+        print(f"{args.digits}: {len(labels):,} test pairs, {len(digits[0]):,} digits")
+        return
+    if args.batch_size > len(digits[0]):
+        parser.error(f"--batch-size must be at most {len(digits[0])}")
 
     keras.config.set_dtype_policy(args.precision)
-    keras.utils.set_random_seed(args.seed + progress["pairs"])
-    digits, (pairs, labels) = read_digits(args.digits)
+    seed = args.seed + progress["pairs"]
+    keras.utils.set_random_seed(seed)
     model = network(args.network, pairs.shape[1:], args.reconstruction_weight)
-    if "weights" in progress:
-        read_weights(model, args.output, progress["weights"])
-        print(f"Going on after {progress['pairs']:,} pairs.")
     train = device_datasets().OverlaidImages(
-        digits,
-        args.batch_size,
-        own_images=model.decoder is not None,
-        seed=args.seed + progress["pairs"],
+        digits, args.batch_size, own_images=model.decoder is not None, seed=seed
     )
     model.compile(
         keras.optimizers.Adam(args.learning_rate),
         loss=losses.MarginLoss(),
         metrics=[metrics.ExactMatch(name="accuracy")],
     )
-    minutes = Minutes(
-        args.minutes,
-        args.learning_rate,
-        len(train) * args.batch_size,
-        args.output,
-        progress,
-    )
-    model.fit(train, epochs=sys.maxsize, verbose=0, callbacks=[minutes])
+    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        if progress["pairs"]:
+            read_weights(model, args.output)
+            print(f"Going on after {progress['pairs']:,} pairs.")
+        elif args.resume:
+            print(f"{args.output} holds no weights: starting with new ones.")
+        (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
+        clock = Clock(
+            args.minutes,
+            args.learning_rate,
+            len(train) * args.batch_size,
+            args.output,
+            progress,
+        )
+        with files.locked(args.output, wait=False):
+            model.fit(train, epochs=sys.maxsize, verbose=0, callbacks=[clock])
+        read_weights(model, args.output)  # as they were rounded
+    except BlockingIOError:
+        sys.exit(f"Another process trains in {args.output}")
+    except UNREADABLE as error:
+        sys.exit(f"Can't go on with {args.output}: {error}")
 
-    print("Test pairs:")
-    accuracy = model.evaluate(pairs, labels, batch_size=500, return_dict=True)
-    settings = {name: str(value) for name, value in vars(args).items()}
+    print("\nTest pairs:")
+    found = model.evaluate(pairs, labels, batch_size=500, return_dict=True)
+    settings = "network", "batch_size", "learning_rate", "precision", "seed"
     results = {
-        **settings,
-        "seed": args.seed,
+        "command": f"python -m experiments.long_run --network {args.network} "
+        f"--minutes {args.minutes:g}",
+        "machine": measure.machine(),
+        **{name: getattr(args, name) for name in settings},
+        "reconstruction_weight": args.reconstruction_weight,
         "pairs": progress["pairs"],
         "epochs": round(progress["pairs"] / len(digits[0])),
         "seconds": 60.0 * progress["minutes"],
         "parameters": model.count_params(),
-        "test_error": 1.0 - accuracy["accuracy"],
+        "test_error": 1.0 - found["accuracy"],
     }
     with files.replaced(args.output / "metrics.json") as unfinished:
         unfinished.write_text(json.dumps(results, indent=1))

@@ -12,14 +12,8 @@ import sys
 
 import numpy as np
 
-from experiments.runs import (
-    TOYS,
-    folder_of,
-    load_networks,
-    networks_of,
-    parser_of,
-    write_json,
-)
+from experiments.flags import parser_of
+from experiments.runs import TOYS, folder_of, load_networks, networks_of, write_json
 from experiments.tables import MISTAKEN
 from keras_capsules import callbacks, plotting
 from keras_capsules.datasets.download import download

@@ -68,7 +68,7 @@ def adam(learning_rate, steps):
 
 
 def warmed_up_adam(steps, epochs, warm_up):
-    """Returns the optimizer of the other vector capsules, which averages the weights.
+    """Returns the optimizer of the networks with a warm-up, which averages the weights.
 
     The learning rate rises to 0.003 and decays to zero along a cosine.
 

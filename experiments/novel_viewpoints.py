@@ -17,6 +17,7 @@ with the same --epochs and --cnn-epochs, continues after the last finished epoch
 
 import keras
 
+from experiments.flags import parser_of, positive
 from experiments.matching import compare, epochs, report
 from experiments.networks import ROUTINGS, baseline_cnn, matrix_capsnet
 from experiments.runs import (
@@ -24,8 +25,6 @@ from experiments.runs import (
     add_flags,
     contents,
     folder_of,
-    parser_of,
-    positive,
     settings_of,
     write_json,
 )

@@ -15,10 +15,10 @@ import statistics
 from pathlib import Path
 
 from experiments import pages
+from experiments.flags import natural, parser_of
 from experiments.kept import keep, key_of, machines, results_of
 from experiments.matching import epochs
 from experiments.pages import figure, head, line, origin, read_page, spread
-from experiments.runs import natural, parser_of
 from experiments.tables import MISTAKEN, RUNS, TABLES
 from keras_capsules import plotting
 

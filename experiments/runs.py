@@ -4,10 +4,8 @@ A run has a folder. During the training it contains settings.json, last.keras,
 best.keras and history.csv. After the training metrics.json and figures are added.
 """
 
-import argparse
 import importlib.util
 import json
-import math
 import os
 import platform
 import statistics
@@ -21,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 import keras_capsules
+from experiments.flags import PRECISIONS, natural, positive
 from keras_capsules import callbacks, datasets, files, plotting
 
 DIGITS = ("digits", "mnist")  # centred digits from 0 to 1
@@ -31,31 +30,6 @@ TOYS = {"toys": "toys/small", "toys/full": "toys/full", "smallnorb": "smallnorb"
 # Names for `datasets.viewpoint_split` of the data sets with known viewpoints.
 VIEWPOINTS = {**TOYS, "eth80": "eth80"}
 CLASSES = {**dict.fromkeys(TOYS, 5), "eth80": 8}  # the others have 10
-
-
-def at_least(minimum):
-    """Returns the argparse type of an integer flag of at least `minimum`."""
-
-    def integer(text):
-        number = int(text)
-        if number < minimum:
-            raise argparse.ArgumentTypeError(
-                f"expected at least {minimum}, received {text}"
-            )
-        return number
-
-    return integer
-
-
-positive, natural = at_least(1), at_least(0)
-
-
-def above_zero(text):
-    """Parses a flag that is a number above 0."""
-    number = float(text)
-    if not 0.0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
-    return number
 
 
 def load(dataset, data_dir, seed=0, own_images=False):
@@ -98,13 +72,6 @@ def write_json(path, content):
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def parser_of(description):
-    """Returns an argument parser that prints a docstring unchanged as its help."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-
 def add_flags(parser, folder, names):
     """Adds the flags that all trainings have in common.
 
@@ -137,7 +104,7 @@ def add_flags(parser, folder, names):
     add("--seed", type=natural, default=0)
     add(
         "--precision",
-        choices=["float32", "mixed_bfloat16", "mixed_float16"],
+        choices=PRECISIONS,
         default="float32",
     )
 

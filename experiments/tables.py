@@ -92,6 +92,7 @@ RUNS = {
         "--learning-rate 0.003"
     ),
     "multi_mnist_paper": capsnet("--dataset multi_mnist --epochs 100 --batch-size 128"),
+    # On a GPU; several calls with --resume make a longer run.
     "multi_mnist_long": "python -m experiments.long_run --minutes 9",
     "multi_mnist_convolutional": "python -m experiments.train convolutional "
     "--dataset multi_mnist --batch-size 64 --epochs 48 --precision mixed_bfloat16",
@@ -202,7 +203,7 @@ TABLES = {
             Row("CNN", "multi_mnist_cnn", 8.1),
             Row("capsules, 3 iterations, reconstruction", "multi_mnist", 5.2),
             Row("the same, the paper's widths", "multi_mnist_paper", 5.2),
-            Row("the paper's widths, 9 minutes on a GPU", "multi_mnist_long", 5.2),
+            Row("the paper's widths, long run", "multi_mnist_long", 5.2),
             Row("four convolutions, self-attention", "multi_mnist_convolutional"),
         )
     ),

@@ -19,18 +19,16 @@ import keras
 import numpy as np
 
 from experiments import networks
+from experiments.flags import above_zero, parser_of, positive
 from experiments.runs import (
     DIGITS,
     PICTURES,
     VIEWPOINTS,
     Run,
-    above_zero,
     add_flags,
     contents,
     folder_of,
     load,
-    parser_of,
-    positive,
     settings_of,
 )
 from keras_capsules import callbacks, models, plotting, robustness, routing

@@ -7,7 +7,7 @@ from pathlib import Path
 # compiled the others find in the cache.
 if os.environ.get("KERAS_BACKEND") == "jax" and version("jax").startswith("0.10."):
     # The former emitters of fusions compile twice as fast. XLA stops at a flag that it
-    # does not know, so this is for the version that was tried.
+    # does not know, so this is for the versions that were tried, with TensorFlow 2.21.
     os.environ.setdefault(
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",

@@ -1,5 +1,3 @@
-import argparse
-
 import keras
 import numpy as np
 import pytest
@@ -11,16 +9,6 @@ from keras_capsules import routing
 from keras_capsules.callbacks.directory_lock import unlock
 
 SETTINGS = {"dataset": "digits", "limit": None, "batch_size": 8, "seed": 0}
-
-
-def test_numbers_above_zero():
-    assert runs.above_zero("0.002") == 0.002
-
-
-@pytest.mark.parametrize("text", ["0", "-0.1", "nan", "inf"])
-def test_numbers_that_are_not_above_zero(text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"above 0, received {text}"):
-        runs.above_zero(text)
 
 
 def test_contents_of_data_sets():
