@@ -6,10 +6,11 @@ __all__ = ["fused_kernels", "set_fused_kernels"]
 
 
 def fused_kernels() -> bool:
-    """Returns whether routings use fused kernels on a GPU.
+    """Returns whether the fused kernels are enabled.
 
     Returns:
-        True if the fused kernels are enabled, see `set_fused_kernels`.
+        True if they are enabled, see `set_fused_kernels`. It may be True on a device
+        that has no such kernels.
 
     Example:
 
@@ -37,7 +38,8 @@ def set_fused_kernels(enabled: bool) -> None:
     weight for values that change often.
 
     The setting applies to functions that are compiled after the call. The environment
-    variable `KERAS_CAPSULES_FUSED_KERNELS` (0 or 1) has the same effect.
+    variable `KERAS_CAPSULES_FUSED_KERNELS` (0 or 1) has the same effect. It is read
+    when the package is imported.
 
     Args:
         enabled: whether to use the fused kernels.

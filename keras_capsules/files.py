@@ -14,11 +14,18 @@ def replace(unfinished: str | os.PathLike, path: str | os.PathLike) -> None:
 
     Args:
         unfinished: the file or folder, on the same file system as `path`.
-        path: the final path. An existing file is replaced.
+        path: the final path. An existing file or an empty folder is replaced by one of
+            its kind.
+
+    Raises:
+        OSError: the file can't be moved or written to the disk, or `path` is a folder
+            that is not empty.
 
     Example:
 
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_capsules.files import replace
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "unfinished").write_text("whole")
     >>> replace(folder / "unfinished", folder / "file")
@@ -45,9 +52,15 @@ def replaced(path: str | os.PathLike) -> Iterator[Path]:
     Yields:
         The temporary path.
 
+    Raises:
+        OSError: the folder of `path` is missing or can't be written, or the block left
+            no file at the temporary path.
+
     Example:
 
     >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_capsules.files import replaced
     >>> path = Path(tempfile.mkdtemp()) / "file"
     >>> with replaced(path) as unfinished:
     ...     _ = unfinished.write_text("whole")
@@ -79,6 +92,7 @@ def locked(folder: str | os.PathLike, wait: bool = True) -> Iterator[None]:
     Example:
 
     >>> import tempfile
+    >>> from keras_capsules.files import locked
     >>> with locked(tempfile.mkdtemp()):
     ...     print("nobody else is here")
     nobody else is here

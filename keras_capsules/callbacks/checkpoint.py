@@ -56,8 +56,9 @@ class Checkpoint(keras.callbacks.Callback):
         mode: `"min"` if the smallest value is the best, `"max"` if the largest is.
 
     Attributes:
-        history: a list with a dict for each finished epoch. `restore` fills it with
-            the epochs of the saved training.
+        history: a list with a dict for each finished epoch: its number `epoch`, counted
+            from 1, its duration `seconds`, and its logs. `restore` fills it with the
+            epochs of the saved training.
 
     Raises:
         OSError: a file can't be written. The previous file stays unchanged.

@@ -17,10 +17,12 @@ class RoutingMonitor(keras.callbacks.Callback):
 
     The statistics are measured on one batch of images and added to the logs of the
     epoch under names such as `LAYER_activation_std`. From the logs they reach the
-    history, CSV files and TensorBoard. List this callback before the callbacks that
-    use the statistics. `plotting.routing_history` draws them. A warning is given if the
-    activations of a layer are equal for all images and capsules. If the optimizer
-    averages the weights (`use_ema=True`), the statistics are those of the averages.
+    history, CSV files and TensorBoard. List this callback before the callbacks that use
+    the statistics. `plotting.routing_history` draws them. A warning is given if the
+    activations of a layer are almost equal for all images and capsules, with a standard
+    deviation below 0.01. Layers whose pose lengths are not activations are not checked.
+    If the optimizer averages the weights (`use_ema=True`), the statistics are those of
+    the averages.
 
     For each layer:
 

@@ -49,7 +49,7 @@ class SpreadMarginSchedule(keras.callbacks.Callback):
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
-        section 3.
+        section 4.1.
     """
 
     def __init__(

@@ -39,6 +39,7 @@ def aff_mnist(
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
+        ValueError: the files of the data set are damaged.
 
     Example:
 

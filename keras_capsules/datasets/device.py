@@ -129,9 +129,9 @@ class DeviceDataset(keras.utils.PyDataset):
 class ShiftedImages(DeviceDataset):
     """Images on the device, each randomly shifted by a few pixels.
 
-    The result is the same as that of `random_shift`, `shuffle` and `batch` for a
-    `tf.data.Dataset`. Pixels that are shifted beyond the border are lost; the opposite
-    side is filled with black.
+    The batches have the same distribution as those of `random_shift`, `shuffle` and
+    `batch` for a `tf.data.Dataset`. Pixels that are shifted beyond the border are lost;
+    the opposite side is filled with black.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple

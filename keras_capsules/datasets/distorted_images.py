@@ -14,8 +14,8 @@ from keras_capsules.datasets.distortion import check_erased
 class DistortedImages(DeviceDataset):
     """Images on the device, randomly rotated, squeezed, shifted and partly erased.
 
-    The result is the same as that of `random_distortion`, `shuffle` and `batch` for a
-    `tf.data.Dataset`.
+    The batches have the same distribution as those of `random_distortion`, `shuffle`
+    and `batch` for a `tf.data.Dataset`.
 
     Args:
         dataset: a `tf.data.Dataset` of `(image, label)`, of known length, or a tuple

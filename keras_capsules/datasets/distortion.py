@@ -27,7 +27,8 @@ def random_distortion(
         max_squeeze: the largest decrease of the width, as a fraction below 1.
         erased: height and width of the square, in pixels. Its distance from the border
             is at least as large. 0 erases nothing.
-        seed: seed of the distortions, which differ from epoch to epoch.
+        seed: seed of the distortions, which differ from epoch to epoch and also depend
+            on TensorFlow's global seed.
 
     Returns:
         The data set with distorted images.
@@ -38,6 +39,7 @@ def random_distortion(
     Example:
 
     >>> import tensorflow as tf
+    >>> from keras_capsules.datasets import random_distortion
     >>> images = tf.data.Dataset.from_tensors((tf.ones((28, 28, 1)), 7))
     >>> image, label = next(iter(random_distortion(images)))
     >>> tuple(image.shape), int(label)

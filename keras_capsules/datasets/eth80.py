@@ -46,7 +46,7 @@ def eth80(
         test_objects: the positions, from 1 to 10, of the test objects of each category,
             in the order of the object numbers. The cars have the numbers 1, 2, 3, 5, 6,
             7, 9, 11, 12 and 14, so car 5 has position 4. `(1,)` to `(10,)` leave out
-            one object of each category at a time.
+            one object of each category at a time. By default they are 6 to 10.
         crops: as for `datasets.smallnorb`.
         seed: as for `datasets.smallnorb`.
 

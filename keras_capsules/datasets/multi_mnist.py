@@ -45,8 +45,8 @@ def multi_mnist(
 
     Raises:
         FileNotFoundError: MNIST is missing and can't be downloaded.
-        ValueError: `max_shift` is not an integer of at least 0, or `own_images` is not
-            a boolean.
+        ValueError: `max_shift` is not an integer of at least 0, `own_images` is not a
+            boolean, or the files of the data set are damaged.
 
     Example:
 

@@ -19,7 +19,8 @@ def random_shift(
     Args:
         dataset: `(image, label)` pairs with images `(height, width, channels)`.
         max_shift: the largest shift along each axis, in pixels; 0 for no shifts.
-        seed: seed of the shifts, which differ from epoch to epoch.
+        seed: seed of the shifts, which differ from epoch to epoch and also depend on
+            TensorFlow's global seed.
 
     Returns:
         The data set with shifted images.
@@ -30,6 +31,7 @@ def random_shift(
     Example:
 
     >>> import tensorflow as tf
+    >>> from keras_capsules.datasets import random_shift
     >>> images = tf.data.Dataset.from_tensors((tf.ones((28, 28, 1)), 7))
     >>> image, label = next(iter(random_shift(images)))
     >>> tuple(image.shape), int(label)
@@ -51,7 +53,8 @@ def random_flip(dataset: tf.data.Dataset, seed: int = 0) -> tf.data.Dataset:
 
     Args:
         dataset: `(image, label)` pairs with images `(height, width, channels)`.
-        seed: seed of the choices, which differ from epoch to epoch.
+        seed: seed of the choices, which differ from epoch to epoch and also depend on
+            TensorFlow's global seed.
 
     Returns:
         The data set with images of the same shape.
@@ -59,6 +62,7 @@ def random_flip(dataset: tf.data.Dataset, seed: int = 0) -> tf.data.Dataset:
     Example:
 
     >>> import tensorflow as tf
+    >>> from keras_capsules.datasets import random_flip
     >>> images = tf.data.Dataset.from_tensors((tf.ones((32, 32, 3)), 7))
     >>> image, label = next(iter(random_flip(images)))
     >>> tuple(image.shape), int(label)

@@ -40,7 +40,8 @@ def smallnorb(
 
     Raises:
         FileNotFoundError: smallNORB is missing and can't be downloaded.
-        ValueError: `crops` is not an integer from 1 to 15.
+        ValueError: `crops` is not an integer from 1 to 15, or the files of the data set
+            are damaged.
 
     Example:
 

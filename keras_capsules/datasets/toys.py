@@ -47,8 +47,10 @@ def toys(
         Splits of `(image, label)`, as for `datasets.smallnorb`.
 
     Raises:
-        ValueError: `config` or `crops` is out of its range, or the images must be
-            rendered and `data_dir` can't be written.
+        ModuleNotFoundError: toys must be rendered and the package `embreex` is missing.
+            It is not available on every platform.
+        ValueError: `config` or `crops` is out of its range, the images must be rendered
+            and `data_dir` can't be written, or the files of the data set are damaged.
 
     Example:
 

@@ -67,8 +67,11 @@ def viewpoint_split(
 
     Raises:
         FileNotFoundError: smallNORB is missing and can't be downloaded.
+        ModuleNotFoundError: toys must be rendered and the package `embreex` is missing.
+            It is not available on every platform.
         ValueError: an argument is out of its range, `data_dir` is invalid for
-            `datasets.eth80`, or toys can't be rendered there.
+            `datasets.eth80`, toys can't be rendered there, or the files of the data set
+            are damaged.
 
     Example:
 

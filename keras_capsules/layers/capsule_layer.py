@@ -42,6 +42,8 @@ class CapsuleLayer(keras.layers.Layer):
         mask: booleans, True for each child and False for padding, which has no
             influence. Its shape is that of the activations or their first axes, as
             in the mask that Keras passes on from an `Embedding` or `Masking` layer.
+        training: whether the call is part of training. It is passed on to the routing,
+            which may contain batch normalization.
 
     Input shape:
         Poses `(batch, …, D)` or `(batch, …, P, Q)`, activations `(batch, …)`.

@@ -44,6 +44,7 @@ class ConvCapsule(CapsuleLayer):
         inputs: `(poses, activations)` of the children. Vector poses may be
             passed alone: the activations are then their lengths.
         mask: True for each child, False for padding, see `CapsuleLayer`.
+        training: whether the call is part of training, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -57,8 +58,10 @@ class ConvCapsule(CapsuleLayer):
         the layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of its range, the input has another rank
-            or an unknown size, or the receptive field is larger than the grid.
+        ValueError: an argument is out of its range, the poses have another rank or an
+            unknown size, the activations are missing or have another shape, the routing
+            already has weights for another layer, or the receptive field is larger than
+            the grid.
 
     Example:
 

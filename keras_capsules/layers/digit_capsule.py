@@ -33,12 +33,13 @@ class DigitCapsule(CapsuleLayer):
         inputs: poses of the children, or `(poses, activations)`. Without activations
             the lengths of the poses are used.
         mask: True for each child, False for padding, see `CapsuleLayer`.
+        training: whether the call is part of training, see `CapsuleLayer`.
 
     Input shape:
-        `(batch, …, D)`. All axes between are children, I in total. All sizes except
-        the batch size must be known. The kernel has shape
-        `(I, capsules, D, pose_shape)`. With `share_kernel` it has shape
-        `(1, capsules, D, pose_shape)`, and only D must be known.
+        Poses `(batch, …, D)`, activations `(batch, …)`. All axes between are children,
+        I in total. All sizes except the batch size must be known. The kernel has shape
+        `(I, capsules, D, pose_shape)`. With `share_kernel` it has shape `(1, capsules,
+        D, pose_shape)`, and only D must be known.
 
     Output shape:
         Poses `(batch, capsules, pose_shape)` and, if the routing computes them,

@@ -38,6 +38,7 @@ class EMRoutingCapsule(CapsuleLayer):
         inputs: `(poses, activations)` of the children. Vector poses may be
             passed alone: the activations are then their lengths.
         mask: True for each child, False for padding, see `CapsuleLayer`.
+        training: whether the call is part of training, see `CapsuleLayer`.
 
     Input shape:
         Poses `(batch, height, width, types, D)` or
@@ -51,8 +52,10 @@ class EMRoutingCapsule(CapsuleLayer):
         activations `(batch, capsules)`, in the layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of its range, the input has another rank
-            or an unknown size, or coordinates are to be added to vector poses.
+        ValueError: an argument is out of its range, the poses have another rank or an
+            unknown size, the activations are missing or have another shape, the routing
+            already has weights for another layer, or coordinates are to be added to
+            poses that are not matrices of at least two rows.
 
     Example:
 
@@ -66,7 +69,7 @@ class EMRoutingCapsule(CapsuleLayer):
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
-        sections 3 and 4.
+        section 4.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ class PoseNormalization(keras.layers.Layer):
     training and inference, and preserves the ratios of the poses of an image.
 
     Args:
-        epsilon: mean square below which poses are no longer amplified to 1. It keeps
-            gradients finite in half precision for images of a uniform grey and for
-            images without an active capsule.
+        epsilon: poses with a mean square far below `epsilon` are scaled to a root mean
+            square below 1. It keeps gradients finite in half precision for images of a
+            uniform grey and for images without an active capsule.
         **kwargs: `name`, `dtype` and the other arguments of
             `keras.layers.Layer`.
 
@@ -44,7 +44,8 @@ class PoseNormalization(keras.layers.Layer):
         The same as the input, in the layer's compute dtype.
 
     Raises:
-        ValueError: `epsilon` is below 1e-12.
+        ValueError: `epsilon` is not a finite number of at least 1e-12, or the mask does
+            not fit the poses.
 
     Example:
 

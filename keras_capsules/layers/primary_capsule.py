@@ -29,9 +29,9 @@ class PrimaryCapsule(Nested, keras.layers.Layer):
         padding: `"valid"` or `"same"`.
         kernel_initializer: initializer of the convolution's kernel.
         bias_initializer: initializer of the convolution's bias. By default zeros for
-            matrix poses and a normal distribution for vector poses. This bias alone
-            gives poses a length of about 0.25, less for one or two components, because
-            the gradient of squash vanishes near 0.
+            matrix poses and a normal distribution for vector poses. The gradient of
+            squash vanishes near 0. The default bias alone therefore gives vector poses
+            a length of about 0.25, or less if a pose has only one or two components.
         kernel_regularizer: regularizer of the kernel.
         bias_regularizer: regularizer of the bias.
         **kwargs: `name`, `dtype` and the other arguments of

@@ -33,7 +33,9 @@ class MarginLoss(keras.losses.Loss):
     Raises:
         ValueError: an argument is not a finite number of at least 0; or the labels have
             a wrong shape or batch size, or values outside the classes. Within a
-            compiled step, values are checked as described in `validation.check_labels`.
+            compiled step only TensorFlow checks values. It raises
+            `tf.errors.InvalidArgumentError` when the step runs. XLA, also with JAX,
+            does not check them.
 
     Example:
 

@@ -34,8 +34,9 @@ class SpreadLoss(keras.losses.Loss):
     Raises:
         ValueError: the margin is not positive and finite; or the labels have a wrong
             shape or batch size, have values outside the classes, or are multi-hot or
-            soft (the loss needs one true class for each sample). Within a compiled
-            step, values are checked as described in `validation.check_labels`.
+            soft (the loss needs one true class for each sample). Within a compiled step
+            only TensorFlow checks values. It raises `tf.errors.InvalidArgumentError`
+            when the step runs. XLA, also with JAX, does not check them.
 
     Example:
 

@@ -19,17 +19,21 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
     """Computes how often the highest scores are exactly those of the present classes.
 
     An image of n classes is an exact match if its n longest capsules are those of the n
-    present classes. An image without any class is always an exact match.
+    present classes. A tie between a present and an absent class is not a match. An
+    image without any class is always an exact match.
 
     Args:
         name: name of the metric.
         dtype: dtype of the result, `keras.config.floatx()` by default.
 
     Call arguments:
-        y_true: one-hot or multi-hot labels `(batch, classes)`, or integer
-            labels.
+        y_true: one-hot or multi-hot labels `(batch, classes)`, or integer labels
+            `(batch,)` or `(batch, 1)`.
         y_pred: lengths of the class capsules, `(batch, classes)`.
         sample_weight: a weight for each sample, `(batch,)`.
+
+    Raises:
+        ValueError: the labels have a wrong shape.
 
     Example:
 

@@ -37,8 +37,8 @@ class BaselineCNN(Classifier):
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)`, the probabilities of the classes in
-        float32.
+        A dict: `scores` `(batch, classes)`, the probabilities of the classes in the
+        variable dtype.
 
     Raises:
         ValueError: an argument is out of its range, or labels given as arrays
@@ -57,7 +57,7 @@ class BaselineCNN(Classifier):
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
-        section 4.
+        section 5.
     """
 
     def __init__(

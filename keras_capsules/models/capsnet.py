@@ -49,19 +49,22 @@ class CapsNet(VectorCapsuleNetwork):
 
     Call arguments:
         images: images with values from 0 to 1.
+        training: whether the call is part of training. Batch normalization, for example
+            in `routing.EMRouting`, then uses the statistics of the batch.
 
     Input shape:
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)`, the lengths of the class capsules
-        in float32, and `poses` `(batch, classes, class_pose_shape)`.
+        A dict: `scores` `(batch, classes)`, the lengths of the class capsules in the
+        variable dtype, and `poses` `(batch, classes, class_pose_shape)`.
 
     Raises:
-        ValueError: an argument is out of its range, the receptive field is
-            larger than the image, or labels given as arrays have another shape
-            or values outside the classes. `validation.check_labels` describes how
-            labels from a `tf.data.Dataset` are checked.
+        ValueError: an argument is out of its range, the receptive field is larger than
+            the image, or labels given as arrays have another shape or values outside
+            the classes. Labels from a `tf.data.Dataset` are checked by TensorFlow when
+            a step runs, which raises `tf.errors.InvalidArgumentError`. XLA, also with
+            JAX, does not check them.
 
     Example:
 

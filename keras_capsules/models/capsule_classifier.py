@@ -65,8 +65,8 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)` in float32, and `poses`
-        `(batch, classes, class_pose_shape)`.
+        A dict: `scores` `(batch, classes)` in the variable dtype, and `poses` `(batch,
+        classes, class_pose_shape)`.
 
     Raises:
         ValueError: an argument is out of its range, the backbone takes images of

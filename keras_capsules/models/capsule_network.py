@@ -52,6 +52,8 @@ class CapsuleNetwork(Classifier):
 
     Call arguments:
         images: the images.
+        training: whether the call is part of training. Batch normalization, for example
+            in `routing.EMRouting`, then uses the statistics of the batch.
 
     Input shape:
         `(batch, height, width, channels)`.
@@ -60,7 +62,9 @@ class CapsuleNetwork(Classifier):
         A dict: `scores` `(batch, classes)` and `poses` `(batch, classes, …)`.
 
     Raises:
-        ValueError: an argument is out of its range, or as for `Classifier`.
+        ValueError: an argument is out of its range; with a decoder, labels have more
+            than `objects` classes for an image, or the network is trained within
+            another model; or as for `Classifier`.
 
     Example:
 
@@ -231,12 +235,12 @@ class CapsuleNetwork(Classifier):
             labels: the classes to reconstruct: integers, one-hot or multi-hot.
 
         Returns:
-            Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32, also under a mixed policy.
+            Images `(batch, height, width, channels)` with values from 0 to 1, in the
+            variable dtype, which is float32 under a mixed policy, too.
 
         Raises:
-            ValueError: the network has no decoder, or the labels have another
-                shape or values outside the classes.
+            ValueError: the network has no decoder, or the labels have another shape,
+                values outside the classes, or more than `objects` classes for an image.
         """
         self._check_decoder()
         self.check_labels(labels, "labels")

@@ -44,10 +44,10 @@ class Classifier(Nested, keras.Model):
         that a subclass adds, in the compute dtype.
 
     Raises:
-        ValueError: an argument is out of its range, or labels given as arrays
-            have another shape or values outside the classes.
-            `validation.check_labels` describes how labels from a `tf.data.Dataset`
-            are checked.
+        ValueError: an argument is out of its range, or labels given as arrays have
+            another shape or values outside the classes. Labels from a `tf.data.Dataset`
+            are checked by TensorFlow when a step runs, which raises
+            `tf.errors.InvalidArgumentError`. XLA, also with JAX, does not check them.
 
     Example:
 
@@ -203,10 +203,12 @@ class Classifier(Nested, keras.Model):
         }
 
     def as_images(self, images: Any) -> Any:
-        """Casts images to the compute dtype and checks their shape.
+        """Casts images to the compute dtype and sets sizes that are unknown.
 
         A subclass calls this method at the beginning of `call`. Integer images become
-        floats. Sizes that are unknown before a graph runs are checked when it runs.
+        floats. On TensorFlow, sizes that are unknown before a graph runs are set to
+        those of `input_shape`, and are checked when the graph runs. Known sizes are not
+        checked here: Keras checks them when the network is called.
 
         Args:
             images: the images.
@@ -239,7 +241,8 @@ class Classifier(Nested, keras.Model):
             name: name of the argument, for the error.
 
         Raises:
-            ValueError: as for `validation.check_labels`.
+            ValueError: the labels have a wrong shape, are text, or have values outside
+                the classes.
         """
         validation.check_labels(labels, self.classes, name)
 
@@ -294,10 +297,11 @@ class Classifier(Nested, keras.Model):
     ) -> None:
         """Exports the network for programs without Keras.
 
-        The input is called `images` and accepts batches of any size. ONNX and LiteRT
-        files compute in float32, even if the network uses half precision. Their loops
-        are unrolled, which does not change the results. `export.export_onnx` and
-        `export.export_litert` have more options.
+        The input is called `images` and accepts batches of any size. For LiteRT on
+        PyTorch, Keras fixes the batch size to 1 unless `input_signature` gives another.
+        ONNX and LiteRT files compute in float32, even if the network uses half
+        precision. Their loops are unrolled, which does not change the results.
+        `export.export_onnx` and `export.export_litert` have more options.
 
         Args:
             filepath: the file, or the folder of a SavedModel.

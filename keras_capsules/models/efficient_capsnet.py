@@ -23,8 +23,9 @@ class EfficientCapsNet(VectorCapsuleNetwork):
     is needed. The decoder and the loss are those of `CapsNet`.
 
     Args:
-        input_shape: `(height, width, channels)` of an image. The depthwise kernel is
-            about half as high and wide.
+        input_shape: `(height, width, channels)` of an image. The depthwise kernel has
+            the size of the grid of features, 9×9 for 28×28 images. For large images it
+            is about half as high and wide as the image.
         classes: number of classes.
         filters: numbers of filters of all convolutions but the last. The first
             convolution has a 5×5 kernel, the others have 3×3 kernels.
@@ -49,8 +50,8 @@ class EfficientCapsNet(VectorCapsuleNetwork):
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)`, the lengths of the class capsules
-        in float32, and `poses` `(batch, classes, class_pose_shape)`.
+        A dict: `scores` `(batch, classes)`, the lengths of the class capsules in the
+        variable dtype, and `poses` `(batch, classes, class_pose_shape)`.
 
     Raises:
         ValueError: an argument is out of its range, the images are too small for the

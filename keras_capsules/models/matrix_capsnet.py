@@ -51,13 +51,15 @@ class MatrixCapsNet(CapsuleNetwork):
     Call arguments:
         images: images whose values are of order 1: standardised to mean 0 and
             variance 1, or with values from 0 to 1.
+        training: whether the call is part of training. Batch normalization, for example
+            in `routing.EMRouting`, then uses the statistics of the batch.
 
     Input shape:
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)`, the activations of the class capsules
-        in float32, and `poses` `(batch, classes, 4, 4)`.
+        A dict: `scores` `(batch, classes)`, the activations of the class capsules in
+        the variable dtype, and `poses` `(batch, classes, 4, 4)`.
 
     Raises:
         ValueError: an argument is out of its range, the image is too small, or

@@ -19,8 +19,9 @@ class VectorCapsuleNetwork(CapsuleNetwork):
 
     The score of a class is the length of its capsule, or its activation if the routing
     computes activations. With some routings, such as
-    `routing.InvertedAttentionRouting`, all poses have the same length. A dense layer
-    shared by all classes then computes the score from the pose.
+    `routing.InvertedAttentionRouting`, the length of a pose is not an activation
+    (`length_is_activation` is False). A dense layer shared by all classes then computes
+    the score from the pose.
 
     A subclass creates its lower layers in its constructor and then calls
     `add_class_capsules`. Its property `lower_layers` returns the lower layers, of which
@@ -37,13 +38,15 @@ class VectorCapsuleNetwork(CapsuleNetwork):
 
     Call arguments:
         images: the images.
+        training: whether the call is part of training. Batch normalization, for example
+            in `routing.EMRouting`, then uses the statistics of the batch.
 
     Input shape:
         `(batch, height, width, channels)`.
 
     Output shape:
-        A dict: `scores` `(batch, classes)` in float32, and `poses`
-        `(batch, classes, class_pose_shape)`.
+        A dict: `scores` `(batch, classes)` in the variable dtype, and `poses` `(batch,
+        classes, class_pose_shape)`.
 
     Raises:
         ValueError: an argument is out of its range, or as for `CapsuleNetwork`.
@@ -146,12 +149,13 @@ class VectorCapsuleNetwork(CapsuleNetwork):
                 are required if the routing computes activations.
 
         Returns:
-            Images `(batch, height, width, channels)` with values from 0 to 1,
-            in float32, also under a mixed policy.
+            Images `(batch, height, width, channels)` with values from 0 to 1, in the
+            variable dtype, which is float32 under a mixed policy, too.
 
         Raises:
             ValueError: the network has no decoder, labels are required and missing, or
-                they have another shape or values outside the classes.
+                they have another shape, values outside the classes, or more than
+                `objects` classes for an image.
         """
         if labels is not None:
             return super().decode(poses, labels)

@@ -30,6 +30,7 @@ def compete(
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import compete
     >>> assignments = compete(keras.ops.zeros((2, 4, 3)))
     >>> float(assignments[0, 0, 0])
     0.25

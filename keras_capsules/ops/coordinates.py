@@ -27,6 +27,7 @@ def add_coordinates(poses: Any, kernel: Any, size: tuple[int, int]) -> tuple:
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import add_coordinates
     >>> poses, kernel = keras.ops.zeros((1, 6, 4, 4)), keras.ops.zeros((6, 1, 4, 4))
     >>> poses, kernel = add_coordinates(poses, kernel, size=(2, 3))
     >>> votes = keras.ops.matmul(poses, kernel[:, 0])
@@ -35,7 +36,7 @@ def add_coordinates(poses: Any, kernel: Any, size: tuple[int, int]) -> tuple:
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
-        section 3.
+        section 4.
     """
     height, width = size
     _, children, rows, _ = poses.shape

@@ -18,10 +18,9 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
         name: name of the argument, for the error message.
 
     Returns:
-        Tensor `(batch, classes)`, 1 where the class is present and 0 elsewhere,
-        in the dtype of `labels` if they are float indicators, otherwise in float32.
-        An integer outside the classes gives a row of zeros; `validation.check_labels`
-        raises an error for it.
+        Tensor `(batch, classes)`, 1 where the class is present and 0 elsewhere, in the
+        dtype of `labels` if they are float indicators, otherwise in float32. An integer
+        outside the classes gives a row of zeros.
 
     Raises:
         ValueError: the labels have a wrong shape.
@@ -29,6 +28,7 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     Example:
 
     >>> import numpy as np
+    >>> from keras_capsules.ops import class_indicators
     >>> indicators = class_indicators(np.array([2, 0]), classes=3)
     >>> [[int(x) for x in row] for row in indicators]
     [[0, 0, 1], [1, 0, 0]]

@@ -20,6 +20,7 @@ def at_least_float32(x: Any) -> Any:
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import at_least_float32
     >>> x = keras.ops.ones((2,), dtype="bfloat16")
     >>> keras.backend.standardize_dtype(at_least_float32(x).dtype)
     'float32'
@@ -89,6 +90,7 @@ def safe_norm(
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import safe_norm
     >>> norms = safe_norm(keras.ops.ones((2, 10, 16)))
     >>> tuple(norms.shape), round(float(norms[0, 0]), 3)
     ((2, 10), 4.0)
@@ -114,6 +116,7 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import squash
     >>> poses = squash(3.0 * keras.ops.ones((1, 1)))
     >>> round(float(poses[0, 0]), 3)
     0.9
@@ -132,8 +135,8 @@ def squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
 def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) -> Any:
     """Shrinks vectors to length `1 − exp(−length)` and keeps their direction.
 
-    `squash(s) = (1 − e^(−|s|)) · s / |s|`. Unlike that of `squash`, its gradient does
-    not vanish for vectors near zero.
+    `squash(s) = (1 − e^(−|s|)) · s / |s|`. The gradient of this function does not
+    vanish for vectors near zero, whereas that of `squash` does.
 
     Args:
         x: tensor of any shape.
@@ -146,6 +149,7 @@ def exponential_squash(x: Any, axis: int | tuple = -1, epsilon: float = 1e-7) ->
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import exponential_squash
     >>> poses = exponential_squash(3.0 * keras.ops.ones((1, 1)))
     >>> round(float(poses[0, 0]), 3)
     0.95

@@ -41,6 +41,7 @@ def extract_patches(
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import extract_patches
     >>> images = keras.ops.reshape(keras.ops.arange(9), (1, 3, 3, 1))
     >>> patches = extract_patches(images, size=2, strides=1)
     >>> [[int(x) for x in patch] for patch in patches[0, 0]]

@@ -32,6 +32,7 @@ class ReceptiveFields:
 
     Example:
 
+    >>> from keras_capsules.ops import ReceptiveFields
     >>> fields = ReceptiveFields((4, 4), (3, 3), (1, 1), "valid", types=1)
     >>> fields.grid, fields.children.shape
     ((2, 2), (4, 9))

@@ -30,6 +30,7 @@ def votes(poses: Any, kernel: Any) -> Any:
     Example:
 
     >>> import keras
+    >>> from keras_capsules.ops import votes
     >>> poses = keras.ops.ones((2, 6, 1, 8))
     >>> kernel = keras.ops.ones((6, 10, 8, 16))
     >>> tuple(votes(poses, kernel).shape)

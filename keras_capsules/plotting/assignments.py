@@ -22,8 +22,8 @@ def assignments(
     panel is the image.
 
     Args:
-        model: a network with `trace`, such as `models.CapsNet` or
-            `models.MatrixCapsNet`.
+        model: a network with `trace` whose class capsules have a grid of children, such
+            as `models.CapsNet` or `models.MatrixCapsNet`.
         image: a float image `(height, width, channels)`, or a batch of one, scaled as
             in training.
         class_names: a name for each class; by default its number.
@@ -32,8 +32,9 @@ def assignments(
         The figure.
 
     Raises:
-        ValueError: the model has no trace, the image has a wrong shape or is of
-            integers, or there is not one name for each class.
+        ValueError: the model has no trace or its class capsules have no grid of
+            children, the image has a wrong shape or is of integers, or there is not one
+            name for each class.
 
     Example:
 

@@ -19,9 +19,9 @@ def pose_tweaks(
 ) -> Figure:
     """Draws reconstructions of an image from changed poses.
 
-    One number at a time of the pose with the highest score is changed by `-limit` to
-    `limit`, and the pose is decoded. The figure has a row for each number of the pose
-    and a column for each change.
+    The pose of the class with the highest score is decoded after a change of one of its
+    components. The changes range from `-limit` to `limit`. The figure has a row for
+    each component of the pose and a column for each change.
 
     Args:
         model: a network with `decode`, such as `models.CapsNet`.

@@ -10,7 +10,7 @@ from keras_capsules.plotting.panels import (
 
 
 def read_outs(scores: dict[str, list[dict]]) -> Figure:
-    """Draws the accuracy of linear read-outs of the viewpoint from poses.
+    """Draws how well a linear regression predicts the viewpoint from poses.
 
     The figure has a panel for each angle, with a point for each category and each
     network.

@@ -48,7 +48,7 @@ def accuracy_under_attack(
 
     Reference:
         Hinton, Sabour and Frosst, Matrix capsules with EM routing (2018),
-        section 5.1.
+        section 6.
     """
     batches = [(np.asarray(images), np.asarray(labels)) for images, labels in data]
     if not batches:

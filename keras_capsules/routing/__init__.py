@@ -34,6 +34,7 @@ def names() -> tuple[str, ...]:
 
     Example:
 
+    >>> from keras_capsules.routing import names
     >>> "self_attention" in names()
     True
     """
@@ -55,6 +56,7 @@ def get(identifier: Any) -> Routing:
 
     Example:
 
+    >>> from keras_capsules.routing import get
     >>> get("dynamic").iterations
     3
     """

@@ -59,11 +59,11 @@ class EMRouting(MomentRouting):
     - *Unit of the mass.* The mass of a parent differs from layer to layer by a factor
       of 10. With `inverse_temperature=None` it is divided by its expected mass: what a
       parent gets if every child has an activation of 0.5 and is assigned to all parents
-      equally. β_a has the same unit, so that one step of an optimizer changes all
-      layers equally. A thousandth of the expected mass is added to every mass. With a λ
-      of your own or the standardized cost, it is the lower bound of the mass instead.
-      A parent without active children therefore still has a mean, 0, and a gradient
-      that half precision can represent.
+      equally. With `cost="paper"`, β_a has the same unit, so that one step of an
+      optimizer changes all layers equally. A thousandth of the expected mass is added
+      to every mass. With a λ of your own or the standardized cost, it is the lower
+      bound of the mass instead. A parent without active children therefore still has a
+      mean, 0, and a gradient that half precision can represent.
     - *Initial costs.* After routing, the variance of the votes around their parents is
       about 0.85 of their total variance. β_u starts at the value that gives such a
       parent a cost of 0, so that the initial activations are about 0.5.
@@ -112,9 +112,10 @@ class EMRouting(MomentRouting):
             moving averages.
 
     Input shape:
-        `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)`
-        and `activations` `(batch, children)`, in any float dtype. The votes are
-        computed in that dtype, everything after them in at least float32.
+        `poses` `(batch, children, P, Q)`, `kernel` `(children, parents, Q, R)` and
+        `activations` `(batch, children)`, in any float dtype. The votes are computed in
+        that dtype, everything after them in at least float32. β_u and β_a have shape
+        `(parents,)`.
 
     Output shape:
         Poses `(batch, parents, P, R)` and activations `(batch, parents)`, at

@@ -20,7 +20,7 @@ class InvertedAttentionRouting(MomentRouting):
     its votes:
 
     - `p_j = LayerNorm(Σ_i r_ij V_ij)`, with a learned gain and a learned bias
-    - `r_ij = softmax_j(V_ij · p_j / √D)`
+    - `r_ij = softmax_j(V_ij · p_j / √D)`, with D = P · R elements of a pose
 
     The first couplings are `r_ij = 1 / parents`. Unlike in dynamic routing, scores are
     not added up over the iterations and poses are not squashed. The activation of a

@@ -13,7 +13,7 @@ from keras_capsules.routing.routing import Routing, RoutingInputs, check_result
 class MomentRouting(Routing):
     """Base class of routings that need only weighted sums over the votes.
 
-    The routings of both papers alternate two steps. One computes weights that couple
+    Dynamic routing and EM routing alternate two steps. One computes weights that couple
     children to parents (the E-step, or the softmax of dynamic routing), the other
     computes parents from weighted sums over the votes (the M-step, or the squashed
     sum). A subclass defines these steps by four methods, the hooks:
@@ -45,8 +45,9 @@ class MomentRouting(Routing):
         stop_gradient: whether the gradient treats the scores as constants, which is
             faster. By default the gradient flows through every iteration.
         block: how many images are routed at a time. `None` chooses a power of 2, so
-            that the votes of a block take at most 16 MB, or a fortieth of the memory of
-            an accelerator, unless the kernel or the votes of one image are larger. It
+            that the votes of a block take at most 16 MB on a CPU, or a fortieth of the
+            memory of an accelerator, unless the kernel or the votes of one image are
+            larger. With fused kernels, which store no votes, blocks are larger. It
             changes speed and memory, not the result.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 

@@ -57,7 +57,8 @@ class Polynomial(NamedTuple):
     """The scores of votes for each parent, as a polynomial of the vote.
 
     `score_ij = constant_j + Σ_h (linear_jh U_ijh + quadratic_jh U_ijh²)`, where
-    `U_ij = V_ij − about_j`.
+    `U_ij = V_ij − about_j`. A pose has D = P · R elements. Each coefficient is 0 by
+    default, and may have any shape that broadcasts to the one below.
 
     Attributes:
         constant: the constant coefficients, `(batch, parents)`.
@@ -65,6 +66,15 @@ class Polynomial(NamedTuple):
         quadratic: the quadratic coefficients, `(batch, parents, D)`. They need a
             routing with `second_moments = True`.
         about: the point that votes are measured from, `(batch, parents, D)`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_capsules import routing
+    >>> parents = keras.ops.ones((2, 10, 16))
+    >>> routing.Polynomial(linear=parents).quadratic
+    0.0
+
     """
 
     constant: Any = 0.0

@@ -13,7 +13,9 @@ from keras_capsules.ops.votes import check_poses_and_kernel, votes
 
 
 class RoutingInputs(NamedTuple):
-    """The inputs of a routing apart from the votes. Gradients flow to all of them.
+    """The inputs of a routing apart from the votes.
+
+    Gradients flow to the poses and the activations.
 
     Attributes:
         poses: poses of the children, `(batch, children, P, Q)`, at least float32.

@@ -17,7 +17,8 @@ class SelfAttentionRouting(MomentRouting):
     its vote is most similar to the votes of all children. A learned prior is added to
     the couplings:
 
-    - `c_ij = softmax_j(V_ij · Σ_k V_kj / √D) + b_ij`
+    - `c_ij = softmax_j(V_ij · Σ_k V_kj / √D) + b_ij`, with D = P · R elements of a pose
+
     - `v_j = squash(Σ_i c_ij V_ij)`, with `squash(s) = (1 − e^(−|s|)) s / |s|`
 
     The prior `b` starts at zero. The activation of a parent is the length of its pose.

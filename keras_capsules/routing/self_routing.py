@@ -24,8 +24,10 @@ class SelfRouting(MomentRouting):
 
     The classifiers `w` and `b` start at zero. There are no iterations. The activations
     of the parents sum to 1, or to less if the activations of the children sum to less
-    than a thousandth of the number of children. The poses are batch-normalized, each
-    parent type by itself.
+    than a thousandth of the number of children. The denominator of `p_j` is at least a
+    thousandth of the mass that a parent gets if all children are active and divided
+    equally, which bounds the gradients. The poses are batch-normalized, each parent
+    type by itself.
 
     Args:
         momentum: momentum of the moving averages of batch normalization.
