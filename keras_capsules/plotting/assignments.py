@@ -52,11 +52,17 @@ def assignments(
     check_has_trace(model)
     image = one_image(image, model.image_shape)
     names = names_of(class_names, model.classes)
-    trace = class_trace(model, image[None])
-    weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
     children = model.capsule_layers[-1].get_build_config()["input_shape"]
     # The shape of the poses, or the shapes of poses and activations.
     _, *grid = children[0] if isinstance(children[0], (tuple, list)) else children
+    if len(grid) < 4:
+        raise ValueError(
+            "Argument `model` must have class capsules with a grid of children, "
+            "(height, width, types). Received: a network whose class capsules have "
+            f"children of shape {tuple(grid)}"
+        )
+    trace = class_trace(model, image[None])
+    weights, activations = (trace[name][:, 0] for name in ("weights", "activations"))
     iterations, classes, _ = weights.shape
     positions = weights.reshape(iterations, classes, *grid[:3]).sum(-1)
 

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
+import pytest
 from helpers import random_images, small_matrix_capsnet
 
-from keras_capsules import plotting
+from keras_capsules import models, plotting
 
 
 def test_children_at_their_places_for_each_iteration_and_class():
@@ -31,3 +32,9 @@ def test_a_batch_of_one_and_names_of_the_classes():
     images, _ = random_images(1, model.image_shape)
     axes = plotting.assignments(model, images, class_names=["a", "b", "c"]).axes
     assert [axis.get_title() for axis in axes[:4]] == ["", "a", "b", "c"]
+
+
+def test_children_without_places():
+    model = models.EfficientCapsNet((16, 16, 1), 3, filters=(4,), decoder_units=None)
+    with pytest.raises(ValueError, match=r"grid of children.* shape \(16, 8\)"):
+        plotting.assignments(model, np.zeros((16, 16, 1)))
