@@ -56,6 +56,7 @@ def keep(name, command, seed, folder, results, options=()):
             code = process.wait()
         except KeyboardInterrupt:
             code = process.wait() or 130  # Ctrl-C reaches the run, too
+            print(f"The same command goes on with {key}.", flush=True)
         if code:
             sys.exit(code)
     else:

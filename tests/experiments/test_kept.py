@@ -18,7 +18,7 @@ def test_metrics_of_networks_that_have_changed(tmp_path):
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_a_run_that_is_interrupted_is_the_last(tmp_path, monkeypatch, code):
+def test_a_run_that_is_interrupted_is_the_last(tmp_path, monkeypatch, capsys, code):
     class Process:
         def __init__(self, command):
             self.codes = iter([KeyboardInterrupt, code])
@@ -33,6 +33,7 @@ def test_a_run_that_is_interrupted_is_the_last(tmp_path, monkeypatch, code):
     with pytest.raises(SystemExit, match=str(code or 130)):
         kept.keep("cnn", "python -m what", 0, tmp_path / "runs", tmp_path / "results")
     assert not (tmp_path / "results").exists()
+    assert capsys.readouterr().out.endswith("The same command goes on with cnn.\n")
 
 
 def test_machines_in_words():
