@@ -11,6 +11,7 @@ setup(
     package_data={
         "keras_capsules": ["py.typed"],
         "keras_capsules.presets": [
+            "capsule_classifier_multi_mnist/model.keras",
             "capsnet_mnist_small/model.keras",
             "efficient_capsnet_mnist_paper/model.keras",
             "matrix_capsnet_mnist_small/model.keras",

@@ -33,11 +33,13 @@ for name, model in networks.items():
     export.export_saved_model(model, name)
     np.save(f"{name}_scores.npy", model.predict(images)["scores"])
 np.save("images.npy", images)
-for preset, of in (("capsnet_mnist_small", models.CapsNet),
+for preset, of in (("capsule_classifier_multi_mnist", models.CapsuleClassifier),
+                   ("capsnet_mnist_small", models.CapsNet),
                    ("efficient_capsnet_mnist_paper", models.EfficientCapsNet),
                    ("matrix_capsnet_mnist_small", models.MatrixCapsNet)):
-    images = np.zeros((2, 28, 28, 1), "float32")
-    assert of.from_preset(preset).predict(images)["scores"].shape == (2, 10)
+    model = of.from_preset(preset)
+    images = np.zeros((2, *model.image_shape), "float32")
+    assert model.predict(images)["scores"].shape == (2, 10)
 """
 
 # The signatures of each network: inputs, outputs.

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -92,6 +92,10 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         with the features of a deeper network, as in Tsai et al., Capsules with inverted
         dot-product attention routing (2020), section 4.
     """
+
+    presets: ClassVar[dict[str, str]] = {
+        "capsule_classifier_multi_mnist": "905,408 parameters, 93.20 % of MultiMNIST",
+    }
 
     def __init__(
         self,
