@@ -10,11 +10,11 @@ the end. The clock is read after every 60,000 pairs; reading and testing take a 
 more. The output folder receives metrics.json and the weights, in float16 and in files
 of at most 16 MiB. Weights are written after 60,000 pairs, at most once a minute, and
 --resume goes on from them. The state of the optimizer is not kept. Ctrl-C stops the
-script at any time; --resume then ends the minutes of the interrupted call.
+script at any time; --resume then finishes the interrupted call.
 
 The first command makes the file of --digits, with TensorFlow Datasets. A machine that
-has this file needs no TensorFlow: KERAS_BACKEND=jax. To go on on another machine, copy
-this file and the output folder.
+has this file needs no TensorFlow: KERAS_BACKEND=jax. To continue on another machine,
+copy this file and the output folder.
 """
 
 import json
@@ -241,27 +241,30 @@ def main():
         metrics=[metrics.ExactMatch(name="accuracy")],
     )
     args.output.mkdir(parents=True, exist_ok=True)
-    try:
-        if progress["pairs"]:
+    if progress["pairs"]:
+        try:
             read_weights(model, args.output)
-            print(f"Going on after {progress['pairs']:,} pairs.")
-        elif args.resume:
-            print(f"{args.output} holds no weights: starting with new ones.")
-        (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
-        clock = Clock(
-            args.minutes,
-            args.learning_rate,
-            len(train) * args.batch_size,
-            args.output,
-            progress,
-        )
+        except UNREADABLE as error:
+            sys.exit(f"Can't go on with {args.output}: {error}")
+        print(f"Going on after {progress['pairs']:,} pairs.")
+    elif args.resume:
+        print(f"{args.output} holds no weights: starting with new ones.")
+    clock = Clock(
+        args.minutes,
+        args.learning_rate,
+        len(train) * args.batch_size,
+        args.output,
+        progress,
+    )
+    try:
         with files.locked(args.output, wait=False):
+            (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
             model.fit(train, epochs=sys.maxsize, verbose=0, callbacks=[clock])
-        read_weights(model, args.output)  # as they were rounded
     except BlockingIOError:
         sys.exit(f"Another process trains in {args.output}")
-    except UNREADABLE as error:
-        sys.exit(f"Can't go on with {args.output}: {error}")
+    except ValueError as error:
+        sys.exit(str(error))
+    read_weights(model, args.output)  # as they were rounded
 
     print("\nTest pairs:")
     found = model.evaluate(pairs, labels, batch_size=500, return_dict=True)

@@ -262,7 +262,7 @@ def convolutional(image_shape, classes, routed_by, steps, epochs, objects=1):
     return model
 
 
-def contender(image_shape, classes, name, steps, epochs, objects=1):
+def contender(image_shape, classes, routed_by, steps, epochs, objects=1):
     """Builds the network of the leaderboard, with a routing or as a CNN.
 
     Convolutions are followed by primary capsules and two layers of capsules. All
@@ -272,20 +272,20 @@ def contender(image_shape, classes, name, steps, epochs, objects=1):
     Args:
         image_shape: shape of an image.
         classes: number of classes.
-        name: one of `CONTENDERS`, or MODULE:CLASS of a routing.
+        routed_by: one of `CONTENDERS`, or MODULE:CLASS of a routing.
         steps: number of batches in the whole training.
         epochs: number of epochs in the whole training.
         objects: number of objects in an image. For more than one, labels are multi-hot.
     """
     momentum = half_an_epoch(steps, epochs)
     images = keras.Input(image_shape)
-    if name == "cnn":
+    if routed_by == "cnn":
         scores = _dense_scores(images, classes)
     else:
-        scores = _capsule_scores(images, classes, name, momentum)
+        scores = _capsule_scores(images, classes, routed_by, momentum)
     # The loss needs more precision than scores in half precision have.
     scores = keras.layers.Activation("linear", dtype="float32")(scores)
-    model = keras.Model(images, scores, name=name.replace(":", "."))
+    model = keras.Model(images, scores, name=routed_by.replace(":", "."))
     model.compile(
         warmed_up_adam(steps, epochs, min(200, steps // 10)),
         loss=losses.MarginLoss(),

@@ -174,18 +174,11 @@ elif args.network == "residual":
         steps=steps,
         epochs=args.epochs,
     )
-elif args.network == "convolutional":
-    model = networks.convolutional(
+elif args.network in ("convolutional", "contender"):
+    build = getattr(networks, args.network)
+    model = build(
         image_shape,
         routed_by=args.routing,
-        steps=steps,
-        epochs=args.epochs,
-        **contents(args.dataset),
-    )
-elif args.network == "contender":
-    model = networks.contender(
-        image_shape,
-        name=args.routing,
         steps=steps,
         epochs=args.epochs,
         **contents(args.dataset),
