@@ -45,24 +45,25 @@ def gradients(function, *arrays, weights=1.0):
     """Gradients of the sum of `function(*arrays) * weights`, on any backend."""
     backend = keras.backend.backend()
     tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
-    weights = keras.ops.convert_to_tensor(weights, tensors[0].dtype)
+
+    def total(*tensors):
+        outputs = function(*tensors)
+        return keras.ops.sum(outputs * keras.ops.cast(weights, outputs.dtype))
+
     if backend == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             tape.watch(tensors)
-            total = keras.ops.sum(function(*tensors) * weights)
-        found = tape.gradient(total, tensors)
+            value = total(*tensors)
+        found = tape.gradient(value, tensors)
     elif backend == "jax":
         import jax
 
-        found = jax.grad(
-            lambda *x: keras.ops.sum(function(*x) * weights),
-            tuple(range(len(tensors))),
-        )(*tensors)
+        found = jax.grad(total, tuple(range(len(tensors))))(*tensors)
     else:
         leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-        keras.ops.sum(function(*leaves) * weights).backward()
+        total(*leaves).backward()
         found = [leaf.grad for leaf in leaves]
     return [keras.ops.convert_to_numpy(gradient) for gradient in found]
 

@@ -23,6 +23,8 @@ EXAMPLES = ROOT / "examples"
 # Experiments run from the root; tests run them in folders of their own.
 ENVIRONMENT = {
     **os.environ,
+    # A crash of a library prints where it happened.
+    "PYTHONFAULTHANDLER": "1",
     "PYTHONPATH": os.pathsep.join(
         [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     ),
