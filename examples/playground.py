@@ -650,6 +650,8 @@ def main():
     args = parser.parse_args()
     try:
         with socket.socket() as free:
+            if os.name == "posix":  # otherwise closed connections keep the port
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", args.port))
     except (OSError, OverflowError) as error:
         raise SystemExit(

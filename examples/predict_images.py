@@ -35,6 +35,7 @@ parser.add_argument(
     "--csv", type=Path, help="write the scores of all classes to this file"
 )
 args = parser.parse_args()
+sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
 
 trained = args.run / "best.keras"
 if not trained.exists():
@@ -51,6 +52,8 @@ if not paths:
     sys.exit("There are no images.")
 if args.csv:
     try:  # an unwritable file is reported before the predictions
+        if args.csv.is_dir():
+            raise IsADirectoryError("it is a folder")
         tempfile.TemporaryFile(dir=args.csv.parent).close()
     except OSError as error:
         parser.error(f"--csv {args.csv} can't be written: {error}")
@@ -74,7 +77,7 @@ for start in range(0, len(paths), BATCH):
 if args.csv:
     with (
         files.replaced(args.csv) as unfinished,
-        open(unfinished, "w", newline="") as file,
+        open(unfinished, "w", newline="", errors="surrogateescape") as file,
     ):
         csv.writer(file).writerows([["file", "class", *names], *rows])
 sys.exit(0 if rows else 1)

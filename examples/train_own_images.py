@@ -22,6 +22,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -107,6 +108,7 @@ add("--seed", type=at_least(0), default=0, help="default: 0")
 add("--output", type=Path, help="default: runs/NAME of the folder")
 add("--resume", action="store_true", help="continue the run in --output")
 args = parser.parse_args()
+sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
 
 output = args.output or Path("runs") / args.folder.resolve().name
 exported = Path("saved_models") / output.resolve().name
@@ -137,7 +139,8 @@ settings = {
     name: getattr(args, name) for name in ("size", "routing", "width", "decoder")
 }
 settings["classes"] = list(names)
-settings["files"] = sha256(str(datasets.image_files(args.folder)).encode()).hexdigest()
+paths = [path.relative_to(args.folder) for path in datasets.image_files(args.folder)]
+settings["files"] = sha256(str(paths).encode()).hexdigest()
 if finished:
     kept = json.loads(settings_file.read_text())
     changed = {name: x for name, x in kept.items() if x != settings.get(name)}
@@ -333,7 +336,7 @@ card = {
     "accuracy": f"{100.0 * results['test_accuracy']:.1f} % of the test images",
     "epochs": f"{results['epochs']}; the network is from epoch "
     f"{results['best_epoch']}, which has the smallest validation loss",
-    "command": f"`python examples/train_own_images.py {' '.join(sys.argv[1:])}`",
+    "command": f"`python examples/train_own_images.py {shlex.join(sys.argv[1:])}`",
     "made with": f"Keras {keras.version()}, {keras.backend.backend()}",
 }
 lines = [f"# {exported.name}", "", "| | |", "| --- | --- |"]

@@ -40,6 +40,7 @@ from keras_capsules import (
     callbacks,
     datasets,
     export,
+    files,
     losses,
     models,
     plotting,
@@ -75,6 +76,12 @@ exported = Path("saved_models") / output.name
 if output.name in models.Classifier.preset_names():
     parser.error(f"--output {output}: {exported} is a network of the package")
 begun = (output / "search" / "oracle.json").exists() and not worker
+try:
+    trained = callbacks.Checkpoint.history_of(output)
+except ValueError as error:
+    parser.error(str(error))
+if trained and not begun and not worker:
+    parser.error(f"{output} holds another run: choose another --output")
 if begun and not args.resume:
     parser.error(f"{output} holds a search: add --resume, or choose another --output")
 # Trials of one search must be comparable.
@@ -235,9 +242,8 @@ plotting.pose_tweaks(best, images[0]).savefig(output / "pose_tweaks.png")
 
 # Export, without the optimizer.
 best = keras.saving.load_model(output / "best.keras", compile=False)
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=exported) as folder:
-    best.save(Path(folder) / "model.keras")
-    os.replace(Path(folder) / "model.keras", exported / "model.keras")
+with files.replaced(exported / "model.keras") as unfinished:
+    best.save(unfinished)
 if keras.backend.backend() == "tensorflow":
     warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     export.export_saved_model(best, exported, overwrite=True, warm_up=warm_up)
@@ -249,10 +255,8 @@ results = {
     "epochs": len(checkpoint.history),
     "parameters": best.count_params(),
 }
-with tempfile.TemporaryDirectory(prefix="unfinished-", dir=output) as folder:
-    unfinished = Path(folder) / "metrics.json"
+with files.replaced(output / "metrics.json") as unfinished:
     unfinished.write_text(json.dumps({**settings, **results}, indent=1))
-    os.replace(unfinished, output / "metrics.json")
 print()
 for name, value in results.items():
     text = f"{value:.4f}" if isinstance(value, float) else value

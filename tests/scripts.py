@@ -91,7 +91,8 @@ def refused(folder, script, *options):
         script: as for `command`.
         *options: what stands behind it.
     """
-    out, err, here = io.StringIO(), io.StringIO(), os.getcwd()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    here = os.getcwd()
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     begun = AssertionError("the training has begun")
     os.chdir(folder)
@@ -117,9 +118,9 @@ def refused(folder, script, *options):
     if isinstance(code, str):  # as the interpreter does
         print(code, file=err)
         code = 1
-    return SimpleNamespace(
-        returncode=code, stdout=out.getvalue(), stderr=err.getvalue()
-    )
+    for stream in (out, err):
+        stream.seek(0)
+    return SimpleNamespace(returncode=code, stdout=out.read(), stderr=err.read())
 
 
 @contextmanager

@@ -129,7 +129,10 @@ def _jax(model, inputs, loss, output):
         [variable.value for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
-    forward = _compiled_by_jax(model, output)
+    # The compiled function knows the variables by their order, which changes if layers
+    # are frozen.
+    order = tuple(map(id, model.trainable_variables))
+    forward = _compiled_by_jax(model, output, order)
     return jax.grad(lambda inputs: loss(forward(*state, inputs)))(inputs)
 
 
@@ -156,7 +159,7 @@ def _compiled_by_tensorflow(model, output):
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled_by_jax(model, output):
+def _compiled_by_jax(model, output, order):
     """Compiles the output as a function of the variables and the inputs.
 
     The loss is not compiled, as above.

@@ -190,14 +190,10 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Received: directory={self.directory} ({error.strerror})"
             ) from error
         self._check_nothing_is_lost()
-        for path in self.directory.glob("unfinished-*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+        # The folders of `files.replaced`. Those of exports have a longer name.
+        for path in self.directory.glob("unfinished-" + 8 * "[!-]"):
+            shutil.rmtree(path, ignore_errors=True)
         if self.history:
-            for row in self.history:
-                self._check_monitor(row)
             self._find_best()
             self._write_table(self.history)
 
@@ -260,6 +256,7 @@ class Checkpoint(keras.callbacks.Callback):
         return min(history, key=self._rank)
 
     def _rank(self, row):
+        self._check_monitor(row)
         value = row[self.monitor]
         if math.isnan(value):
             return math.inf
@@ -408,24 +405,41 @@ def _architecture(model: keras.Model) -> dict:
     Keras numbers the default names of layers, so that they differ between two models.
     """
     config = {"class": type(model).__name__, **model.get_config()}
-    text = json.dumps(config)
-    for index, name in enumerate(dict.fromkeys(_names(config))):
-        text = text.replace(json.dumps(name), f'"#{index}"')
-    # Two keys are not part of the architecture: `build_config` depends on whether a
-    # layer has been called, and the momentum may depend on the number of batches.
-    others = "build_config", "momentum"
-    return json.loads(
-        text, object_hook=lambda x: {k: x[k] for k in x if k not in others}
-    )
+    text = json.dumps(config, default=keras.saving.serialize_keras_object)
+    config = json.loads(text)
+    names = dict.fromkeys(_names(config))
+    return _numbered(config, {name: f"#{index}" for index, name in enumerate(names)})
 
 
-def _flat(config: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+# Keys of a config whose values hold the names of layers.
+_NAMED = "name", "inbound_nodes", "input_layers", "output_layers"
+# Not part of the architecture: `build_config` depends on whether a layer has been
+# called, and the momentum may depend on the number of batches.
+_OTHERS = "build_config", "momentum"
+
+
+def _numbered(config: Any, numbers: dict, named: bool = False) -> Any:
+    """Replaces the names of layers in a config."""
+    if isinstance(config, dict):
+        return {
+            key: _numbered(value, numbers, named or key in _NAMED)
+            for key, value in config.items()
+            if key not in _OTHERS
+        }
+    if isinstance(config, list):
+        return [_numbered(value, numbers, named) for value in config]
+    return numbers.get(config, config) if named and isinstance(config, str) else config
+
+
+def _flat(config: dict | list, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the settings of a nested config, each with its dotted name."""
-    for key, value in config.items():
-        if isinstance(value, dict):
+    items = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in items:
+        layers = isinstance(value, list) and isinstance(next(iter(value), 0), dict)
+        if layers or isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value
+            yield f"{prefix}{key}", value
 
 
 def _names(config: Any) -> Iterator[str]:
@@ -436,6 +450,6 @@ def _names(config: Any) -> Iterator[str]:
                 yield value
             elif key != "dtype":  # a dtype policy has a name too
                 yield from _names(value)
-    elif isinstance(config, (list, tuple)):
+    elif isinstance(config, list):
         for value in config:
             yield from _names(value)

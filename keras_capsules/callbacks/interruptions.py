@@ -60,6 +60,8 @@ def signals_wait() -> Iterator[None]:
 
     def keep(number, frame):
         received.append(number)
+        if len(received) == 2:  # the first one may only ask a training to stop
+            handlers[received[0]](received[0], frame)
         if len(received) > 1:
             handlers[number](number, frame)
 
@@ -106,10 +108,17 @@ def _handled(signals):
 
 def _on_signal(number, frame):
     global _received
-    if _training and _received is None:
+    if _training and _received is None and _is_in_fit(frame):
         _received = number
     else:
         _stop(number)
+
+
+def _is_in_fit(frame):
+    # An error can end `fit` without a call of `end_training`.
+    while frame is not None and frame.f_code.co_name != "fit":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _stop(number, when=""):

@@ -36,8 +36,9 @@ class DeviceDataset(keras.utils.PyDataset):
         labels: the labels of the images, on the device.
 
     Raises:
-        ValueError: an argument is out of its range, there is not one label for each
-            image, or there are fewer images than `batch_size`.
+        ValueError: an argument is out of its range, the data set has another form,
+            there is not one label for each image, or there are fewer images than
+            `batch_size`.
 
     Example:
 
@@ -311,8 +312,19 @@ def _shifts(random, most, count):
 def _arrays(dataset):
     """Returns the images and labels of a data set as arrays."""
     if not isinstance(dataset, tuple):
-        dataset = dataset.batch(len(dataset)).get_single_element()
+        try:
+            dataset = dataset.batch(len(dataset)).get_single_element()
+        except Exception as error:  # TensorFlow, which may be missing, has own types
+            raise ValueError(
+                "Argument `dataset` must be a tuple of arrays or a tf.data.Dataset of "
+                f"(image, label), of known length. Received: {dataset} ({error})"
+            ) from error
     images, labels = map(_single, dataset)
+    if images.ndim != 4 or not images.size:
+        raise ValueError(
+            "Argument `dataset` must have images (images, height, width, channels). "
+            f"Received: shape {images.shape}"
+        )
     if len(images) != len(labels):
         raise ValueError(
             "Argument `dataset` must have a label for each image. Received: "

@@ -34,7 +34,7 @@ def random_distortion(
         The data set with distorted images.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or the data set is of batches.
 
     Example:
 
@@ -51,7 +51,13 @@ def random_distortion(
     """
     validation.check_at_least("max_rotation", max_rotation, 0)
     validation.check_momentum("max_squeeze", max_squeeze)
-    height, width, _ = dataset.element_spec[0].shape
+    shape = dataset.element_spec[0].shape
+    if len(shape) != 3:
+        raise ValueError(
+            "Argument `dataset` must have single images (height, width, channels). "
+            f"Received: shape {shape}"
+        )
+    height, width, _ = shape
     check_erased(erased, (height, width))
 
     def distort(example, seed):

@@ -29,13 +29,8 @@ def download(
         FileNotFoundError: the data set is missing and can't be downloaded.
         ValueError: the description of the prepared data set is damaged.
     """
-    try:
+    with describing(name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ParseError, ValueError) as error:  # a damaged description
-        folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
-        raise ValueError(
-            f"{name} in {folder} is damaged ({error}). Remove it to prepare it again."
-        ) from error
     try:
         with few_retries():
             builder.download_and_prepare()
@@ -70,6 +65,26 @@ def few_retries() -> Iterator[None]:
         yield
     finally:
         downloader.MAX_RETRIES, downloader._open_url = retries, open_url
+
+
+@contextmanager
+def describing(name: str, data_dir: str | os.PathLike | None) -> Iterator[None]:
+    """Converts errors in reading a damaged description to one that names its folder.
+
+    Args:
+        name: name of the data set whose builder is made in the `with` block.
+        data_dir: as for `download`.
+
+    Raises:
+        ValueError: the description of the prepared data set is damaged.
+    """
+    try:
+        yield
+    except (ParseError, ValueError) as error:
+        folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
+        raise ValueError(
+            f"{name} in {folder} is damaged ({error}). Remove it to prepare it again."
+        ) from error
 
 
 @contextmanager

@@ -159,7 +159,10 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int]) -> np.ndarr
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
             # Values are up to 65,535. Pillow would clip them to 255.
-            image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+            values = np.asarray(image)
+            clear = values == image.info.get("transparency", -1)
+            values = np.where(clear, 255, values >> 8)
+            image = Image.fromarray(values.astype("uint8"))
         if image.mode in ("I", "F"):
             raise ValueError(f"the values of mode {image.mode} have no known range")
         if image.mode in ("P", "PA", "LA") or "transparency" in image.info:
@@ -184,7 +187,7 @@ def _split(paths, root):
 
 
 def _hash(text):
-    return sha256(text.encode()).digest()
+    return sha256(os.fsencode(text)).digest()
 
 
 def _dataset(examples):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_capsules import files
+from keras_capsules.datasets.download import describing
 from keras_capsules.datasets.pairs import load_both
 from keras_capsules.datasets.photographs import check_crops, splits
 from keras_capsules.datasets.splits import Splits
@@ -86,11 +87,12 @@ def render(config: str, data_dir: str | os.PathLike | None) -> "Toys":
             f"config must be one of {sorted(Toys.builder_configs)}. "
             f"Received: config={config!r}"
         )
-    builder = Toys(config=config, data_dir=data_dir)
-    if not builder.data_path.exists():
-        _prepare(builder)
+    with describing("toys", data_dir):
         builder = Toys(config=config, data_dir=data_dir)
-    return builder
+        if builder.data_path.exists():
+            return builder
+    _prepare(builder)
+    return Toys(config=config, data_dir=data_dir)
 
 
 def _prepare(builder, wait=False):

@@ -44,12 +44,13 @@ def signatures(
         return serve(tf.ensure_shape(images, (None, *model.image_shape)))
 
     def reconstruct(images):
-        return {"reconstructions": model.reconstruct(images)}
+        drawn = model.reconstruct(images)
+        return {"reconstructions": ops.cast(drawn, "float32")}
 
     def decode(poses, classes):
         # With one class, integer labels would be read as presence of the class.
         labels = ops.one_hot(classes, 1) if model.classes == 1 else classes
-        return {"pictures": model.decode(poses, labels)}
+        return {"pictures": ops.cast(model.decode(poses, labels), "float32")}
 
     def trace(images):
         steps = model.trace(images)[model.capsule_layers[-1].name]

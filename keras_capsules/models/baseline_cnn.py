@@ -79,11 +79,7 @@ class BaselineCNN(Classifier):
                 "Argument `input_shape` must be at least 4×4 pixels, since pooling "
                 f"halves it twice. Received: input_shape={self.image_shape}"
             )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(
-                f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout!r}"
-            )
-        self.dropout = dropout
+        self.dropout = validation.check_momentum("dropout", dropout)
 
         # Sublayers use this model's dtype policy, even if the model is loaded under
         # another global policy.
@@ -114,7 +110,8 @@ class BaselineCNN(Classifier):
     def build(self, input_shape):
         shape = input_shape
         for layer in (*self.features, self.hidden, self.drop, self.probabilities):
-            layer.build(shape)
+            if not layer.built:
+                layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
     def call(self, images, training=None):

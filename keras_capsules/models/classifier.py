@@ -148,7 +148,7 @@ class Classifier(Nested, keras.Model):
         ```
         """
         model = type(self).from_config(self.get_config())
-        model.set_weights(self.get_weights())
+        _copy_weights(model, self)
         Path(preset_dir).mkdir(parents=True, exist_ok=True)
         with files.replaced(Path(preset_dir) / FILE) as unfinished:
             model.save(unfinished)
@@ -413,8 +413,16 @@ def in_float32(model: Classifier) -> Classifier:
     for layer in copy._flatten_layers():  # a backbone may have its own policy
         if _in_half_precision(layer):
             layer.dtype_policy = "float32"
-    copy.set_weights(model.get_weights())
+    _copy_weights(copy, model)
     return copy
+
+
+def _copy_weights(new, old):
+    """Copies weights as a saved file holds them, in which LoRA is merged."""
+    for layer, source in zip(new._flatten_layers(), old._flatten_layers(), strict=True):
+        weights = {}
+        source.save_own_variables(weights)
+        layer.load_own_variables(weights)
 
 
 def _in_half_precision(layer):

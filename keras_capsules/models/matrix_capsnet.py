@@ -31,7 +31,7 @@ class MatrixCapsNet(CapsuleNetwork):
     `SpreadMarginSchedule`, and fit the network on images and labels.
 
     Args:
-        input_shape: `(height, width, channels)` of an image, at least 19×19
+        input_shape: `(height, width, channels)` of an image, at least 17×17
             pixels.
         classes: number of classes.
         variant: a name in `variants`, `"paper"` or `"small"`, or a tuple of A, B, C
@@ -113,9 +113,9 @@ class MatrixCapsNet(CapsuleNetwork):
             "coordinate_addition", coordinate_addition
         )
         a, b, c, d = self.variant
-        if min(self.image_shape[:2]) < 19:
+        if min(self.image_shape[:2]) < 17:
             raise ValueError(
-                "Argument `input_shape` must be at least 19×19 pixels, so that every "
+                "Argument `input_shape` must be at least 17×17 pixels, so that every "
                 f"receptive field fits into its grid. Received: {self.image_shape}"
             )
         routing = routings.get(routing)
@@ -171,7 +171,8 @@ class MatrixCapsNet(CapsuleNetwork):
     def build(self, input_shape):
         shape = input_shape
         for layer in (self.conv, self.primary, *self.capsule_layers):
-            layer.build(shape)
+            if not layer.built:
+                layer.build(shape)
             shape = layer.compute_output_shape(shape)
         self.normalization.build(shape)
         if self.decoder is not None:

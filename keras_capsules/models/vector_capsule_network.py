@@ -106,7 +106,7 @@ class VectorCapsuleNetwork(CapsuleNetwork):
             shape = layer.compute_output_shape(shape)
         poses = shape[0] if self.routing.computes_activations else shape
         self.length.build(poses)
-        if self.score is not None:
+        if self.score is not None and not self.score.built:
             self.score.build(poses)
         if self.decoder is not None:
             self.decoder.build(poses)

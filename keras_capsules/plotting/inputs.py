@@ -112,8 +112,9 @@ def present_classes(
         Booleans `(count, classes)`.
 
     Raises:
-        ValueError: there is not one label for each image, or labels are invalid, as
-            described in `validation.check_labels`.
+        ValueError: there is not one label for each image, labels are invalid, as
+            described in `validation.check_labels`, or an image has no class although
+            it must have one.
 
     Example:
 
@@ -134,6 +135,11 @@ def present_classes(
         )
     if several:
         return indicators > 0.5
+    if not (indicators > 0).any(-1).all():
+        raise ValueError(
+            "Argument `labels` must hold a class for each image. Received no class for "
+            f"image {int((indicators > 0).any(-1).argmin())}"
+        )
     return np.eye(classes, dtype=bool)[indicators.argmax(-1)]
 
 

@@ -43,8 +43,8 @@ def objects_apart(
         The figure.
 
     Raises:
-        ValueError: the model has no decoder, images or labels don't match the model,
-            or there is not one name for each class.
+        ValueError: the model has no decoder or fewer than two classes, images or
+            labels don't match the model, or there is not one name for each class.
 
     Example:
 
@@ -61,11 +61,15 @@ def objects_apart(
         figure 5.
     """
     check_has_decoder(model)
+    if model.classes < 2:
+        raise ValueError(
+            "Argument `model` must have two classes or more. "
+            f"Received: {model.classes} class"
+        )
     images, originals = images_of(model, images)
-    if isinstance(labels, dict) and labels.get("images") is not None:
-        alone = np.moveaxis(keras.ops.convert_to_numpy(labels["images"]), 1, 0)
-        originals = np.maximum(*_colored(alone))
     if isinstance(labels, dict):
+        if labels.get("images") is not None:
+            originals = np.maximum(*_colored(_alone(model, images, labels["images"])))
         labels = labels["scores"]
     present = present_classes(labels, model.classes, len(images))
     names = names_of(class_names, model.classes)
@@ -90,6 +94,18 @@ def objects_apart(
         for axis, row in zip(axes[:, column], rows, strict=True):
             show(axis, row[column])
     return figure
+
+
+def _alone(model, images, own_images):
+    """Returns the images of the first objects and of the second, as they are drawn."""
+    own_images = keras.ops.convert_to_numpy(own_images)
+    expected = len(images), 2, *model.image_shape
+    if own_images.shape != expected:
+        raise ValueError(
+            f"Argument `labels` must hold `images` of shape {expected}. "
+            f"Received: shape {own_images.shape}"
+        )
+    return [images_of(model, own_images[:, index])[1] for index in range(2)]
 
 
 def _colored(pair):

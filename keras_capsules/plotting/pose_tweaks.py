@@ -60,7 +60,9 @@ def pose_tweaks(
     validation.check_positive_integer("steps", steps)
     outputs = model.predict_on_batch(image[None])
     label = int(outputs["scores"].argmax())
-    poses = outputs["poses"].astype("float32")  # (1, classes, D)
+    poses = outputs["poses"].astype("float32")
+    shape = poses.shape[2:]
+    poses = poses.reshape(1, model.classes, -1)  # (1, classes, D)
     size = poses.shape[-1]
     changes = np.linspace(-limit, limit, steps)
 
@@ -68,7 +70,7 @@ def pose_tweaks(
     for dimension in range(size):
         tweaked[dimension, :, label, dimension] += changes
     drawn = model.decode(
-        tweaked.reshape(-1, *poses.shape[1:]), np.full(size * steps, label)
+        tweaked.reshape(-1, model.classes, *shape), np.full(size * steps, label)
     )
     drawn = keras.ops.convert_to_numpy(drawn).reshape(size, steps, *model.image_shape)
 

@@ -18,7 +18,8 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
         The figure.
 
     Raises:
-        ValueError: there are no trials, or they have no settings or no score.
+        ValueError: there are no trials, they have no settings or no score, or one of
+            them lacks a setting of the first.
 
     Example:
 
@@ -30,9 +31,11 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
     2
     """
     settings = [name for name in (found or [{}])[0] if name not in ("epochs", score)]
-    if not settings or not all({score, "epochs"} <= trial.keys() for trial in found):
+    needed = {*settings, "epochs", score}
+    if not settings or not all(needed <= trial.keys() for trial in found):
         raise ValueError(
-            f"Argument `found` must hold trials with settings, epochs and {score}. "
+            f"Argument `found` must hold trials with the same settings, epochs and "
+            f"{score}. "
             f"Received: found={found!r}"
         )
     best = max(found, key=lambda trial: trial[score])
@@ -46,7 +49,10 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
             if min(values) > 0 and max(values) > 10 * min(values):
                 axis.set_xscale("log")
         else:
-            choices = sorted(set(values))
+            try:
+                choices = sorted(set(values))
+            except TypeError:  # for example None and numbers
+                choices = sorted(set(values), key=str)
             axis.set_xticks(range(len(choices)), choices)
             axis.set_xlim(-0.5, len(choices) - 0.5)
             values = [choices.index(value) for value in values]

@@ -63,6 +63,8 @@ def vote_distances(model: keras.Model, images: Any, labels: Any) -> Figure:
             (there, "true class", "tab:blue"),
             (~there, "another class", "tab:gray"),
         ):
+            if not chosen.any():  # a network with one class
+                continue
             activation = activations[iteration, chosen].mean()
             axis.hist(
                 distances[iteration, chosen].ravel(),

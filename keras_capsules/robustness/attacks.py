@@ -109,12 +109,9 @@ def bim(
         world (2017), section 2.2.
     """
     steps = validation.check_positive_integer("steps", steps)
+    epsilon = float(validation.check_at_least("epsilon", epsilon, 0))
     step_size = epsilon / steps if step_size is None else step_size
-    for name, value in {"epsilon": epsilon, "step_size": step_size}.items():
-        if not value >= 0.0:
-            raise ValueError(
-                f"Argument `{name}` must not be negative. Received: {name}={value!r}"
-            )
+    step_size = float(validation.check_at_least("step_size", step_size, 0))
     images, labels = np.asarray(images, "float32"), np.asarray(labels)
     low, high = _bounds(images, epsilon, clip)
     _check(model, images, labels)
@@ -151,6 +148,8 @@ def _check(model, images, labels):
 
 def _loss(model, loss):
     loss = model.loss if loss is None else loss
+    if isinstance(loss, dict):
+        loss = loss.get("scores")
     if not isinstance(loss, str) and not callable(loss):
         raise ValueError(
             "Argument `loss` must be a function or a name, or the model must be "

@@ -50,3 +50,17 @@ def test_an_exported_model_returns_the_same(tmp_path):
         return
     close(found[0], np.full((2, 3), 3.0))
     close(found[1], arrays[0])
+
+
+def test_gradient_after_another_layer_is_frozen():
+    layers = [
+        keras.layers.Dense(3, use_bias=False, kernel_initializer=x)
+        for x in ("ones", "he_normal")
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    x = np.ones((2, 3), "float32")
+    for frozen, other in (layers, layers[::-1]):
+        frozen.trainable, other.trainable = False, True
+        first, second = (layer.get_weights()[0] for layer in layers)
+        found = input_gradient(model, x, squares, as_it_is)
+        close(found, 2.0 * x @ first @ second @ second.T @ first.T, rtol=1e-3)

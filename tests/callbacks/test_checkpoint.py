@@ -17,6 +17,7 @@ from helpers import once, random_images, small_capsnet
 
 from keras_capsules.callbacks import Checkpoint
 from keras_capsules.callbacks.directory_lock import unlock
+from keras_capsules.export.targets import unfinished_folder
 from keras_capsules.routing import DynamicRouting
 
 TESTS = Path(__file__).parents[1]
@@ -224,6 +225,23 @@ def test_names_that_keras_numbers_do_not_count(tmp_path, functional):
         Checkpoint(tmp_path).restore(build(2))
 
 
+def test_a_setting_that_is_also_the_name_of_a_layer(tmp_path):
+    def build(activation="softmax"):
+        first = keras.layers.Softmax(axis=np.int64(-1))  # named softmax, if it is first
+        second = keras.layers.Dense(2, activation=activation)
+        model = keras.Sequential([keras.Input((4,)), first, second])
+        model.compile("adam", "mse")
+        return model
+
+    keras.utils.clear_session()
+    model = build()
+    checkpoint = Checkpoint(tmp_path, monitor="loss")
+    model.fit(np.ones((4, 4)), np.ones((4, 2)), callbacks=[checkpoint], verbose=0)
+    Checkpoint(tmp_path).restore(build())
+    with pytest.raises(ValueError, match=r"2\.config\.activation is 'softmax', exp"):
+        Checkpoint(tmp_path).restore(build("relu"))
+
+
 def test_another_momentum_of_batch_normalization(tmp_path):
     def build(momentum):
         norm = keras.layers.BatchNormalization(momentum=momentum)
@@ -327,11 +345,16 @@ def test_killed_before_or_after_each_file(tmp_path, monkeypatch, step):
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     begun(tmp_path, 0.5).on_train_end()
-    (tmp_path / "unfinished-1").mkdir()
-    (tmp_path / "unfinished-1" / "last.keras").write_bytes(b"half")
-    (tmp_path / "unfinished-last.keras").write_bytes(b"half")
+    (tmp_path / "unfinished-a0_b1_c2").mkdir()
+    (tmp_path / "unfinished-a0_b1_c2" / "last.keras").write_bytes(b"half")
     begun(tmp_path).on_train_end()
     assert contents(tmp_path).keys() == {"last.keras", "best.keras", "history.csv"}
+
+
+def test_an_export_into_the_same_folder_is_left_alone(tmp_path):
+    with unfinished_folder(tmp_path / "1") as folder:
+        begun(tmp_path).on_train_end()
+        assert folder.is_dir()
 
 
 def test_two_trainings_of_a_process_do_not_destroy_each_other(tmp_path, monkeypatch):
@@ -575,6 +598,9 @@ def test_the_best_epoch():
         checkpoint.history = history
         assert checkpoint.best_epoch is history[epoch - 1]
     assert Checkpoint("run").best_epoch is None
+    checkpoint.monitor = "y"
+    with pytest.raises(ValueError, match="`monitor` must be one of"):
+        _ = checkpoint.best_epoch
 
 
 def test_unknown_monitor(tmp_path):

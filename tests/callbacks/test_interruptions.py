@@ -20,6 +20,9 @@ module._GRACE = 0.1
 module.exit_cleanly("go on with --resume.")
 def come(number=signal.SIGINT):
     signal.raise_signal(number)
+def fit(*steps):
+    for step in steps:
+        step()
 {body}
 """
 pytestmark = once
@@ -39,11 +42,20 @@ def run(body, before="default_int_handler"):
         ("come()", 130, "Stopped: go on with --resume."),
         ("come(signal.SIGTERM)", 143, "Stopped: go on with --resume."),
         (
-            "module.begin_training()\ncome()\nmodule.stop_if_asked(3)",
+            "module.begin_training()\nfit(come)\nmodule.stop_if_asked(3)",
             130,
             "Stopped after 3 finished epochs: go on with --resume.",
         ),
-        ("module.begin_training()\ncome()\ncome()", 130, "Stopped: go on with"),
+        ("module.begin_training()\nfit(come, come)", 130, "Stopped: go on with"),
+        # A training that an error has ended.
+        ("module.begin_training()\ncome()", 130, "Stopped: go on with"),
+        # Two signals during a save.
+        (
+            "def save():\n  with module.signals_wait():\n    come()\n    come()\n"
+            "    print('waits', file=sys.stderr)\nmodule.begin_training()\nfit(save)",
+            130,
+            "Stopped: go on with",
+        ),
         (
             "module.begin_training()\nmodule.end_training()\ncome()",
             130,

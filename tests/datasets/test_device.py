@@ -112,6 +112,9 @@ def test_a_network_is_fit():
         ("OverlaidImages", {"own_images": 1}, "Received: own_images=1"),
         ("OverlaidImages", {"dataset": (DIGITS, np.full(50, 3))}, r"two.*\[3\]"),
         ("OverlaidImages", {"dataset": (DIGITS, np.eye(50))}, "integer labels"),
+        ("ShiftedImages", {"dataset": (DIGITS[..., 0], LABELS)}, r"\(50, 28, 28\)"),
+        ("OverlaidImages", {"dataset": (DIGITS[:0], LABELS[:0])}, r"shape \(0, 28"),
+        ("ShiftedImages", {"dataset": [DIGITS, LABELS]}, "tuple of arrays or a tf"),
         ("OverlaidImages", {"classes": 9}, "label 9, expected integers from 0 to 8"),
     ],
 )
@@ -119,6 +122,21 @@ def test_wrong_arguments(form, arguments, message):
     arguments = {"dataset": (DIGITS, LABELS), "batch_size": 10, **arguments}
     with pytest.raises(ValueError, match=message):
         getattr(datasets, form)(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x: x.repeat(),
+        lambda x: x.batch(7),
+        lambda x: x.filter(lambda _, y: y < 5),
+    ],
+)
+def test_data_sets_that_are_no_single_examples(changed):
+    tf_data = pytest.importorskip("tensorflow").data.Dataset
+    dataset = changed(tf_data.from_tensor_slices((DIGITS, LABELS)))
+    with pytest.raises(ValueError, match="`dataset`"):
+        datasets.ShiftedImages(dataset, batch_size=10)
 
 
 def test_there_are_as_many_batches_as_it_says():

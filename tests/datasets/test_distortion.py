@@ -177,6 +177,12 @@ def test_bad_argument(name, value):
         datasets.random_distortion(dataset, **{name: value})
 
 
+def test_batches_are_refused():
+    dataset = tf.data.Dataset.from_tensors((rectangle(), 7)).batch(1)
+    with pytest.raises(ValueError, match=r"single images .*shape \(None, "):
+        datasets.random_distortion(dataset)
+
+
 @pytest.mark.parametrize("erased", [2.5, "four", None])
 def test_erased_must_be_an_integer(erased):
     dataset = tf.data.Dataset.from_tensors((rectangle(), 7))

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,17 @@ def test_what_can_not_be_read_is_named_and_other_files_are_ignored(folder):
     assert len(found.train) + len(found.validation) + len(found.test) == 30
 
 
+def test_names_need_not_be_utf_8(folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    files = datasets.image_files(folder)
+    try:
+        files[0].rename(files[0].with_name(name))
+    except OSError:
+        pytest.skip("this file system has such names")
+    found = datasets.image_folder(folder, 4)
+    assert len(found.train) + len(found.validation) + len(found.test) == len(files)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
 def test_any_mode_is_read(tmp_path, mode):
     grey = Image.fromarray(np.full((9, 9), 0, "uint8"))
@@ -105,6 +117,15 @@ def test_modes_without_a_range_are_refused(tmp_path, mode):
 def test_what_is_transparent_becomes_white(tmp_path):
     Image.new("RGBA", (5, 5), (255, 0, 0, 0)).save(tmp_path / "image.png")
     assert datasets.read_image(tmp_path / "image.png", 5).min() == 255
+
+
+def test_a_transparent_grey_of_16_bits_becomes_white(tmp_path):
+    values = np.full((4, 8), 60_000, "uint16")
+    values[:, :4] = 1000
+    image = Image.fromarray(values)
+    image.save(tmp_path / "image.png", transparency=1000)
+    found = datasets.read_image(tmp_path / "image.png", (4, 8))
+    assert found[:, 0].min() == 255 and found[:, 7].max() == 60_000 >> 8
 
 
 def test_images_are_cropped_from_the_middle_and_turned(tmp_path):

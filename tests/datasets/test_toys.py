@@ -91,6 +91,15 @@ def test_where_the_toys_go_is_said_before_they_are_rendered(
     assert capsys.readouterr().out == ""
 
 
+def test_a_damaged_description_says_which_folder(tmp_path):
+    folder = tmp_path / "toys" / "small" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"name": "to')
+    (folder / "features.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"toys in {tmp_path}/toys is damaged"):
+        render("small", tmp_path)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def prepare(self):
         raise AssertionError("rendered")

@@ -316,6 +316,7 @@ def test_a_wrong_path_ends_the_program(tmp_path, monkeypatch):
 def test_a_port_that_is_taken(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
+        taken.listen()
         port = str(taken.getsockname()[1])
         for wrong in (port, "99999"):
             monkeypatch.setattr(sys, "argv", ["playground.py", "--port", wrong])

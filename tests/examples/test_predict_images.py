@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import keras
 import numpy as np
@@ -39,10 +40,13 @@ def model(tmp_path):
 
 
 def test_a_folder(tmp_path, model):
+    latin = tmp_path / "images" / os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "images" / "0.png").rename(latin)
     result = scripts.run(tmp_path, SCRIPT, "run", "images", "--csv", "found.csv")
     assert result.returncode == 0, result.stderr
+    assert "images/caf\\udce9.png: " in result.stdout
     assert "images/broken.png: can't be read" in result.stderr
-    with open(tmp_path / "found.csv", newline="") as file:
+    with open(tmp_path / "found.csv", newline="", errors="surrogateescape") as file:
         first, *rows = csv.reader(file)
     assert first == ["file", "class", "dark", "light"] and len(rows) == 35
     images = np.stack([np.asarray(Image.open(tmp_path / row[0])) for row in rows])
@@ -57,6 +61,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, model):
     for flags, code, reason in (
         (("images", "images"), 1, "images holds no network of train_own_images.py"),
         (("run", "images", "--csv", "no/a.csv"), 2, "--csv no/a.csv can't be written"),
+        (("run", "images", "--csv", "images"), 2, "--csv images can't be written"),
     ):
         result = scripts.refused(tmp_path, SCRIPT, *flags)
         assert result.returncode == code and reason in result.stderr

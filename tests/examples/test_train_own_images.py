@@ -72,7 +72,9 @@ def test_a_run_that_goes_on(tmp_path, folder):
     made = "was made with {'width': 2, 'classes': ['dark', 'light']}"
     assert refused.returncode == 1 and made in refused.stderr
     (tmp_path / "images" / "dim").rename(tmp_path / "images" / "dark")
-    result = scripts.run(tmp_path, SCRIPT, *run, "--epochs", "2", "--resume")
+    # The same folder by another path.
+    flags = ("images", *SMALL, "--epochs", "2", "--resume")
+    result = scripts.run(tmp_path, SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
     assert "Going on after epoch 1." in result.stdout
     assert "Epoch 2/2" in result.stdout and "Epoch 1/" not in result.stdout

@@ -1,5 +1,6 @@
 import json
 import signal
+import zipfile
 
 import keras
 import pytest
@@ -36,6 +37,15 @@ def check(folder, output, epochs):
     exported = folder / "saved_models" / "run"
     assert (exported / "model.keras").exists()
     assert (exported / "1").exists() == (keras.backend.backend() == "tensorflow")
+
+
+@once
+def test_the_folder_of_another_training_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    with zipfile.ZipFile(tmp_path / "run" / "last.keras", "w") as archive:
+        archive.writestr("history.json", '[{"epoch": 1}]')
+    refused = scripts.refused(tmp_path, SCRIPT, *SMALL)
+    assert refused.returncode == 2 and "run holds another run" in refused.stderr
 
 
 @once

@@ -94,3 +94,13 @@ def test_trace_is_that_of_the_class_capsules():
     assert tuple(trace["weights"].shape[:3]) == (2, 2, 3)
     for name, value in trace.items():
         close(value, expected[name].swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_every_output_is_float32(dtype):
+    model = small_capsnet(dtype=dtype)
+    asked = signatures(model)
+    images = np.zeros((1, 16, 14, 1), "float32")
+    drawn = asked["reconstruct"][0](images)["reconstructions"]
+    picture = asked["decode"][0](model(images)["poses"], np.array([1]))["pictures"]
+    assert drawn.dtype == picture.dtype == "float32"

@@ -116,6 +116,20 @@ def test_symbolic_outputs_are_like_the_real_ones():
         assert symbolic[name].dtype == keras.backend.standardize_dtype(tensor.dtype)
 
 
+@pytest.mark.parametrize("name", ["capsnet", "attention", "matrix", "cnn"])
+def test_a_network_can_be_built_again(name):
+    model = {
+        "capsnet": small_capsnet,
+        "attention": lambda: small_capsnet(routing="inverted_attention"),
+        "matrix": small_matrix_capsnet,
+        "cnn": lambda: models.BaselineCNN((8, 8, 1), 3, filters=(2, 3), units=4),
+    }[name]()
+    before = model.get_weights()
+    model.build((None, *model.image_shape))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_config_round_trip():
     config = linear(name="line").get_config()
     assert config["input_shape"] == IMAGE_SHAPE and config["classes"] == 3

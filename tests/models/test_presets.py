@@ -191,3 +191,13 @@ def test_a_repository_of_the_hugging_face_hub(tmp_path, monkeypatch):
     again = models.Classifier.from_preset("hf://someone/digits")
     close(again(images)["scores"], model(images)["scores"])
     assert asked == ["someone/digits"]
+
+
+def test_a_network_that_was_adapted_by_lora(tmp_path):
+    model = models.BaselineCNN((8, 8, 1), 3, filters=(2, 3), units=4)
+    model.hidden.enable_lora(2)
+    model.hidden.lora_kernel_b.assign(np.ones((2, 4), "float32"))
+    model.save_to_preset(tmp_path)
+    images = np.random.default_rng(0).random((2, 8, 8, 1), "float32")
+    again = models.BaselineCNN.from_preset(tmp_path)
+    close(again(images)["scores"], model(images)["scores"])

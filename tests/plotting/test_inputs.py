@@ -91,6 +91,13 @@ def test_not_one_label_for_each_image():
         present_classes(7, 3, 1)
 
 
+def test_an_image_without_a_class():
+    nothing = [[0, 1, 0], [0, 0, 0]]
+    assert present_classes(nothing, 3, 2).sum() == 1
+    with pytest.raises(ValueError, match=r"no class for image 1"):
+        present_classes(nothing, 3, 2, several=False)
+
+
 def test_names_of_classes():
     assert names_of(None, 2) == ["0", "1"]
     assert names_of(("cat", "dog"), 2) == ["cat", "dog"]

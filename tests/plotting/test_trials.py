@@ -29,8 +29,21 @@ def test_numbers_near_each_other_are_not_logarithmic():
     assert axis.get_xscale() == "linear"
 
 
+def test_a_setting_that_can_be_none():
+    found = [{"units": units, "epochs": 1, "score": 0.1} for units in (3, None, 1)]
+    axis = plotting.trials(found, "score").axes[0]
+    labels = [tick.get_text() for tick in axis.get_xticklabels()]
+    assert labels == ["1", "3", "None"]
+
+
 @pytest.mark.parametrize(
-    "found", [[], [{"epochs": 1, "val_accuracy": 0.1}], [{"a": 1}]]
+    "found",
+    [
+        [],
+        [{"epochs": 1, "val_accuracy": 0.1}],
+        [{"a": 1}],
+        [TRIALS[0], {"routing": "em", "epochs": 1, "val_accuracy": 0.1}],
+    ],
 )
 def test_nothing_to_draw(found):
     with pytest.raises(ValueError, match="`found` must hold trials"):

@@ -32,3 +32,11 @@ def test_bad_labels(labels):
     images, _ = random_images(3, (19, 20, 1))
     with pytest.raises(ValueError, match="`labels`"):
         plotting.vote_distances(small_matrix_capsnet((19, 20, 1)), images, labels)
+
+
+def test_a_network_with_one_class_has_one_histogram():
+    model = small_matrix_capsnet((19, 20, 1), classes=1)
+    images, _ = random_images(2, (19, 20, 1))
+    axis = plotting.vote_distances(model, images, [[1], [1]]).axes[0]
+    (text,) = axis.get_legend().get_texts()
+    assert text.get_text().startswith("true class")

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from helpers import close, random_images, small_capsnet
 
+from keras_capsules import models
 from keras_capsules.losses import MarginLoss
 from keras_capsules.robustness import bim, cross_entropy, fgsm
 
@@ -87,10 +88,11 @@ def test_a_gradient_that_is_no_number_moves_nothing():
 @pytest.mark.parametrize(
     ("message", "settings"),
     [
-        ("`epsilon` must not be negative", {"epsilon": -0.1}),
-        ("`epsilon` must not be negative", {"epsilon": float("nan")}),
+        ("`epsilon` must be a finite number", {"epsilon": -0.1}),
+        ("`epsilon` must be a finite number", {"epsilon": float("nan")}),
+        ("`epsilon` must be a finite number", {"epsilon": None}),
         ("`steps` must be an integer", {"steps": 0}),
-        ("`step_size` must not be negative", {"step_size": -1.0}),
+        ("`step_size` must be a finite number", {"step_size": -1.0}),
         ("`images` must lie within `clip`", {"images": IMAGES - 1.0}),
         ("`labels` holds the label 3", {"labels": LABELS + 3 - LABELS}),
         ("`labels` must have shape", {"labels": np.zeros((5, 4))}),
@@ -104,3 +106,16 @@ def test_bad_argument(message, settings):
     good = {"model": linear(), "images": IMAGES, "labels": LABELS, "epsilon": 0.1}
     with pytest.raises(ValueError, match=message):
         bim(**{**good, **settings})
+
+
+def test_numbers_of_numpy_and_the_loss_by_the_name_of_the_output():
+    expected = fgsm(linear(), IMAGES, LABELS, 0.1)
+    changed = fgsm(linear(), IMAGES, LABELS, np.linspace(0.0, 0.1, 2)[1])
+    assert changed.dtype == "float32"
+    np.testing.assert_array_equal(changed, expected)
+    model = models.BaselineCNN((8, 8, 1), 3, (2, 2), units=4)
+    images = np.full((2, 8, 8, 1), 0.5)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    expected = fgsm(model, images, [0, 1], 0.1)
+    model.compile("sgd", {"scores": "sparse_categorical_crossentropy"})
+    np.testing.assert_array_equal(fgsm(model, images, [0, 1], 0.1), expected)
