@@ -108,7 +108,7 @@ def check_one_of(name: str, value: Any, allowed: Collection) -> Any:
 
 def check_class_names(name: str, value: Any, classes: int) -> tuple[str, ...]:
     """Returns `value` as a tuple if it holds one string for each class."""
-    names = () if isinstance(value, str) else tuple(value)
+    names = tuple(value) if isinstance(value, (list, tuple, np.ndarray)) else ()
     if len(names) != classes or not all(isinstance(text, str) for text in names):
         raise ValueError(
             f"Argument `{name}` must hold a name for each of the {classes} classes. "

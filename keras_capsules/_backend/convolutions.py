@@ -15,7 +15,7 @@ class Conv2D(keras.layers.Conv2D):
 
     Args:
         *args: as for `keras.layers.Conv2D`.
-        **kwargs: as for `keras.layers.Conv2D`, except `data_format`.
+        **kwargs: as for `keras.layers.Conv2D`, except `data_format` and `groups`.
 
     Example:
 

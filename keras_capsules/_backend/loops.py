@@ -82,8 +82,9 @@ def over_blocks(
 ) -> tuple[tuple, tuple]:
     """Applies a function to blocks of rows, one block at a time.
 
-    All blocks have the same size. The last block is padded with zeros. The memory of a
-    block is free again before the next block begins.
+    All blocks have the same size. The last block is padded: with zeros in the first
+    tensor, with copies of a row in the others. Sums must be linear in the first tensor.
+    The memory of a block is free again before the next block begins.
 
     Args:
         function: function of a tuple, the rows of a block. It returns two tuples: the
@@ -118,7 +119,9 @@ def over_blocks(
         blocks = ops.maximum(blocks, 1)
     size = (count + blocks - 1) // blocks * together
     count = count * together
-    rows = tuple(_cut(x, blocks, size, count) for x in rows)
+    rows = tuple(
+        _cut(x, blocks, size, count, copies=index > 0) for index, x in enumerate(rows)
+    )
     if _jax_runs_at_once():
         scan = _scan_at_once
     else:
@@ -128,11 +131,13 @@ def over_blocks(
     return totals, tuple(y[:count] for y in outputs)
 
 
-def _cut(x, blocks, size, count):
-    """Pads (count, …) with zeros and reshapes it to (blocks, size, …)."""
+def _cut(x, blocks, size, count, copies):
+    """Pads (count, …) with copies or zeros and reshapes it to (blocks, size, …)."""
     missing = blocks * size - count
     if not isinstance(missing, int) or missing:
-        x = ops.concatenate([x, ops.zeros((missing, *ops.shape(x)[1:]), x.dtype)])
+        row = x[:1] if copies else ops.zeros_like(x[:1])
+        padding = ops.broadcast_to(row, (missing, *ops.shape(x)[1:]))
+        x = ops.concatenate([x, padding])
     return ops.reshape(x, (blocks, size, *ops.shape(x)[1:]))
 
 

@@ -7,11 +7,12 @@ from keras_capsules import routing as routings
 from keras_capsules import validation
 from keras_capsules._backend import with_static_shape
 from keras_capsules.layers.masks import mask_of
+from keras_capsules.nested import Nested
 from keras_capsules.ops import safe_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
-class CapsuleLayer(keras.layers.Layer):
+class CapsuleLayer(Nested, keras.layers.Layer):
     """Base class of capsule layers, which compute parent capsules by routing.
 
     A subclass defines which children connect to each parent, and which children share
@@ -87,8 +88,7 @@ class CapsuleLayer(keras.layers.Layer):
         self.capsules = validation.check_positive_integer("capsules", capsules)
         self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         self.routing = routings.get(routing)
-        if not self.trainable:
-            self.routing.trainable = False
+        self.freeze_sublayers()
         if self.variable_dtype == "float64" and not self.routing.built:
             # Weights of the routing must not be less precise than the kernel.
             self.routing.dtype_policy = self.dtype_policy
@@ -117,6 +117,7 @@ class CapsuleLayer(keras.layers.Layer):
         poses, kernel = self.routing_shapes(shape)
         if self.share_kernel:
             poses, kernel = (None, None, *poses[2:]), (None, *kernel[1:])
+        self._children = kernel[0]
         self.routing.build(poses, kernel)
 
     def call(self, inputs, mask=None, training=None):
@@ -145,6 +146,9 @@ class CapsuleLayer(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
+        inputs = keras.tree.map_structure(
+            lambda x: ops.cast(x, self.compute_dtype), inputs
+        )
         inputs = self._with_static_shapes(inputs)
         return self.routing.trace(**self.arguments_of_routing(inputs, mask))
 
@@ -248,7 +252,7 @@ class CapsuleLayer(keras.layers.Layer):
                 "`inputs` must be `(poses, activations)`: a matrix does not say how "
                 f"active its capsule is. Received: poses of shape {shape}"
             )
-        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = ops.cast(self.kernel, self.compute_dtype)
         if self.share_kernel:
             axes = self.kernel_axes(ops.shape(poses))
             kernel = ops.broadcast_to(kernel, (*axes, *kernel.shape[-3:]))
@@ -261,7 +265,18 @@ class CapsuleLayer(keras.layers.Layer):
             mask = ops.broadcast_to(mask, children)
             masked = self.routing_inputs(poses, mask, kernel)
             arguments["mask"] = masked["activations"]
+        self._check_children(arguments["kernel"].shape[0])
         return arguments
+
+    def _check_children(self, children):
+        if None in (children, self._children) or children == self._children:
+            return
+        if self.routing.learns_for_each_child:
+            raise ValueError(
+                f"`inputs` must have {self._children} children, for each of which the "
+                f"routing of {self.name} learns, or the layer share_kernel=True. "
+                f"Received: {children} children"
+            )
 
     def _axes_of_weight(self, shape):
         axes = self.kernel_axes(shape)

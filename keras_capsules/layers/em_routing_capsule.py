@@ -45,7 +45,8 @@ class EMRoutingCapsule(CapsuleLayer):
         `(batch, height, width, types, P, Q)`, activations
         `(batch, height, width, types)`. All sizes except the batch size must be
         known. The kernel has shape `(types, capsules, Q, R)`, so the same weights
-        work for grids of any size.
+        work for grids of any size, except with a routing that learns weights for each
+        child (`learns_for_each_child`) and `share_kernel=False`.
 
     Output shape:
         Poses `(batch, capsules, …)` and, if the routing computes them,

@@ -49,7 +49,7 @@ def extract_patches(
     """
     images = ops.convert_to_tensor(images)
     size = validation.check_window("size", size)
-    strides = validation.check_window("strides", strides or size)
+    strides = validation.check_window("strides", size if strides is None else strides)
     validation.check_one_of("padding", padding, ("valid", "same"))
     expected = "(batch, height, width, channels)"
     shape = validation.check_shape("images", images, expected, 4, static=(1, 2, 3))

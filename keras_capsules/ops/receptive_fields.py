@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_capsules import validation
 from keras_capsules.ops.patches import patch_positions
 
 
@@ -30,6 +31,9 @@ class ReceptiveFields:
         padded: whether a child is padding, `(fields, places·types)`.
         sharing: number of fields that contain the child, `(fields, places·types)`.
 
+    Raises:
+        ValueError: an argument is out of its range, or a field is larger than the grid.
+
     Example:
 
     >>> from keras_capsules.ops import ReceptiveFields
@@ -48,9 +52,14 @@ class ReceptiveFields:
         padding: str,
         types: int,
     ) -> None:
-        positions = patch_positions(tuple(size), kernel_size, strides, padding)
-        windows = map(tuple, (size, kernel_size, strides))
-        self.key = *windows, padding, types
+        size = validation.check_positive_integers("size", tuple(size), 2)
+        kernel_size = validation.check_window("kernel_size", kernel_size)
+        strides = validation.check_window("strides", strides)
+        validation.check_one_of("padding", padding, ("valid", "same"))
+        if padding == "valid":
+            validation.check_receptive_field("kernel_size", kernel_size, size)
+        positions = patch_positions(size, kernel_size, strides, padding)
+        self.key = size, kernel_size, strides, padding, types
         self.grid = positions.shape[:2]
         self.positions = positions.reshape(-1, positions.shape[2])
         self._types = types

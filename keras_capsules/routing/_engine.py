@@ -226,15 +226,22 @@ def _backward_in_blocks(hooks, in_blocks, rows, matrices, context):
     count = len(given)
 
     def block(rows):
-        given, (upstream, *history) = rows[:count], rows[count:]
+        upstream, *rows = rows
+        given, history = rows[:count], rows[count:]
         context = (*given, *learned)
         found = _backward(hooks, upstream, history, matrices, context)
         to_matrices, *to_context = map(at_least_float32, found)
         return (to_matrices, *to_context[count:]), tuple(to_context[:count])
 
     totals = tuple(map(at_least_float32, (matrices, *learned)))
+    # The gradients are linear in the upstream gradient, which stands first: copies of
+    # other rows, which pad the last block, do not change the sums.
+    upstream, *history = rows
     (to_matrices, *to_learned), to_given = in_blocks(
-        block, (*given, *rows), totals=totals, dtypes=(hooks.dtype,) * count
+        block,
+        (upstream, *given, *history),
+        totals=totals,
+        dtypes=(hooks.dtype,) * count,
     )
     return to_matrices, *to_given, *to_learned
 

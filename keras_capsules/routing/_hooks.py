@@ -130,13 +130,18 @@ class Hooks:
 
     def score_coefficients(self, found: dict, center: Any, context: tuple) -> tuple:
         """Returns coefficients of powers of `V − center`, in the moments' shapes."""
+        zeros = ops.zeros_like(found["parents"])
+        # All within the scope, where a weight has the value of the context.
         with self._scope(context):
             polynomial = self._routing.score_coefficients(found)
-        self._check_polynomial(polynomial)
-        constant, *others = polynomial.recentered(center)[: self.powers]
-        zeros = ops.zeros_like(found["parents"])
-        others = (_filled(x, zeros) for x in others)
-        return ops.expand_dims(_filled(constant, zeros[:, :, 0]), -1), *others
+            self._check_polynomial(polynomial)
+            if not polynomial.is_about(center):
+                about = _filled(polynomial.about, zeros)
+                polynomial = polynomial._replace(about=about)
+            constant, *others = polynomial.recentered(center)[: self.powers]
+            constant = _filled(constant, zeros[:, :, 0])
+            others = tuple(_filled(x, zeros) for x in others)
+        return ops.expand_dims(constant, -1), *others
 
     def _check_polynomial(self, polynomial):
         hook = f"`score_coefficients` of {type(self._routing).__name__}"
@@ -209,7 +214,8 @@ def _masked(weights, inputs):
 def _filled(coefficient, zeros):
     """Broadcasts a coefficient to the shape of `zeros`."""
     shape = tuple(getattr(coefficient, "shape", ()))
-    if len(shape) == len(zeros.shape) and shape[1:] == tuple(zeros.shape[1:]):
+    full = len(shape) == len(zeros.shape) and shape[1:] == tuple(zeros.shape[1:])
+    if full and shape[0] != 1:
         return coefficient
     return zeros + coefficient
 

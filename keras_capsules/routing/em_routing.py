@@ -7,7 +7,7 @@ from keras import initializers, ops
 from keras_capsules import validation
 from keras_capsules._backend import BatchNormalization, mean
 from keras_capsules.ops import compete
-from keras_capsules.ops.norms import at_least
+from keras_capsules.ops.norms import at_least, dtype_at_least_float32
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -217,7 +217,7 @@ class EMRouting(MomentRouting):
         )
         if self.cost == "normalized":
             # Normalization does not compute votes, and keeps the variables' precision.
-            self.cost_norm.dtype_policy = self.variable_dtype
+            self.cost_norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
             self.cost_norm.build((None, parents))
 
     # Procedure 1, line 2: R_ij is the same for all parents that compete for the child.

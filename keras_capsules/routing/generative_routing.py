@@ -82,6 +82,7 @@ class GenerativeRouting(MomentRouting):
     """
 
     computes_activations = True
+    learns_for_each_child = True
     needs_activations = True
     second_moments = True
 

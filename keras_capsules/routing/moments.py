@@ -82,6 +82,11 @@ class Polynomial(NamedTuple):
     quadratic: Any = 0.0
     about: Any = 0.0
 
+    def is_about(self, center: Any) -> bool:
+        """Whether votes are measured from `center`, if both are numbers."""
+        numbers = isinstance(self.about, float) and isinstance(center, float)
+        return numbers and self.about == center
+
     def recentered(self, center: Any) -> tuple:
         """Returns the constant, linear and quadratic coefficients of `V − center`.
 
@@ -91,7 +96,7 @@ class Polynomial(NamedTuple):
         Returns:
             The three coefficients: tensors, or numbers if they were given as numbers.
         """
-        if isinstance(self.about, float) and isinstance(center, float):
+        if self.is_about(center):
             return self[:3]
         shift = self.about - center
         slope = self.quadratic * shift - self.linear

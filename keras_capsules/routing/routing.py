@@ -78,6 +78,8 @@ class Routing(Nested, keras.layers.Layer):
         length_is_activation: for a routing that computes no activations, whether the
             length of a pose, from 0 to 1, is the activation of the parent. If it is
             not, networks learn a score from the pose. True by default.
+        learns_for_each_child: whether the routing has weights for each child, so that
+            the number of children is fixed. False by default.
         needs_activations: whether the routing requires activations of the children.
             False by default.
         traced: names of further results of an iteration that `trace` returns.
@@ -121,6 +123,7 @@ class Routing(Nested, keras.layers.Layer):
 
     computes_activations = False
     length_is_activation = True
+    learns_for_each_child = False
     needs_activations = False
     traced = ()
 

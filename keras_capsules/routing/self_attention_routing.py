@@ -65,6 +65,8 @@ class SelfAttentionRouting(MomentRouting):
         self-attention routing (2021), equations 2 to 5.
     """
 
+    learns_for_each_child = True
+
     def __init__(
         self,
         loop: str = "unroll",

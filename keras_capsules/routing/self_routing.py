@@ -6,7 +6,7 @@ from keras import ops
 from keras_capsules import validation
 from keras_capsules._backend import BatchNormalization
 from keras_capsules.ops import compete
-from keras_capsules.ops.norms import at_least
+from keras_capsules.ops.norms import at_least, dtype_at_least_float32
 from keras_capsules.routing.moment_routing import MomentRouting
 
 
@@ -73,6 +73,7 @@ class SelfRouting(MomentRouting):
     """
 
     computes_activations = True
+    learns_for_each_child = True
     needs_activations = True
 
     def __init__(
@@ -92,7 +93,7 @@ class SelfRouting(MomentRouting):
         )
         self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
         # Normalization does not compute votes, and keeps the variables' precision.
-        self.pose_norm.dtype_policy = self.variable_dtype
+        self.pose_norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
         self.pose_norm.build((None, parents, rows * columns))
 
     # c_ij a_i

@@ -7,6 +7,7 @@ from keras import ops
 from keras_capsules import validation
 from keras_capsules._backend import BatchNormalization, digamma
 from keras_capsules.ops import compete
+from keras_capsules.ops.norms import dtype_at_least_float32
 from keras_capsules.routing.moment_routing import MomentRouting
 from keras_capsules.routing.moments import Polynomial
 
@@ -133,7 +134,7 @@ class VariationalBayesRouting(MomentRouting):
     def build(self, poses_shape, kernel_shape):
         # Normalization does not compute votes, and keeps the variables' precision.
         for norm in (self.pose_norm, self.activation_norm):
-            norm.dtype_policy = self.variable_dtype
+            norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
         parents, size = kernel_shape[1], poses_shape[2] * kernel_shape[3]
         self.pose_norm.build((None, parents, size))
         self.activation_norm.build((None, parents))

@@ -48,6 +48,20 @@ def test_blocks_of_any_size_give_the_same(size, together):
     assert seen[0] == {1: 1, 2: 2, 3: 3, 4: 3, 9: 5}[size] * together
 
 
+def test_the_last_block_has_zeros_first_and_copies_elsewhere():
+    blocks = []
+
+    def keep(rows):
+        blocks.append([keras.ops.convert_to_numpy(x).tolist() for x in rows])
+        return (), (rows[0],)
+
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("its blocks are those of a graph")
+    x = keras.ops.arange(1.0, 4.0)
+    over_blocks(keep, (x, 2.0 * x), 2, (), ("float32",))
+    assert blocks == [[[1.0, 2.0], [2.0, 4.0]], [[3.0, 0.0], [6.0, 2.0]]]
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others know the size of a batch"
 )

@@ -26,6 +26,47 @@ def test_trace_is_that_of_the_routing():
     np.testing.assert_allclose(last, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", routing.names())
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_trace_is_as_precise_as_a_call(name, dtype):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(2, 5, 4)), rng.random((2, 5))  # float64
+    layer = layers.DigitCapsule(3, 6, routing=name, dtype=dtype)
+    outputs = layer(inputs)
+    last = layer.trace(inputs)["parents"][-1][:, :, 0]
+    if not isinstance(
+        # They normalize the poses after the last iteration.
+        layer.routing,
+        routing.VariationalBayesRouting | routing.SelfRouting,
+    ):
+        poses = outputs[0] if layer.routing.computes_activations else outputs
+        close(last, poses, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", routing.names())
+def test_a_grid_of_another_size(name):
+    layer = layers.EMRoutingCapsule(3, routing=name)
+    small, large = (
+        (np.ones((1, n, n, 2, 4, 4), "float32"), np.ones((1, n, n, 2), "float32"))
+        for n in (2, 3)
+    )
+    layer(small)
+    if layer.routing.learns_for_each_child:
+        with pytest.raises(ValueError, match=r"8 children, for each .*: 18 children"):
+            layer(large)
+        layer = layers.EMRoutingCapsule(3, routing=name, share_kernel=True)
+        layer(small)
+    layer(large)
+
+
+def test_what_is_thawed_in_a_frozen_layer_stays_so():
+    layer = layers.ConvCapsule(3, trainable=False)
+    assert not layer.routing.cost_norm.trainable
+    layer.routing.cost_norm.trainable = True
+    again = layers.ConvCapsule.from_config(layer.get_config())
+    assert again.routing.cost_norm.trainable and not again.routing.trainable
+
+
 @pytest.mark.parametrize(
     ("settings", "variance"),
     [
@@ -132,17 +173,17 @@ def test_em_routing_of_digit_capsules_and_back():
     assert tuple(poses.shape) == (2, 5, 7)
 
 
-GRIDS = {
+ON_A_GRID = {
     "conv": lambda **kwargs: layers.ConvCapsule(3, padding="same", **kwargs),
     "em": lambda **kwargs: layers.EMRoutingCapsule(3, **kwargs),
 }
 
 
 @once
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", ON_A_GRID)
 @pytest.mark.parametrize("name", routing.names())
 def test_masked_children_on_a_grid_count_for_nothing(kind, name):
-    layer = GRIDS[kind](routing=name)
+    layer = ON_A_GRID[kind](routing=name)
     rng = np.random.default_rng(0)
     poses = rng.normal(size=(2, 4, 3, 2, 4, 4)).astype("float32")
     activations = rng.random((2, 4, 3, 2)).astype("float32")
@@ -205,15 +246,15 @@ def test_a_shared_kernel_is_the_same_for_all_children(name):
 
 
 @once
-@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("kind", ON_A_GRID)
 def test_a_kernel_is_shared_on_a_grid(kind):
-    layer = GRIDS[kind](share_kernel=True)
+    layer = ON_A_GRID[kind](share_kernel=True)
     poses = np.random.default_rng(0).normal(size=(2, 4, 3, 2, 4, 4)).astype("float32")
     activations = np.ones((2, 4, 3, 2), "float32")
     expected = layer((poses, activations))[0]
     assert layer.kernel.shape[-3:] == (3, 4, 4)
     assert np.prod(layer.kernel.shape[:-3]) == 1
-    own = GRIDS[kind]()
+    own = ON_A_GRID[kind]()
     own.build((poses.shape, activations.shape))
     own.kernel.assign(np.broadcast_to(layer.kernel, own.kernel.shape))
     close(own((poses, activations))[0], expected)

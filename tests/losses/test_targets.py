@@ -1,7 +1,9 @@
+import keras
 import numpy as np
 import pytest
 from helpers import close
 
+from keras_capsules import losses
 from keras_capsules.losses.targets import targets
 
 SCORES = np.zeros((2, 3), "float32")
@@ -32,3 +34,17 @@ def test_several_classes_only_where_they_are_wanted(labels):
 def test_bad_labels_and_scores(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         targets(np.array(labels), scores)
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("bfloat16", 257), ("float16", 2049)])
+def test_integers_that_a_loss_would_round(dtype, classes):
+    def loss(count, labels):
+        scores = keras.ops.one_hot(labels, count)
+        return float(losses.MarginLoss(dtype=dtype)(labels, scores))
+
+    labels = np.array([classes - 1])
+    assert loss(classes, labels) == 0.0
+    with pytest.raises(ValueError, match=f"integers up to {classes} in {dtype}"):
+        loss(classes + 1, labels)
+    one_hot = np.eye(classes + 1, dtype="float32")[-1:]
+    assert losses.MarginLoss(dtype=dtype)(one_hot, one_hot) == 0.0

@@ -40,6 +40,7 @@ def test_a_pixel_gets_the_gradients_of_all_patches_that_hold_it():
     [
         ("size", {"size": 0}),
         ("strides", {"strides": (1, 2, 3)}),
+        ("strides", {"strides": 0}),
         ("padding", {"padding": "full"}),
         ("size", {"size": 5}),
         ("images", {"images": np.zeros((4, 4, 1))}),

@@ -46,3 +46,23 @@ def test_padding_is_shared_with_nobody():
     fields = ReceptiveFields((1, 2), (1, 2), (1, 1), "same", 1)
     shares = fields.share_evenly(np.ones((2, 2), "float32"), 2, "patch")
     close(shares[:, 0], np.where(fields.padded, 0.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("padding", "SAME"), ("kernel_size", (5, 3)), ("strides", 0), ("size", (0, 4))],
+)
+def test_bad_arguments(name, value):
+    settings = {
+        "size": (4, 4),
+        "kernel_size": (3, 3),
+        "strides": (1, 1),
+        "padding": "valid",
+    }
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        ReceptiveFields(**{**settings, name: value}, types=1)
+
+
+def test_arguments_may_be_lists():
+    fields = ReceptiveFields([4, 4], [3, 3], [1, 1], "valid", 1)
+    assert fields.key == ((4, 4), (3, 3), (1, 1), "valid", 1)

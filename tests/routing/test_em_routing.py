@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from helpers import close, finite, golden, gradients, once, slope
+from helpers import close, finite, float32, golden, gradients, once, slope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +24,6 @@ VARIANTS = {
     "patch": {**PAPER, "competition": "patch"},
     "standardized": {"cost": "standardized", "agreement": "product"},
 }
-
-
-def float32(*arrays):
-    return [np.asarray(array, "float32") for array in arrays]
 
 
 def built(routing_, case):

@@ -145,6 +145,40 @@ def test_coefficients_may_broadcast():
     close(ByParent()(poses, kernel), routing.DynamicRouting()(poses, kernel))
 
 
+def test_a_weight_may_be_a_coefficient():
+    @keras.saving.register_keras_serializable(package="tests")
+    class Learns(routing.DynamicRouting):
+        def build(self, poses_shape, kernel_shape):
+            self.slope = self.add_weight(
+                name="slope", shape=(kernel_shape[1], 1), initializer="ones"
+            )
+
+        def score_coefficients(self, parents):
+            return routing.Polynomial(linear=self.slope)
+
+    testing.check_routing(Learns())
+
+
+@pytest.mark.parametrize("about", [1.0, ops.ones((3, 1)), ops.ones((1, 3, 6))])
+def test_coefficients_about_a_point_may_broadcast(about):
+    class About(routing.DynamicRouting):
+        def __init__(self, about, linear):
+            super().__init__(2)
+            self.polynomial = about, linear
+
+        def score_coefficients(self, parents):
+            about, linear = self.polynomial
+            return routing.Polynomial(linear=linear, about=about)
+
+    poses = np.random.default_rng(0).normal(size=(2, 5, 1, 4)).astype("float32")
+    kernel = np.random.default_rng(1).normal(size=(5, 3, 4, 6)).astype("float32")
+    whole = ops.ones((2, 3, 6))
+    linear = ops.reshape(ops.arange(3.0), (3, 1))
+    close(
+        About(about, linear)(poses, kernel), About(whole, linear * whole)(poses, kernel)
+    )
+
+
 def test_squares_without_second_moments():
     class Squares(routing.DynamicRouting):
         def update_parents(self, moments, iteration, inputs):

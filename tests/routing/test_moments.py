@@ -57,3 +57,5 @@ def test_a_polynomial_is_the_same_about_another_center(case):
 
 def test_coefficients_may_be_numbers():
     assert Polynomial(linear=2.0).recentered(0.0) == (0.0, 2.0, 0.0)
+    assert Polynomial(linear=2.0, about=1.5).recentered(1.5) == (0.0, 2.0, 0.0)
+    assert not Polynomial(about=1.5).is_about(0.0)
