@@ -1,4 +1,4 @@
-# make demo and make test need Python 3.10 to 3.13 and nothing else.
+# make demo and make test need Python 3.11 to 3.13 and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 # One release of PyTorch, so that every run of the tests means the same.

@@ -78,6 +78,8 @@ def run(
     """
     from keras.utils import Progbar
 
+    from keras_capsules import files
+
     tasks = [t for t in tasks if options.only in " ".join(map(str, t.values()))]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     done, where = [], machine()
@@ -96,7 +98,8 @@ def run(
             if not known and time.monotonic() < end:
                 done.append({**key, **fresh(function, task, limit)})
                 content = {"machine": where, "results": done}
-                options.output.write_text(json.dumps(content, indent=1) + "\n")
+                with files.replaced(options.output) as unfinished:
+                    unfinished.write_text(json.dumps(content, indent=1) + "\n")
             progress.update(turn * len(tasks) + i + 1 - left)
     if left:
         print(f"\n{left} tasks are left: --resume goes on with them.")
@@ -328,12 +331,19 @@ def machine() -> dict:
         name = models[0] if models else name
     return {
         "processor": name,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "gpus": gpus(),
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
     }
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def gpus() -> list[str]:

@@ -10,9 +10,6 @@ memory of the process after ten epochs in batches of 16, minus its memory before
 network is built.
 """
 
-import resource
-from functools import partial
-
 import numpy as np
 
 from benchmarks import measure
@@ -56,8 +53,7 @@ def first_steps(backend: str, network: str, size: int) -> dict:
 
     keras.utils.set_random_seed(0)
     images, labels = shapes(size)
-    peak = partial(resource.getrusage, resource.RUSAGE_SELF)
-    before = peak().ru_maxrss
+    before = measure.peak_memory()
     model = getattr(models, network)((size, size, 3), CLASSES)
     scores = model.predict(images, BATCH, verbose=0)["scores"]
     optimizer = keras.optimizers.Adam(LEARNING_RATES.get(network, 0.001))
@@ -69,7 +65,7 @@ def first_steps(backend: str, network: str, size: int) -> dict:
         "deviation": float(scores.std()),
         "first": history["accuracy"][0],
         "last": history["accuracy"][-1],
-        "mb": (peak().ru_maxrss - before) / 2**10,
+        "mb": measure.peak_memory() - before,
     }
 
 

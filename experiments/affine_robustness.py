@@ -47,9 +47,9 @@ def capsules(shape, steps):
     return capsnet(shape, 10, steps, routing=dynamic, **widths), []
 
 
-(output / "metrics.json").unlink(missing_ok=True)  # may be from a shorter run
 networks = compare(
     output,
+    output / "metrics.json",
     settings,
     args.resume,
     load,

@@ -114,11 +114,16 @@ def write_weights(model, folder, progress):
     for name, arrays in zip(names, parts, strict=True):
         with files.replaced(folder / name) as unfinished:
             np.savez(unfinished, *arrays)
-    with files.replaced(folder / "progress.json") as unfinished:
-        unfinished.write_text(json.dumps({**progress, "weights": names}, indent=1))
+    progress["weights"] = names
+    write_progress(folder, progress)
     for path in folder.glob("weights_*.npz"):
         if path.name not in names:
             path.unlink()
+
+
+def write_progress(folder, progress):
+    with files.replaced(folder / "progress.json") as unfinished:
+        unfinished.write_text(json.dumps(progress, indent=1))
 
 
 def read_weights(model, folder):
@@ -171,8 +176,6 @@ class Clock(keras.callbacks.Callback):
                 100, unit_name="percent", stateful_metrics=list(logs)
             )
         self.bar.update(min(100, int(100 * call / self.minutes)), list(logs.items()))
-        if done:
-            self.progress["call"] = 0.0
         if done or now - self.written > 60.0:
             write_weights(self.model, self.folder, self.progress)
             self.written = now
@@ -202,20 +205,6 @@ def main():
     add("--seed", type=natural, default=0)
     args = parser.parse_args()
 
-    kept = args.output / "progress.json"
-    progress = {"network": args.network, "pairs": 0, "minutes": 0.0, "call": 0.0}
-    try:
-        if kept.exists():
-            progress = json.loads(kept.read_text())
-    except UNREADABLE as error:
-        sys.exit(f"Can't go on with {kept}: {error}")
-    if progress["pairs"] and not args.resume:
-        parser.error(f"{args.output} holds a run: add --resume, or another --output")
-    if progress["network"] != args.network:
-        parser.error(
-            f"{args.output} holds a run of --network {progress['network']}, "
-            f"received {args.network}"
-        )
     try:
         if not args.digits.exists():
             write_digits(args.digits, args.data_dir)
@@ -227,7 +216,18 @@ def main():
         return
     if args.batch_size > len(digits[0]):
         parser.error(f"--batch-size must be at most {len(digits[0])}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        # Until metrics.json is written no other process may change the files.
+        with files.locked(args.output, wait=False):
+            train_and_test(args, digits, pairs, labels)
+    except BlockingIOError:
+        sys.exit(f"Another process trains in {args.output}")
 
+
+def train_and_test(args, digits, pairs, labels):
+    """Trains a network for some minutes, tests it and writes metrics.json."""
+    progress = progress_of(args)
     keras.config.set_dtype_policy(args.precision)
     seed = args.seed + progress["pairs"]
     keras.utils.set_random_seed(seed)
@@ -240,7 +240,6 @@ def main():
         loss=losses.MarginLoss(),
         metrics=[metrics.ExactMatch(name="accuracy")],
     )
-    args.output.mkdir(parents=True, exist_ok=True)
     if progress["pairs"]:
         try:
             read_weights(model, args.output)
@@ -249,22 +248,20 @@ def main():
         print(f"Going on after {progress['pairs']:,} pairs.")
     elif args.resume:
         print(f"{args.output} holds no weights: starting with new ones.")
-    clock = Clock(
-        args.minutes,
-        args.learning_rate,
-        len(train) * args.batch_size,
-        args.output,
-        progress,
-    )
-    try:
-        with files.locked(args.output, wait=False):
-            (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
+    (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
+    if progress["call"] < args.minutes:  # otherwise only the test was interrupted
+        clock = Clock(
+            args.minutes,
+            args.learning_rate,
+            len(train) * args.batch_size,
+            args.output,
+            progress,
+        )
+        try:
             model.fit(train, epochs=sys.maxsize, verbose=0, callbacks=[clock])
-    except BlockingIOError:
-        sys.exit(f"Another process trains in {args.output}")
-    except ValueError as error:
-        sys.exit(str(error))
-    read_weights(model, args.output)  # as they were rounded
+        except ValueError as error:
+            sys.exit(str(error))
+        read_weights(model, args.output)  # as they were rounded
 
     print("\nTest pairs:")
     found = model.evaluate(pairs, labels, batch_size=500, return_dict=True)
@@ -283,8 +280,28 @@ def main():
     }
     with files.replaced(args.output / "metrics.json") as unfinished:
         unfinished.write_text(json.dumps(results, indent=1))
+    write_progress(args.output, {**progress, "call": 0.0})  # the next call is a new one
     for name in ("pairs", "seconds", "parameters", "test_error"):
         print(f"{name:>12}  {results[name]:,.10g}")
+
+
+def progress_of(args):
+    """Returns the progress that an earlier call has left in the output folder."""
+    kept = args.output / "progress.json"
+    if not kept.exists():
+        return {"network": args.network, "pairs": 0, "minutes": 0.0, "call": 0.0}
+    try:
+        progress = json.loads(kept.read_text())
+    except UNREADABLE as error:
+        sys.exit(f"Can't go on with {kept}: {error}")
+    if not args.resume:
+        sys.exit(f"{args.output} holds a run: add --resume, or another --output")
+    if progress["network"] != args.network:
+        sys.exit(
+            f"{args.output} holds a run of --network {progress['network']}, "
+            f"received {args.network}"
+        )
+    return progress
 
 
 if __name__ == "__main__":

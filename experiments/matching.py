@@ -59,13 +59,15 @@ class TestErrors(keras.callbacks.Callback):
             logs["mismatch"] = abs(logs["familiar_error"] - self.match)
 
 
-def compare(output, settings, resume, load, cnn, capsules):
+def compare(output, results, settings, resume, load, cnn, capsules):
     """Trains both networks and compares them.
 
     The CNN is trained first, to its last epoch, because the capsules match its error.
 
     Args:
         output: output folder; each training has a subfolder.
+        results: file of the results of an earlier call. It is deleted once a training
+            begins, since it may be of fewer epochs.
         settings: as for `Run`, with the number of `epochs`. `cnn_epochs` is the number
             of epochs of the CNN if it differs.
         resume: as for `Run`.
@@ -86,6 +88,7 @@ def compare(output, settings, resume, load, cnn, capsules):
         print(f"\n{name}, {output.name}")
         runs[name] = run = Run(output / name, settings, resume)
         train, validation, *tests = run.batches(lambda: load(run.seed))
+        results.unlink(missing_ok=True)
         image_shape = tuple(train.element_spec[0].shape[1:])
         model, others = build(image_shape, count * len(train))
         familiar, novel = tests
@@ -102,10 +105,10 @@ def compare(output, settings, resume, load, cnn, capsules):
     metrics = {}
     for name, run in runs.items():
         model = run.best()
-        results = {**run.best_epoch, **test_errors(model, *tests)}
+        errors = {**run.best_epoch, **test_errors(model, *tests)}
         last = keras.saving.load_model(run.output / "last.keras")
-        results["last"] = test_errors(last, *tests)
-        metrics[name] = run.summary(model, results)
+        errors["last"] = test_errors(last, *tests)
+        metrics[name] = run.summary(model, errors)
     return metrics
 
 

@@ -45,12 +45,12 @@ settings = settings_of(args, "variant", "routing", "iterations", "epochs", "cnn_
 output = folder_of(args, "novel_viewpoints")
 keras.config.set_dtype_policy(args.precision)
 
-(output / "metrics.json").unlink(missing_ok=True)  # may be from a shorter run
 classes = contents(args.dataset)["classes"]
 metrics = {}
 for novel in ["azimuth", "elevation"] if args.novel == "both" else [args.novel]:
     metrics[novel] = compare(
         output / novel,
+        output / "metrics.json",
         settings,
         args.resume,
         lambda seed, novel=novel: datasets.viewpoint_split(

@@ -5,6 +5,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from keras_capsules import files
+
 IMAGES = Path("docs/images")
 
 
@@ -82,5 +84,6 @@ def write_page(path, names, section):
         mark, end = marks(name)
         new = f"{mark}\n{text}\n{end}"
         page = re.sub(f"{mark}.*?{end}", lambda _, new=new: new, page, flags=re.DOTALL)
-    path.write_text(page)
+    with files.replaced(path) as unfinished:
+        unfinished.write_text(page)
     return sections

@@ -255,6 +255,8 @@ parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the r
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    if args.table == "mnist_ensemble" and args.seed:
+        parser.error("mnist_ensemble has the networks of all seeds: leave out --seed")
     options = ["--data-dir", args.data_dir] if args.data_dir else []
     read_page(PAGE, TABLES)  # reports a missing page before hours of training
     if args.table:

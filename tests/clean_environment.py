@@ -94,7 +94,8 @@ def main():
         folder = Path(folder)
         wheel = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
         if wheel is None:
-            build = [sys.executable, "-m", "build", "--wheel", "-o", folder, root]
+            # The wheel is built from the source distribution, as a release is.
+            build = [sys.executable, "-m", "build", "-o", folder, root]
             subprocess.run(build, check=True)
             (wheel,) = folder.glob("*.whl")
         venv.create(folder / "environment", with_pip=True)

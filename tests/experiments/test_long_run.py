@@ -10,7 +10,7 @@ import tensorflow as tf
 from helpers import once
 
 from experiments import long_run
-from keras_capsules import datasets
+from keras_capsules import datasets, files
 
 SCRIPT = "experiments.long_run"
 FLAGS = ("--network", "small", "--batch-size", "16", "--digits", "digits.npz")
@@ -186,4 +186,30 @@ def test_the_learning_rate_rises_and_falls(tmp_path, monkeypatch):
     assert rates[0] == pytest.approx(0.01) and rates[1] > 0.09
     assert rates[1:] == sorted(rates[1:], reverse=True)
     assert rates[4] == pytest.approx(0.05) and rates[7] < 0.01
-    assert progress == {"pairs": 80, "minutes": 3.0, "call": 0.0}
+    assert progress.pop("weights") == ["weights_80_0.npz"]
+    assert progress == {"pairs": 80, "minutes": 3.0, "call": 2.0}
+
+
+@once
+def test_an_interrupted_test_is_made_up_for(folder):
+    flags = (*FLAGS, *SHORT, "--output", "run")
+    end = "import keras; keras.Model.evaluate = lambda *args, **kwargs: sys.exit(130)"
+    assert scripts.run(folder, SCRIPT, *flags, before=end).returncode == 130
+    before = json.loads((folder / "run" / "progress.json").read_text())
+    result = scripts.run(folder, SCRIPT, *flags, "--resume")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((folder / "run" / "metrics.json").read_text())
+    assert found["pairs"] == before["pairs"]
+    after = json.loads((folder / "run" / "progress.json").read_text())
+    assert after == {**before, "call": 0.0}
+
+
+@once
+def test_two_processes_do_not_train_in_one_folder(folder):
+    (folder / "run").mkdir()
+    kept = {"network": "small", "pairs": 64, "minutes": 1.0, "call": 0.0}
+    (folder / "run" / "progress.json").write_text(json.dumps(kept))
+    with files.locked(folder / "run"):
+        result = scripts.refused(folder, SCRIPT, *FLAGS, "--resume", "--output", "run")
+    assert result.returncode == 1 and "Another process trains in" in result.stderr
+    assert json.loads((folder / "run" / "progress.json").read_text()) == kept

@@ -79,6 +79,11 @@ def test_a_whole_run(tmp_path):
         assert last == pytest.approx(histories[name][-1]["familiar_error"])
     assert "elevation, novel, after the last epoch" in result.stdout
 
+    flags = ("--novel", "elevation", "--epochs", "3", "--output", "run")
+    refused = scripts.refused(tmp_path, "experiments.novel_viewpoints", *flags)
+    assert refused.returncode == 2 and "add --resume" in refused.stderr
+    assert json.loads((folder / "metrics.json").read_text())["elevation"] == metrics
+
     again = run(tmp_path, "--epochs", "2", "--cnn-epochs", "3", "--resume")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "metrics.json").read_text())["elevation"] == metrics

@@ -158,6 +158,12 @@ def test_a_folder_that_can_not_be_used():
     assert Path("runs").read_text() == "a file"
 
 
+def test_the_ensemble_has_all_seeds(tmp_path):
+    flags = ("mnist_ensemble", "--seed", "1")
+    result = scripts.refused(tmp_path, "experiments.reproduce", *flags)
+    assert result.returncode == 2 and "leave out --seed" in result.stderr
+
+
 def test_pages_that_can_not_be_written(folder):
     keep("mnist_1")
     for text, missing in (

@@ -81,10 +81,15 @@ def test_the_savedmodel_is_the_same_network(preset):
     assert sum(file.stat().st_size for file in files) < LARGEST
     model = CLASSES[preset].from_preset(preset)
     images = np.random.default_rng(0).random((3, *model.image_shape), "float32")
-    served = tf.saved_model.load(str(path)).signatures["serving_default"]
-    outputs = served(images=tf.constant(images))
-    for name, value in model(images).items():
-        np.testing.assert_allclose(outputs[name], value, atol=1e-5)
+    pixels = (255.0 * images).astype("uint8")
+    served = tf.saved_model.load(str(path)).signatures
+    for signature, given, scaled in (
+        ("serving_default", images, images),
+        ("serving_uint8", pixels, pixels / np.float32(255.0)),
+    ):
+        outputs = served[signature](images=tf.constant(given))
+        for name, value in model(scaled).items():
+            np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_presets():
