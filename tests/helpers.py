@@ -140,7 +140,17 @@ def check_gradients(function, expected, arrays, weights=1.0):
 
 
 def compiled(model, loss):
-    model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"])
+    """Compiles a network.
+
+    TensorFlow takes longer to trace a step than to run a few: they run eagerly. Tests
+    of many steps set `run_eagerly` to False.
+    """
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        loss=loss,
+        metrics=["accuracy"],
+        run_eagerly=keras.backend.backend() == "tensorflow",
+    )
     return model
 
 

@@ -1,5 +1,6 @@
 import keras
 import pytest
+from helpers import once
 from keras import ops
 
 from keras_capsules import layers, routing, testing
@@ -12,6 +13,7 @@ def test_all_routings_pass(name):
     testing.check_routing(name)
 
 
+@once
 @pytest.mark.parametrize(
     "route",
     [

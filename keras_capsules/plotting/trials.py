@@ -53,7 +53,7 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
                 choices = sorted(set(values))
             except TypeError:  # for example None and numbers
                 choices = sorted(set(values), key=str)
-            axis.set_xticks(range(len(choices)), choices)
+            axis.set_xticks(range(len(choices)), map(str, choices))
             axis.set_xlim(-0.5, len(choices) - 0.5)
             values = [choices.index(value) for value in values]
         axis.scatter(values, scores, sizes, alpha=0.5, edgecolors="none")

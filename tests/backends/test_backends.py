@@ -102,6 +102,7 @@ def test_a_seed_always_gives_the_same_weights(network):
         # What is random is what goes in.
         settings = {"routing": EMRouting(1)} if network is small_matrix_capsnet else {}
         model = network(decoder_units=(8,), **settings)
+        model.run_eagerly = False
         images, labels = random_images(24, model.image_shape)
         dataset = shuffled_and_shifted(images, labels)
         model.fit(dataset, epochs=2, verbose=0)
@@ -195,6 +196,7 @@ for devices in (contextlib.nullcontext, two_devices):
     with devices():
         # What devices share has nothing to do with the number of iterations.
         model = small_matrix_capsnet(decoder_units=(8,), routing=EMRouting(1))
+        model.run_eagerly = False
         images, labels = random_images(24, model.image_shape)
         batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
         history = model.fit(

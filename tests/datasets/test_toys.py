@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from helpers import all_examples
+from helpers import all_examples, once
 
 from keras_capsules import datasets
 from keras_capsules.datasets.rendering import Studio
@@ -14,6 +14,7 @@ from keras_capsules.datasets.toy_shapes import CATEGORIES, toy
 from keras_capsules.datasets.toys import Toys, ToysConfig, render
 
 MODULE = sys.modules["keras_capsules.datasets.toys"]
+pytestmark = once
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from keras_capsules import models
 
 def test_a_whole_run(tmp_path):
     small = ("--dataset", "digits", "--limit", "32", "--batch-size", "32")
-    options = ["--epochs", "1", "--iterations", "2", "--output", "run"]
+    options = ["--epochs", "1", "--iterations", "1", "--output", "run"]
     if keras.backend.backend() == "torch":
         options.append("--on-device")
     result = scripts.run(tmp_path, "train_matrix_capsnet.py", *small, *options)
@@ -24,4 +24,4 @@ def test_a_whole_run(tmp_path):
     assert metrics["test_accuracy"] == pytest.approx(1 - metrics["test_error"])
     model = keras.saving.load_model(folder / "best.keras")
     assert isinstance(model, models.MatrixCapsNet) and model.classes == 10
-    assert model.class_capsules.routing.iterations == 2
+    assert model.class_capsules.routing.iterations == 1

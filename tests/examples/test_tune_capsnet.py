@@ -3,7 +3,6 @@ import signal
 import zipfile
 
 import keras
-import pytest
 import scripts
 from helpers import once
 
@@ -68,9 +67,7 @@ def test_a_search_is_killed_and_resumed(tmp_path):
     check(tmp_path, result.stdout, epochs=3)
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="who shares the trials is the same"
-)
+@once
 def test_a_chief_and_two_workers(tmp_path):
     names = ("chief", "worker1", "worker2")
     with scripts.free_port() as port:

@@ -296,6 +296,7 @@ def test_images_of_unknown_size():
         return tf.data.Dataset.from_generator(lambda: pairs, output_signature=spec)
 
     for model in networks:
+        model.run_eagerly = False
         expected = model.evaluate(images, labels, verbose=0, return_dict=True)
         found = model.evaluate(batches(images), verbose=0, return_dict=True)
         assert found == pytest.approx(expected, rel=1e-4)

@@ -120,6 +120,7 @@ def test_the_grid_is_what_the_convolutions_leave():
 
 def test_fit_learns_to_tell_images_apart():
     model = small_efficient_capsnet()
+    model.run_eagerly = False
     images, labels = random_images(24)
     images *= 0.1
     for image, label in zip(images, labels, strict=True):

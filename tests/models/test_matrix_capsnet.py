@@ -9,6 +9,7 @@ from helpers import (
     close,
     finite,
     gradients,
+    once,
     random_images,
     small_matrix_capsnet,
 )
@@ -42,6 +43,7 @@ def test_the_networks_of_the_paper_have_their_parameters():
     assert 66_000 < small.count_params() < 70_000
 
 
+@once
 @pytest.mark.parametrize(("variant", "size"), SIZES)
 def test_it_starts_alive(variant, size):
     keras.utils.set_random_seed(1)
@@ -79,6 +81,7 @@ def test_assignments_begin_soft():
     assert left["default"] > 0.9 and left["paper"] < 0.15
 
 
+@once
 @pytest.mark.parametrize(
     ("variant", "size"),
     [("small", 28), ("small", 64), ("paper", 28)],
@@ -105,6 +108,7 @@ def test_it_learns_with_any_number_of_iterations(iterations):
     for image, label in zip(images, labels, strict=True):
         image[6 * label : 6 * label + 6] += 2.0
     model = small_matrix_capsnet(routing=routing.EMRouting(iterations))
+    model.run_eagerly = False
     schedule = callbacks.SpreadMarginSchedule(0.2, 0.4, 0.9)
     model.fit(images, labels, 8, epochs=12, verbose=0, callbacks=[schedule])
     assert model.evaluate(images, labels, verbose=0, return_dict=True)["accuracy"] > 0.9
