@@ -38,6 +38,8 @@ BUDGETS = {
     "cifar10": "--dataset cifar10 --epochs 5",
     "eth80": "--dataset eth80 --batch-size 16 --epochs 20",
 }
+SUMMARY = "all"
+SECTIONS = SUMMARY, *BUDGETS
 ERRORS = "Test errors of the table. Each dot is one seed, a line the mean of three."
 COLUMNS = "error in %", "seeds", "parameters", "effective parents", "accuracy, FGSM"
 
@@ -127,9 +129,40 @@ def section(dataset):
     return "\n".join(lines)
 
 
+def summary():
+    """Returns the table of the mean errors on all data sets.
+
+    The last column is the mean of the ranks on the data sets where all contenders of
+    the package were run.
+    """
+    means = {
+        dataset: {
+            contender: statistics.mean(errors(kept))
+            for contender in CONTENDERS
+            if (kept := results_of(name_of(dataset, contender), RESULTS))
+        }
+        for dataset in BUDGETS
+    }
+    ranks = {contender: [] for contender in CONTENDERS}
+    for found in means.values():
+        if len(found) == len(CONTENDERS):
+            for contender, error in found.items():
+                better = sum(other < error - 1e-9 for other in found.values())
+                ranks[contender].append(1 + better)
+    lines = head("error in %, mean of the seeds", *means, "mean rank")
+    for contender in sorted(CONTENDERS, key=lambda name: sum(ranks[name])):
+        row = (found.get(contender) for found in means.values())
+        mean = f"{statistics.mean(ranks[contender]):.1f}" if ranks[contender] else "–"
+        row = ("–" if error is None else f"{error:.2f}" for error in row)
+        lines.append(line([contender, *row, mean]))
+    return "\n".join([*lines, "", "`python -m experiments.leaderboard`"])
+
+
 def write_page():
     """Writes the tables between their marks in docs/leaderboard.md."""
-    pages.write_page(PAGE, BUDGETS, section)
+    pages.write_page(
+        PAGE, SECTIONS, lambda name: summary() if name == SUMMARY else section(name)
+    )
     print(f"\n{PAGE} is made from {RESULTS}/*.json")
 
 
@@ -145,7 +178,7 @@ parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the r
 if __name__ == "__main__":
     args = parser.parse_args()
     options = ["--data-dir", args.data_dir] if args.data_dir else []
-    read_page(PAGE, BUDGETS)  # reports a missing page before hours of training
+    read_page(PAGE, SECTIONS)  # reports a missing page before hours of training
     if args.dataset:
         for contender in args.only:
             train(args.dataset, contender, args.seed, args.folder, options)

@@ -67,6 +67,23 @@ def test_the_best_come_first_and_who_was_not_run_last():
     assert Path("docs/leaderboard.md").read_text() == before
 
 
+def test_a_table_of_all_data_sets():
+    for rank, contender in enumerate(networks.CONTENDERS):
+        keep(f"mnist_{contender}", test_error=0.01 * (10 - rank))
+        keep(f"mnist_{contender}_seed1", test_error=0.01 * (10 - rank) + 0.001)
+    keep("toys_cnn", test_error=0.2)
+    leaderboard.write_page()
+    rows = section("all").splitlines()[3:]
+    first, last = networks.CONTENDERS[-1], networks.CONTENDERS[0]
+    of_toys = {"cnn": "20.00"}
+    for row, name, error, rank in (
+        (rows[0], first, "1.05", "1.0"),
+        (rows[9], last, "10.05", "10.0"),
+    ):
+        toys = of_toys.get(name, "–")
+        assert row == f"| {name} | – | {error} | – | – | {toys} | – | – | {rank} |"
+
+
 def test_a_routing_of_ones_own_has_a_row():
     keep("mnist_mine.Routing", routing="mine:Routing", test_error=0.01)
     keep("mnist_em", routing="em")
