@@ -134,6 +134,8 @@ except ValueError as error:
 for path, reason in images.unreadable.items():
     print(f"left out: {path} ({reason})")
 names = images.class_names
+if any(os.fsencode(name).decode(errors="replace") != name for name in names):
+    sys.exit(f"The names of the classes must be UTF-8. Received: {ascii(names)}")
 # A resumed run must have the same settings and files.
 settings = {
     name: getattr(args, name) for name in ("size", "routing", "width", "decoder")
@@ -345,7 +347,7 @@ for name, value in card.items():
 lines += ["", "```", report, "```", ""]
 for folder in (output, exported):
     with files.replaced(folder / "README.md") as unfinished:
-        unfinished.write_text("\n".join(lines))
+        unfinished.write_text("\n".join(lines), errors="backslashreplace")
 flags = {**vars(args), "folder": str(args.folder), "output": str(output)}
 with files.replaced(output / "metrics.json") as unfinished:
     unfinished.write_text(json.dumps({**flags, **results, "images": counts}, indent=1))

@@ -249,7 +249,9 @@ def train_and_test(args, digits, pairs, labels):
     elif args.resume:
         print(f"{args.output} holds no weights: starting with new ones.")
     (args.output / "metrics.json").unlink(missing_ok=True)  # of an earlier call
-    if progress["call"] < args.minutes:  # otherwise only the test was interrupted
+    if progress["call"] >= args.minutes:
+        print("The minutes are over: only the test is left.")
+    else:
         clock = Clock(
             args.minutes,
             args.learning_rate,

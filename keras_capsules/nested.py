@@ -13,7 +13,8 @@ class Nested:
     The config of a layer holds the arguments of its constructor. Later changes of its
     sublayers, such as `model.conv.trainable = False` or `model.quantize("int8")`, would
     be lost when it is saved. A layer that creates sublayers in its constructor has this
-    class as a base before `keras.layers.Layer` or `keras.Model`.
+    class as a base before `keras.layers.Layer` or `keras.Model`. `CapsuleLayer`,
+    `Routing` and `Classifier` have it already.
 
     Example:
 

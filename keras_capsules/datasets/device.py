@@ -313,12 +313,18 @@ def _arrays(dataset):
     """Returns the images and labels of a data set as arrays."""
     if not isinstance(dataset, tuple):
         try:
-            dataset = dataset.batch(len(dataset)).get_single_element()
-        except Exception as error:  # TensorFlow, which may be missing, has own types
+            count, rank = len(dataset), len(dataset.element_spec[0].shape)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "Argument `dataset` must be a tuple of arrays or a tf.data.Dataset of "
                 f"(image, label), of known length. Received: {dataset} ({error})"
             ) from error
+        if rank != 3 or not count:
+            raise ValueError(
+                "Argument `dataset` must have single images (height, width, channels). "
+                f"Received: {count} of {dataset.element_spec[0]}"
+            )
+        dataset = dataset.batch(count).get_single_element()
     images, labels = map(_single, dataset)
     if images.ndim != 4 or not images.size:
         raise ValueError(

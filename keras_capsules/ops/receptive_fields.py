@@ -18,7 +18,7 @@ class ReceptiveFields:
         kernel_size: height and width of a field.
         strides: steps along height and width from one field to the next.
         padding: `"valid"`, or `"same"`, which pads the grid with zeros.
-        types: number of child types at each position.
+        types: number of child types at each position; `None` if it is not known.
 
     Attributes:
         key: the arguments as a tuple, equal for equal receptive fields.
@@ -50,12 +50,14 @@ class ReceptiveFields:
         kernel_size: tuple[int, int],
         strides: tuple[int, int],
         padding: str,
-        types: int,
+        types: int | None,
     ) -> None:
         size = validation.check_positive_integers("size", tuple(size), 2)
         kernel_size = validation.check_window("kernel_size", kernel_size)
         strides = validation.check_window("strides", strides)
         validation.check_one_of("padding", padding, ("valid", "same"))
+        if types is not None:
+            types = validation.check_positive_integer("types", types)
         if padding == "valid":
             validation.check_receptive_field("kernel_size", kernel_size, size)
         positions = patch_positions(size, kernel_size, strides, padding)

@@ -45,14 +45,11 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
     figure, axes = charts(len(settings), height=3.5, width=3)
     for axis, setting in zip(axes, settings, strict=True):
         values = [trial[setting] for trial in found]
-        if isinstance(values[0], float):
+        if all(isinstance(value, float) for value in values):
             if min(values) > 0 and max(values) > 10 * min(values):
                 axis.set_xscale("log")
         else:
-            try:
-                choices = sorted(set(values))
-            except TypeError:  # for example None and numbers
-                choices = sorted(set(values), key=str)
+            choices = sorted(set(values), key=_order)
             axis.set_xticks(range(len(choices)), map(str, choices))
             axis.set_xlim(-0.5, len(choices) - 0.5)
             values = [choices.index(value) for value in values]
@@ -62,3 +59,9 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
         axis.set(xlabel=setting.replace("_", " "))
     axes[0].set_ylabel(score.replace("_", " "))
     return figure
+
+
+def _order(value):
+    """Returns a key that sorts numbers before other values, such as `None`."""
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)

@@ -83,15 +83,18 @@ class Polynomial(NamedTuple):
     about: Any = 0.0
 
     def is_about(self, center: Any) -> bool:
-        """Whether votes are measured from `center`, if both are numbers."""
-        numbers = isinstance(self.about, float) and isinstance(center, float)
-        return numbers and self.about == center
+        """Whether `about` and `center` are the same float."""
+        floats = isinstance(self.about, float) and isinstance(center, float)
+        return floats and self.about == center
 
     def recentered(self, center: Any) -> tuple:
         """Returns the constant, linear and quadratic coefficients of `V − center`.
 
+        `about` or `center` must have the shape `(batch, parents, D)`, unless both are
+        the same float.
+
         Args:
-            center: `(batch, parents, D)`, or 0.0.
+            center: `(batch, parents, D)`, or a float.
 
         Returns:
             The three coefficients: tensors, or numbers if they were given as numbers.

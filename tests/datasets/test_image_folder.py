@@ -89,7 +89,7 @@ def test_names_need_not_be_utf_8(folder):
     try:
         files[0].rename(files[0].with_name(name))
     except OSError:
-        pytest.skip("this file system has such names")
+        pytest.skip("this file system has no such names")
     found = datasets.image_folder(folder, 4)
     assert len(found.train) + len(found.validation) + len(found.test) == len(files)
 

@@ -33,6 +33,7 @@ def test_a_picture_of_one_class_shows_its_pose_alone():
 
 def test_each_object_is_compared_with_its_own_image():
     model = small_capsnet(objects=2, reconstruction_weight=2.0)
+    model.run_eagerly = False
     random = np.random.default_rng(0)
     images = random.random((4, 16, 14, 1), dtype="float32")
     own = random.random((4, 2, 16, 14, 1), dtype="float32")
@@ -164,6 +165,7 @@ def test_bad_objects(objects):
 
 def test_the_parts_of_the_loss_have_metrics_of_their_own():
     model = small_capsnet(reconstruction_weight=2.0)
+    model.run_eagerly = False
     images, labels = random_images(7)
     history = model.fit(
         images, labels, batch_size=4, validation_data=(images, labels), verbose=0

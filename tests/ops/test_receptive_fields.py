@@ -50,7 +50,13 @@ def test_padding_is_shared_with_nobody():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("padding", "SAME"), ("kernel_size", (5, 3)), ("strides", 0), ("size", (0, 4))],
+    [
+        ("padding", "SAME"),
+        ("kernel_size", (5, 3)),
+        ("strides", 0),
+        ("size", (0, 4)),
+        ("types", 0),
+    ],
 )
 def test_bad_arguments(name, value):
     settings = {
@@ -58,9 +64,10 @@ def test_bad_arguments(name, value):
         "kernel_size": (3, 3),
         "strides": (1, 1),
         "padding": "valid",
+        "types": 1,
     }
     with pytest.raises(ValueError, match=f"`{name}`"):
-        ReceptiveFields(**{**settings, name: value}, types=1)
+        ReceptiveFields(**{**settings, name: value})
 
 
 def test_arguments_may_be_lists():

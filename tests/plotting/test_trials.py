@@ -30,10 +30,13 @@ def test_numbers_near_each_other_are_not_logarithmic():
 
 
 def test_a_setting_that_can_be_none():
-    found = [{"units": units, "epochs": 1, "score": 0.1} for units in (3, None, 1)]
-    axis = plotting.trials(found, "score").axes[0]
-    labels = [tick.get_text() for tick in axis.get_xticklabels()]
-    assert labels == ["1", "3", "None"]
+    for values, expected in (
+        ((10, None, 2), ["2", "10", "None"]),
+        ((0.5, None), ["0.5", "None"]),
+    ):
+        found = [{"units": x, "epochs": 1, "score": 0.1} for x in values]
+        axis = plotting.trials(found, "score").axes[0]
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == expected
 
 
 @pytest.mark.parametrize(
