@@ -135,7 +135,7 @@ for path, reason in images.unreadable.items():
     print(f"left out: {path} ({reason})")
 names = images.class_names
 if any(os.fsencode(name).decode(errors="replace") != name for name in names):
-    sys.exit(f"The names of the classes must be UTF-8. Received: {ascii(names)}")
+    sys.exit(f"The names of the classes must be UTF-8. Received: {names!a}")
 # A resumed run must have the same settings and files.
 settings = {
     name: getattr(args, name) for name in ("size", "routing", "width", "decoder")

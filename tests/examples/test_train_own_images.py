@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import keras
@@ -87,3 +88,14 @@ def test_a_folder_with_other_files_is_refused(tmp_path, folder):
     result = scripts.refused(tmp_path, SCRIPT, str(folder), "--output", "mine")
     assert result.returncode == 2 and "mine holds other files" in result.stderr
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+@once
+def test_classes_whose_names_are_not_utf_8_are_refused(tmp_path, folder):
+    try:
+        (folder / "dark").rename(folder / os.fsdecode(b"caf\xe9"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    result = scripts.refused(tmp_path, SCRIPT, str(folder), *SMALL)
+    assert result.returncode == 1 and r"('caf\udce9', 'light')" in result.stderr
+    assert not (tmp_path / "run").exists()
