@@ -313,17 +313,15 @@ def _arrays(dataset):
     """Returns the images and labels of a data set as arrays."""
     if not isinstance(dataset, tuple):
         try:
-            count, rank = len(dataset), len(dataset.element_spec[0].shape)
+            count, image = len(dataset), dataset.element_spec[0]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "Argument `dataset` must be a tuple of arrays or a tf.data.Dataset of "
                 f"(image, label), of known length. Received: {dataset} ({error})"
             ) from error
-        if rank != 3 or not count:
-            raise ValueError(
-                "Argument `dataset` must have single images (height, width, channels). "
-                f"Received: {count} of {dataset.element_spec[0]}"
-            )
+        validation.check_shape("dataset", image, "(height, width, channels)", 3)
+        if not count:
+            raise ValueError("Argument `dataset` must have examples. Received none")
         dataset = dataset.batch(count).get_single_element()
     images, labels = map(_single, dataset)
     if images.ndim != 4 or not images.size:

@@ -51,13 +51,9 @@ def random_distortion(
     """
     validation.check_at_least("max_rotation", max_rotation, 0)
     validation.check_momentum("max_squeeze", max_squeeze)
-    shape = dataset.element_spec[0].shape
-    if len(shape) != 3:
-        raise ValueError(
-            "Argument `dataset` must have single images (height, width, channels). "
-            f"Received: shape {shape}"
-        )
-    height, width, _ = shape
+    height, width, _ = validation.check_shape(
+        "dataset", dataset.element_spec[0], "(height, width, channels)", 3
+    )
     check_erased(erased, (height, width))
 
     def distort(example, seed):

@@ -269,9 +269,8 @@ class CapsuleLayer(Nested, keras.layers.Layer):
         return arguments
 
     def _check_children(self, children):
-        if None in (children, self._children) or children == self._children:
-            return
-        if self.routing.learns_for_each_child:
+        differ = None not in (children, self._children) and children != self._children
+        if differ and self.routing.learns_for_each_child:
             raise ValueError(
                 f"`inputs` must have {self._children} children, for each of which the "
                 f"routing of {self.name} learns, or the layer share_kernel=True. "

@@ -34,9 +34,8 @@ def trials(found: list[dict], score: str = "val_accuracy") -> Figure:
     needed = {*settings, "epochs", score}
     if not settings or not all(needed <= trial.keys() for trial in found):
         raise ValueError(
-            f"Argument `found` must hold trials with the same settings, epochs and "
-            f"{score}. "
-            f"Received: found={found!r}"
+            "Argument `found` must hold trials with the same settings, epochs and "
+            f"{score}. Received: found={found!r}"
         )
     best = max(found, key=lambda trial: trial[score])
     scores = [trial[score] for trial in found]

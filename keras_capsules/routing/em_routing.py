@@ -216,7 +216,8 @@ class EMRouting(MomentRouting):
             name="beta_a", shape=(parents,), initializer="zeros"
         )
         if self.cost == "normalized":
-            # Normalization does not compute votes, and keeps the variables' precision.
+            # Normalization does not compute votes: it has the precision of the
+            # variables, but at least float32.
             self.cost_norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
             self.cost_norm.build((None, parents))
 

@@ -92,7 +92,8 @@ class SelfRouting(MomentRouting):
             name="weight", shape=(*shape, rows * size), initializer="zeros"
         )
         self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
-        # Normalization does not compute votes, and keeps the variables' precision.
+        # Normalization does not compute votes: it has the precision of the variables,
+        # but at least float32.
         self.pose_norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
         self.pose_norm.build((None, parents, rows * columns))
 

@@ -132,7 +132,8 @@ class VariationalBayesRouting(MomentRouting):
         return 0.1 * super().kernel_stddev(kernel_shape)
 
     def build(self, poses_shape, kernel_shape):
-        # Normalization does not compute votes, and keeps the variables' precision.
+        # Normalization does not compute votes: it has the precision of the variables,
+        # but at least float32.
         for norm in (self.pose_norm, self.activation_norm):
             norm.dtype_policy = dtype_at_least_float32(self.variable_dtype)
         parents, size = kernel_shape[1], poses_shape[2] * kernel_shape[3]

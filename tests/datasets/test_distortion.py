@@ -179,7 +179,7 @@ def test_bad_argument(name, value):
 
 def test_batches_are_refused():
     dataset = tf.data.Dataset.from_tensors((rectangle(), 7)).batch(1)
-    with pytest.raises(ValueError, match=r"single images .*shape \(None, "):
+    with pytest.raises(ValueError, match=r"`dataset` must have shape .*: \(None, "):
         datasets.random_distortion(dataset)
 
 
