@@ -11,7 +11,8 @@ from keras import ops
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` for images whose channels are the last axis.
 
-    Strided convolutions without padding are computed by `strided_convolution`.
+    Strided convolutions without padding are computed by `strided_convolution`, those of
+    1×1 pixels from the pixels that the strides reach.
 
     Args:
         *args: as for `keras.layers.Conv2D`.
@@ -28,7 +29,13 @@ class Conv2D(keras.layers.Conv2D):
         super().__init__(*args, **{**kwargs, "data_format": "channels_last"})
 
     def convolution_op(self, inputs, kernel):
-        if self.padding == "valid" and max(self.strides) > 1:
+        if self.kernel_size == (1, 1):
+            # With strides and few channels, oneDNN's gradient of the kernel writes
+            # beyond its memory on CPUs: github.com/uxlfoundation/oneDNN/issues/6035.
+            down, right = self.strides
+            images = inputs[:, ::down, ::right]
+            outputs = ops.conv(images, kernel, 1, data_format="channels_last")
+        elif self.padding == "valid" and max(self.strides) > 1:
             outputs = strided_convolution(inputs, kernel, self.strides)
         else:
             outputs = super().convolution_op(inputs, kernel)

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from keras_capsules import validation
+from keras_capsules._backend import Conv2D
 
 # The largest height and width of the features and of the primary capsules.
 GRID = 8
@@ -76,12 +77,11 @@ def residual_backbone(
 
 
 def _convolution(x, channels, kernel_size=3, strides=1, dtype=None):
-    x = layers.Conv2D(
+    x = Conv2D(
         channels,
         kernel_size,
         strides,
         padding="same",
-        data_format="channels_last",
         use_bias=False,
         kernel_initializer="he_normal",
         dtype=dtype,

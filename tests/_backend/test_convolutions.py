@@ -99,6 +99,25 @@ def test_a_layer_is_that_of_keras(padding, images):
     assert type(again) is Conv2D and again.get_config() == ours.get_config()
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_a_kernel_of_one_pixel_with_strides_and_few_channels(padding):
+    layer = Conv2D(8, 1, 2, padding, use_bias=False)
+    layer.build((None, 64, 64, 4))
+    assert Conv2D(8, 1, (2, 3), padding)(ops.ones((1, 5, 7, 4))).shape == (1, 3, 3, 8)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(32, 64, 64, 4)).astype("float32")
+    upstream = rng.normal(size=(32, 32, 32, 8)).astype("float32")
+
+    to_images, to_kernel = gradients(
+        layer.convolution_op, images, np.array(layer.kernel), weights=upstream
+    )
+    reached = np.zeros_like(images)
+    reached[:, ::2, ::2] = upstream @ np.array(layer.kernel)[0, 0].T
+    close(to_images, reached, atol=1e-5)
+    expected = np.tensordot(images[:, ::2, ::2], upstream, [[0, 1, 2]] * 2)
+    close(to_kernel[0, 0], expected, atol=1e-3)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="measured with JAX")
 def test_the_form_is_chosen_by_shape_precision_and_device(monkeypatch):
     import jax

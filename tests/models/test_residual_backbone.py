@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_capsules import models
+from keras_capsules._backend import Conv2D
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,14 @@ from keras_capsules import models
 def test_any_size_leaves_a_small_grid(shape, grid):
     model = models.residual_backbone(shape, width=4, blocks=1)
     assert model.output_shape == (None, *grid)
+
+
+def test_the_gradients_of_narrow_networks_stay_in_their_memory():
+    """The layers of Keras would compute strided 1×1 convolutions with oneDNN."""
+    model = models.residual_backbone((32, 32, 3), width=4)
+    convolutions = [layer for layer in model.layers if hasattr(layer, "strides")]
+    assert {type(layer) for layer in convolutions} == {Conv2D}
+    assert ((1, 1), (2, 2)) in {(x.kernel_size, x.strides) for x in convolutions}
 
 
 def test_a_block_begins_near_its_input():
