@@ -212,7 +212,11 @@ def check_labels(
         if one_hot:
             soft, several = _SOFT.format(name), _NOT_ONE_HOT.format(name)
             assert_in_graph(lambda x: ops.all(x == ops.floor(x)), labels, soft)
-            assert_in_graph(lambda x: ops.all(ops.sum(x, -1) == 1.0), labels, several)
+            assert_in_graph(
+                lambda x: ops.all(ops.sum(ops.reshape(x, (-1, classes)), -1) == 1.0),
+                labels,
+                several,
+            )
         return
     if values.dtype.kind in "OSU":
         raise ValueError(
@@ -226,7 +230,7 @@ def check_labels(
         )
     if one_hot and (values != np.floor(values)).any():
         raise ValueError(_SOFT.format(name))
-    if one_hot and (values.sum(-1) != 1).any():
+    if one_hot and (values.reshape(-1, classes).sum(-1) != 1).any():
         raise ValueError(_NOT_ONE_HOT.format(name))
 
 

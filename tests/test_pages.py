@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import keras
@@ -39,13 +40,19 @@ def run(page, changes=(), **scope):
 
 @pytest.fixture
 def few(tmp_path, monkeypatch):
-    """An empty folder, and few digits wherever data would be downloaded."""
+    """An empty folder, and few digits wherever data would be downloaded.
+
+    TensorFlow takes longer to trace a step than to run one, so trainings run eagerly.
+    """
     monkeypatch.chdir(tmp_path)
     digits = datasets.Splits(*(part.take(64) for part in datasets.digits()))
     monkeypatch.setattr(datasets, "mnist", lambda *_: digits)
     # `multi_mnist` has imported the loader; the module has the function's name.
     module = sys.modules["keras_capsules.datasets.multi_mnist"]
     monkeypatch.setattr(module, "mnist", lambda *_: digits)
+    if keras.backend.backend() == "tensorflow":
+        eager = partialmethod(keras.Model.compile, run_eagerly=True)
+        monkeypatch.setattr(keras.Model, "compile", eager)
 
 
 def test_capsules_in_ten_minutes(few):
@@ -77,7 +84,7 @@ def test_a_network_of_your_own(few):
     assert found["model"].objects == 2
 
 
-def test_the_layers_make_a_model_that_trains():
+def test_the_layers_make_a_model_that_trains(few):
     (code,) = (block for block in blocks("own_network") if "EMRoutingCapsule" in block)
     scope = {"keras": keras, "layers": layers, "losses": losses}
     exec(code, scope)

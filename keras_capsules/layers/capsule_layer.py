@@ -89,7 +89,8 @@ class CapsuleLayer(Nested, keras.layers.Layer):
         self.pose_shape = validation.check_pose_shape("pose_shape", pose_shape)
         self.routing = routings.get(routing)
         self.freeze_sublayers()
-        if self.variable_dtype == "float64" and not self.routing.built:
+        less_precise = _bits(self.routing.variable_dtype) < _bits(self.variable_dtype)
+        if less_precise and not self.routing.built:
             # Weights of the routing must not be less precise than the kernel.
             self.routing.dtype_policy = self.dtype_policy
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -137,7 +138,8 @@ class CapsuleLayer(Nested, keras.layers.Layer):
 
         Args:
             inputs: as for calling the layer.
-            mask: as for calling the layer.
+            mask: as for calling the layer; by default the masks that Keras has passed
+                on with the inputs.
 
         Returns:
             The trace of the routing, see `routing.Routing.trace`. If the parents form
@@ -146,6 +148,10 @@ class CapsuleLayer(Nested, keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(_shape, inputs))
+        if mask is None:
+            mask = keras.tree.map_structure(
+                lambda x: getattr(x, "_keras_mask", None), inputs
+            )
         inputs = keras.tree.map_structure(
             lambda x: ops.cast(x, self.compute_dtype), inputs
         )
@@ -308,6 +314,11 @@ class CapsuleLayer(Nested, keras.layers.Layer):
 
 def _shape(x):
     return tuple(x.shape)
+
+
+def _bits(dtype):
+    """Returns the number of bits of a float dtype, the last part of its name."""
+    return int(dtype[-2:])
 
 
 def _activations(inputs, expected):

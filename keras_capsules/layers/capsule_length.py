@@ -6,8 +6,9 @@ from keras import ops
 from keras_capsules.ops import safe_norm
 
 # By how much rounding may lengthen a pose of length 1. For float16 and bfloat16 this
-# is the machine epsilon: squash and the norm compute in float32 and round by less.
-_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 1e-14}
+# is the machine epsilon: squash and the norm compute in float32 and round by less. In
+# float64 it is what the norm adds under the root.
+_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 1e-7}
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")

@@ -10,8 +10,8 @@ def mask_of(mask: Any, x: Any, axes: int) -> Any:
 
     Args:
         mask: booleans `(batch, …)`, True for each child and False for padding; `None`
-            for no mask. Of a pair of masks, for poses and activations, the first that
-            is not `None` is used.
+            for no mask. Of a pair of tensors, the masks of poses and activations, the
+            first that is not `None` is used.
         x: tensor whose first axes are those of the mask.
         axes: number of axes of the result.
 
@@ -29,11 +29,13 @@ def mask_of(mask: Any, x: Any, axes: int) -> Any:
     >>> tuple(mask_of(mask, keras.ops.ones((1, 3, 4, 4)), axes=4).shape)
     (1, 3, 1, 1)
     """
-    if isinstance(mask, (tuple, list)):
+    if isinstance(mask, (tuple, list)) and any(
+        x is None or hasattr(x, "shape") for x in mask
+    ):
         mask = next((x for x in mask if x is not None), None)
     if mask is None:
         return None
-    mask = ops.cast(mask, x.dtype)
+    mask = ops.cast(ops.convert_to_tensor(mask), x.dtype)
     pairs = zip(mask.shape, x.shape, strict=False)
     if len(mask.shape) > axes or any(a != b for a, b in pairs if None not in (a, b)):
         raise ValueError(

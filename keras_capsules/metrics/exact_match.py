@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_capsules._backend import amax, amin
-from keras_capsules.ops import class_indicators
+from keras_capsules.losses.targets import targets
 
 
 def _is_exact_match(y_true, y_pred):
-    present = class_indicators(y_true, y_pred.shape[-1], "y_true") > 0.5
+    y_pred = ops.convert_to_tensor(y_pred)
+    present = targets(y_true, y_pred) > 0.5
     weakest_present = amin(ops.where(present, y_pred, float("inf")), axis=-1)
     strongest_absent = amax(ops.where(present, float("-inf"), y_pred), axis=-1)
     return ops.cast(weakest_present > strongest_absent, y_pred.dtype)
@@ -33,7 +34,7 @@ class ExactMatch(keras.metrics.MeanMetricWrapper):
         sample_weight: a weight for each sample, `(batch,)`.
 
     Raises:
-        ValueError: the labels have a wrong shape.
+        ValueError: the labels have a wrong shape, or values outside the classes.
 
     Example:
 

@@ -42,7 +42,8 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         preprocess: a layer that is applied to the images before the backbone, such as
             `keras.layers.Rescaling`. `None` for no preprocessing. A decoder
             reconstructs the preprocessed images, which must then have the shape of the
-            images and values from 0 to 1.
+            images and values from 0 to 1. They must not be random: random layers
+            belong into the data set.
         primary_capsules: number of types of primary capsules.
         primary_pose_shape: size of the poses of the primary capsules.
         class_pose_shape: size of the poses of the class capsules.
@@ -131,6 +132,13 @@ class CapsuleClassifier(VectorCapsuleNetwork):
                 f"reconstructs, {images[1:]}. Received: {self.preprocess.name}, which "
                 f"returns {prepared[1:]}"
             )
+        if decoder_units is not None and _is_random(self.preprocess):
+            # The target of the decoder would be another draw than the network's input.
+            raise ValueError(
+                "Argument `preprocess` must not be random for a network with a "
+                "decoder: apply random layers to the data set. Received: "
+                f"{self.preprocess.name}"
+            )
         features = _shape_after("backbone", self.backbone, prepared)
         if len(features) != 4 or None in features[1:]:
             raise ValueError(
@@ -183,6 +191,12 @@ def _layer(name, value):
             f"keras.layers.Rescaling. Received: {value!r}"
         )
     return value
+
+
+def _is_random(layer):
+    """Returns whether a layer, or a part of it, draws random numbers."""
+    parts = () if layer is None else layer._flatten_layers()
+    return any(part._seed_generators for part in parts)
 
 
 def _shape_after(name, layer, shape):

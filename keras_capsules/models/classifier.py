@@ -271,6 +271,11 @@ class Classifier(Nested, keras.Model):
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        if y is None:
+            raise ValueError(
+                "Argument `y` must hold the labels of the images; `predict` needs "
+                "none. Received: y=None"
+            )
         y, scores = labels_of("y", y), y_pred["scores"]
         sample_weight = of_scores("sample_weight", sample_weight)
         if isinstance(self.loss, dict):

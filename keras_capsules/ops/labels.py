@@ -37,5 +37,6 @@ def class_indicators(labels: Any, classes: int, name: str = "labels") -> Any:
     if labels_are_indicators(labels.shape, classes, name):
         labels = ops.reshape(labels, (-1, classes))
         return labels if "float" in str(labels.dtype) else ops.cast(labels, "float32")
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
-    return ops.one_hot(labels, classes, dtype="float32")
+    labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    # PyTorch's `one_hot` refuses integers outside the classes.
+    return ops.cast(labels == ops.arange(classes, dtype="int32"), "float32")

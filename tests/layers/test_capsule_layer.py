@@ -227,6 +227,19 @@ def test_keras_passes_masks_on_to_capsules_and_not_beyond():
     close(model.predict(longer, verbose=0), model.predict(sentence, verbose=0))
 
 
+def test_a_trace_sees_the_masks_that_keras_passes_on():
+    x = keras.layers.Embedding(30, 4, mask_zero=True)(np.array([[4, 7, 2, 0, 0]]))
+    layer = layers.DigitCapsule(3, share_kernel=True)
+    close(layer.trace(x)["parents"][-1][:, :, 0], layer(x))
+
+
+def test_weights_of_a_routing_are_as_precise_as_the_kernel():
+    keras.config.set_dtype_policy("bfloat16")
+    layer = layers.DigitCapsule(3, routing="em", dtype="float32")
+    layer.build((None, 5, 8))
+    assert {weight.dtype for weight in layer.weights} == {"float32"}
+
+
 @once
 @pytest.mark.parametrize("name", routing.names())
 def test_a_shared_kernel_is_the_same_for_all_children(name):

@@ -4,6 +4,7 @@ import pytest
 from helpers import POLICIES, close, finite, gradients
 
 from keras_capsules import layers
+from keras_capsules._backend import float64
 from keras_capsules.ops import squash
 
 
@@ -49,6 +50,12 @@ def test_lengths_of_squashed_poses_are_probabilities(dtype):
     )
     atol = 0.0 if dtype == "float32" else 0.01
     np.testing.assert_allclose(slope, exact / norms[..., None], rtol=1e-5, atol=atol)
+
+
+def test_lengths_in_float64():
+    with float64():
+        x = keras.ops.convert_to_tensor(1e6 * np.ones((1, 1, 4)), "float64")
+        assert float(layers.CapsuleLength(dtype="float64")(squash(x))[0, 0]) == 1.0
 
 
 def test_longer_poses_keep_their_length():

@@ -30,6 +30,12 @@ def test_the_first_mask_of_a_pair_counts():
     assert float(keras.ops.min(found)) == 1.0
 
 
+def test_nested_lists_are_one_mask():
+    rows = [[True, False, True], [True, True, False]]
+    found, expected = (mask_of(mask, X, 2) for mask in (rows, np.array(rows)))
+    assert bool(keras.ops.all(found == expected))
+
+
 @pytest.mark.parametrize("shape", [(2, 4), (3, 3), (2, 3, 4, 5)])
 def test_other_axes_are_refused(shape):
     with pytest.raises(ValueError, match="`mask` must have at most 3 axes"):

@@ -23,6 +23,18 @@ def test_a_tie_is_no_match():
     assert float(metrics.ExactMatch()(np.array([[1, 0]]), np.array([[0.5, 0.5]]))) == 0
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_outside_the_classes(label):
+    with pytest.raises(ValueError, match=f"`y_true` holds the label {label}"):
+        metrics.ExactMatch()(np.array([0, label, 1]), LENGTHS)
+
+
+def test_lists():
+    assert (
+        float(metrics.ExactMatch()([[1, 0], [1, 0]], [[0.9, 0.1], [0.2, 0.3]])) == 0.5
+    )
+
+
 def test_config():
     metric = metrics.ExactMatch(name="both")
     config = keras.saving.serialize_keras_object(metric)

@@ -137,6 +137,11 @@ def test_a_score_is_learned_where_lengths_say_nothing():
         ("backbone", models.residual_backbone((9, 9, 1), 2, 1), "take images of"),
         ("backbone", Unsaid(), "which says: .*compute_output_shape"),
         ("preprocess", keras.layers.Resizing(9, 9), r"reconstructs.*\(9, 9, 3\)"),
+        (
+            "preprocess",
+            keras.Sequential([keras.layers.RandomFlip("horizontal")]),
+            "must not be random .*data set",
+        ),
     ],
 )
 def test_bad_arguments(argument, value, reason):

@@ -82,6 +82,15 @@ def test_a_step_is_compiled_once(form):
     assert len(steps) == 1
 
 
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_labels_are_missing(method):
+    model = Linear(IMAGE_SHAPE, 3)
+    model.compile("sgd", "mse")
+    images, _ = random_images(4, IMAGE_SHAPE)
+    with pytest.raises(ValueError, match="`y` must hold the labels"):
+        getattr(model, method)(images, verbose=0)
+
+
 def test_a_model_that_is_not_compiled_says_so():
     images, labels = random_images(4, IMAGE_SHAPE)
     with pytest.raises(ValueError, match="call `compile\\(\\)`"):

@@ -90,6 +90,15 @@ def test_soft_labels_where_one_class_is_wanted_however_their_sum_rounds(classes)
         check_labels(smooth, classes, "y", several=False)
 
 
+def test_integers_outside_the_classes_have_no_indicator():
+    close(class_indicators(np.array([3, -1, 0]), 3), [[0] * 3, [0] * 3, [1, 0, 0]])
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [[1], [1]]])
+def test_labels_of_the_only_class_are_one_hot(labels):
+    check_labels(np.array(labels), 1, "y", several=False)
+
+
 @pytest.mark.parametrize("labels", [[[1, 1, 0]], [[0, 0, 0]], [[True, True, False]]])
 def test_one_class_where_one_is_wanted(labels):
     check_labels(np.array(labels), 3)

@@ -193,6 +193,21 @@ def test_an_image_whose_children_are_all_masked_leaves_everything_finite(name):
         assert np.isfinite(array).all()
 
 
+@pytest.mark.parametrize("name", routing.names())
+def test_poses_and_kernel_of_different_precision(name):
+    rng = np.random.default_rng(0)
+    poses, kernel = float32(
+        rng.normal(size=(2, 6, 2, 3)), rng.normal(size=(6, 4, 3, 5))
+    )
+    ones, route = np.ones((2, 6), "float32"), routing.get(name)
+    half = kernel.astype("float16")
+    found, expected = (
+        keras.tree.flatten(route(poses, matrices, ones))[0]
+        for matrices in (half, half.astype("float32"))
+    )
+    close(found, expected)
+
+
 def test_a_mask_of_another_shape_is_refused():
     route, (poses, kernel) = (
         routing.DynamicRouting(),
