@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import all_examples
+from helpers import all_examples, once
 
 from keras_capsules import datasets, layers, losses, routing
 
@@ -86,10 +86,7 @@ def network_of_matrix_capsules(name):
     return network
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="takes half a minute, and says no more than the class capsules elsewhere",
-)
+@once
 @pytest.mark.parametrize("name", BY_ACTIVATION)
 def test_two_layers_of_matrix_capsules_learn_digits(name, digits):
     assert accuracy(network_of_matrix_capsules(name), digits, epochs=6) >= 0.95
