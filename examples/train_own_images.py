@@ -28,6 +28,7 @@ import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from textwrap import fill
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Imports can swallow KeyboardInterrupt. Until exit_cleanly, Ctrl-C ends the process.
@@ -253,6 +254,10 @@ report = measures.classification_report(
 print(f"\nTest images:\n{report}")
 
 
+# Matplotlib would read text between two $ as a formula.
+shown_names = [fill(name, 16).replace("$", r"\$") for name in names]
+
+
 def chart():
     """Creates an empty figure whose size grows with the number of classes."""
     side = 3.5 + 0.35 * len(names)
@@ -266,7 +271,7 @@ measures.ConfusionMatrixDisplay.from_predictions(
     truth,
     predicted,
     labels=range(len(names)),
-    display_labels=names,
+    display_labels=shown_names,
     xticks_rotation="vertical" if len(names) > 4 else "horizontal",
     cmap="Blues",
     colorbar=False,
@@ -276,7 +281,7 @@ axis.set_title("test images")
 figure.savefig(output / "confusion.png")
 
 figure, axis = chart()
-for label, name in enumerate(names):
+for label, name in enumerate(shown_names):
     measures.RocCurveDisplay.from_predictions(
         truth == label, scores[:, label], name=name, ax=axis
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_capsules import files, validation
 from keras_capsules._backend import is_first_process
@@ -24,6 +25,7 @@ from keras_capsules.callbacks.directory_lock import lock, unlock
 
 _HISTORY = "history.json"
 _MAX_HISTORY = 32 << 20  # bytes, of more than 100,000 epochs
+_SEEDS = "seeds.json"
 
 
 @keras.saving.register_keras_serializable(package="keras_capsules")
@@ -92,9 +94,11 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> None:
         """Restores the saved weights, the state of the optimizer and the history.
 
-        If the directory holds no training, the model is unchanged. The learning-rate
-        schedule is not restored: the model keeps the one that it is compiled with,
-        which may be for another number of epochs. No file is changed.
+        If the directory holds no training, the model is unchanged. A schedule of the
+        learning rate is not restored: the model keeps the one that it is compiled with,
+        which may be for another number of epochs. A learning rate that is a number is
+        part of the optimizer's state. Random layers of the model, such as dropout, go
+        on with their next numbers. No file is changed.
 
         Args:
             model: a compiled model with the same architecture and the same kind of
@@ -120,6 +124,7 @@ class Checkpoint(keras.callbacks.Callback):
             _check_same_optimizer(path, kept.optimizer, model)
             with _as_value_error(path):
                 model.load_weights(path)
+                _restore_seeds(path, model)
             if averages_weights(model):
                 swap_averages(model)
         self.history = history
@@ -239,8 +244,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._copy_last_to_best()
 
     def _keep(self, row, logs):
+        logs = _numbers(logs)
         self._check_monitor(logs)
-        row |= {name: float(value) for name, value in logs.items()}
+        row |= logs
         history = [*self.history, row]
         with averages_of(self.model):  # in all processes, which share the weights
             if is_first_process():
@@ -285,6 +291,7 @@ class Checkpoint(keras.callbacks.Callback):
                 keras.distribution.set_distribution(distribution)
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(_HISTORY, json.dumps(history))
+                archive.writestr(_SEEDS, json.dumps(_seeds_of(self.model)))
             # On a file system without locks another process may train here.
             self._check_nothing_is_lost()
 
@@ -334,6 +341,41 @@ def _read_history(path: Path) -> list[dict]:
         if not (isinstance(history, list) and history and all(map(_is_row, history))):
             raise ValueError(f"{_HISTORY} is not a list of epochs")
     return history
+
+
+def _numbers(logs: dict) -> dict[str, float]:
+    """Returns logs as floats; a metric of several values becomes several metrics."""
+    found = {}
+    for name, value in logs.items():
+        values = keras.ops.convert_to_numpy(value).ravel()
+        names = (
+            [name]
+            if values.size == 1
+            else map(f"{name}_{{}}".format, range(values.size))
+        )
+        found |= zip(names, map(float, values), strict=True)
+    return found
+
+
+def _generators(model: keras.Model) -> list:
+    """Returns the generators of random numbers of all layers."""
+    layers = model._flatten_layers()
+    return [generator for layer in layers for generator in layer._seed_generators]
+
+
+def _seeds_of(model: keras.Model) -> list[list[int]]:
+    """Returns the states of the generators, which Keras does not save."""
+    states = [generator.state for generator in _generators(model)]
+    return [keras.ops.convert_to_numpy(state).tolist() for state in states]
+
+
+def _restore_seeds(path: Path, model: keras.Model) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if _SEEDS not in archive.namelist():  # of an earlier version
+            return
+        states = json.loads(archive.read(_SEEDS))
+    for generator, state in zip(_generators(model), states, strict=True):
+        generator.state.assign(np.array(state, "uint32"))
 
 
 def _is_row(row: Any) -> bool:

@@ -70,7 +70,7 @@ class DistortedImages(DeviceDataset):
     def make(self, images, labels, chosen, amounts, corner):
         _, *size, _ = images.shape
         images = ops.image.affine_transform(
-            ops.take(images, chosen, axis=0),
+            ops.cast(ops.take(images, chosen, axis=0), amounts.dtype),
             _backward(
                 amounts[:, 0] * self.max_rotation * pi / 180.0,
                 1.0 - ops.abs(amounts[:, 1]) * self.max_squeeze,

@@ -1,5 +1,7 @@
 """Distorted images of digits, on the host."""
 
+from numbers import Integral
+
 import tensorflow as tf
 
 from keras_capsules import validation
@@ -52,7 +54,7 @@ def random_distortion(
     validation.check_at_least("max_rotation", max_rotation, 0)
     validation.check_momentum("max_squeeze", max_squeeze)
     height, width, _ = validation.check_shape(
-        "dataset", dataset.element_spec[0], "(height, width, channels)", 3
+        "dataset", dataset.element_spec[0], "(height, width, channels)", 3, (0, 1, 2)
     )
     check_erased(erased, (height, width))
 
@@ -90,7 +92,7 @@ def check_erased(erased: int, size: tuple) -> None:
         ValueError: `erased` is not an integer from 0 to a third of the height and of
             the width.
     """
-    integer = isinstance(erased, int) and not isinstance(erased, bool)
+    integer = isinstance(erased, Integral) and not isinstance(erased, bool)
     if not integer or not 0 <= erased <= min(size) // 3:
         raise ValueError(
             "Argument `erased` must be an integer from 0 to a third of the image's "

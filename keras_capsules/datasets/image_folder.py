@@ -122,6 +122,7 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
         path
         for path in Path(folder).rglob("*")
         if path.suffix.lower() in _ENDINGS
+        and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 

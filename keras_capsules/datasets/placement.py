@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_capsules.validation import check_natural_integer
+from keras_capsules.validation import check_natural_integer, check_shape
 
 
 def random_shift(
@@ -38,6 +38,8 @@ def random_shift(
     ((28, 28, 1), 7)
     """
     check_natural_integer("max_shift", max_shift)
+    shape = "(height, width, channels)"
+    check_shape("dataset", dataset.element_spec[0], shape, 3, (0, 1, 2))
     margin = [[max_shift, max_shift], [max_shift, max_shift], [0, 0]]
 
     def shift(example, random):

@@ -19,6 +19,8 @@ from keras_capsules.export.targets import (
 from keras_capsules.models import Classifier
 from keras_capsules.models.classifier import in_float32
 
+EINSUM = 12  # the first version of ONNX's operators that has Einsum
+
 
 def export_onnx(
     model: Classifier,
@@ -48,7 +50,8 @@ def export_onnx(
             `"serving_uint8"`.
         class_names: a name for each class. The names are stored in the metadata of the
             file, under `class_names`, as a list in JSON. By default there are none.
-        opset_version: version of ONNX's operators; by default tf2onnx chooses it.
+        opset_version: version of ONNX's operators, at least 12; by default tf2onnx
+            chooses it.
         loops: whether the loops of routing remain loops in the file. By default they
             are unrolled. The file then runs faster, but needs memory in proportion to
             the batch size. A loop needs the memory of one block of images.
@@ -60,8 +63,9 @@ def export_onnx(
         RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model is not a network of `keras_capsules.models` or has no such
             signature, `preprocess` or `pixels_shape` is given for another signature or
-            is invalid, there is not one name for each class, the path has another
-            suffix or can't be written, or another process is exporting to it.
+            is invalid, there is not one name for each class, `opset_version` is below
+            12, the path has another suffix, is a folder or can't be written, or another
+            process is exporting to it.
 
     Example:
 
@@ -75,13 +79,21 @@ def export_onnx(
     check_network(model)
     pixels_shape = check_preprocessing(preprocess, pixels_shape)
     path, metadata = Path(path), {}
-    if path.suffix != ".onnx":
-        raise ValueError(f"Argument `path` must end with .onnx. Received: path={path}")
+    if path.suffix != ".onnx" or path.is_dir():
+        raise ValueError(
+            "Argument `path` must be a file that ends with .onnx. "
+            f"Received: path={path}"
+        )
     if class_names is not None:
         names = validation.check_class_names("class_names", class_names, model.classes)
         metadata["class_names"] = json.dumps(names)
     if opset_version is not None:
-        validation.check_positive_integer("opset_version", opset_version)
+        version = validation.check_positive_integer("opset_version", opset_version)
+        if version < EINSUM:
+            raise ValueError(
+                f"Argument `opset_version` must be at least {EINSUM}, the first "
+                f"version with Einsum, which routings use. Received: {version}"
+            )
     validation.check_flag("loops", loops)
     model = in_float32(model)
     offered = signatures(model, preprocess, pixels_shape)

@@ -87,6 +87,8 @@ def export_saved_model(
     check_network(model)
     version = validation.check_positive_integer("version", version)
     pixels_shape = check_preprocessing(preprocess, pixels_shape)
+    validation.check_flag("overwrite", overwrite)
+    validation.check_flag("warm_up", warm_up)
     if warm_up and importlib.util.find_spec("tensorflow_serving") is None:
         raise ModuleNotFoundError(
             "warm_up=True needs tensorflow-serving-api: "

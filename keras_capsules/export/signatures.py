@@ -27,6 +27,12 @@ def signatures(
         signature, by name.
     """
 
+    if preprocess is None and pixels_shape not in (None, model.image_shape):
+        raise ValueError(
+            "Argument `pixels_shape` needs `preprocess`, which makes images of the "
+            f"network's shape {model.image_shape}. Received: {pixels_shape}"
+        )
+
     def serve(images):
         import tensorflow as tf
 

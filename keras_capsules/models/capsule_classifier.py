@@ -38,12 +38,12 @@ class CapsuleClassifier(VectorCapsuleNetwork):
         classes: number of classes.
         backbone: a model or layer that maps images to features
             `(batch, height, width, channels)` and has `compute_output_shape`. `None`
-            for `residual_backbone`.
+            for the `residual_backbone` of the preprocessed images.
         preprocess: a layer that is applied to the images before the backbone, such as
             `keras.layers.Rescaling`. `None` for no preprocessing. A decoder
             reconstructs the preprocessed images, which must then have the shape of the
-            images and values from 0 to 1. They must not be random: random layers
-            belong into the data set.
+            images and values from 0 to 1. They must not be random and must be the same
+            in training and afterwards: random layers belong into the data set.
         primary_capsules: number of types of primary capsules.
         primary_pose_shape: size of the poses of the primary capsules.
         class_pose_shape: size of the poses of the class capsules.
@@ -121,11 +121,11 @@ class CapsuleClassifier(VectorCapsuleNetwork):
             "primary_pose_shape", primary_pose_shape
         )
         self.preprocess = _layer("preprocess", preprocess)
-        self.backbone = _layer("backbone", backbone)
-        if backbone is None:
-            self.backbone = residual_backbone(self.image_shape, dtype=self.dtype_policy)
         images = None, *self.image_shape
         prepared = _shape_after("preprocess", self.preprocess, images)
+        if backbone is None:
+            backbone = residual_backbone(prepared[1:], dtype=self.dtype_policy)
+        self.backbone = _layer("backbone", backbone)
         if decoder_units is not None and prepared != images:
             raise ValueError(
                 "Argument `preprocess` must keep the shape of images that a decoder "
@@ -203,6 +203,13 @@ def _shape_after(name, layer, shape):
     """Returns the output shape of a layer; without a layer the input shape."""
     if layer is None:
         return shape
+    # Some models compute an output shape for images that they do not take.
+    taken = getattr(layer, "input_shape", None) or shape
+    if any(a != b for a, b in zip(taken, shape, strict=False) if a is not None):
+        raise ValueError(
+            f"Argument `{name}` must take images of shape {shape}. Received: "
+            f"{layer.name}, which takes {tuple(taken)}"
+        )
     try:
         return tuple(layer.compute_output_shape(shape))
     except (NotImplementedError, TypeError, ValueError) as error:

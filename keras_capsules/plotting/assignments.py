@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_capsules.plotting.inputs import names_of, one_image
-from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.panels import caption, panels, show
 from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
@@ -75,5 +75,5 @@ def assignments(
             axis.imshow(positions[iteration, label], vmin=0.0, vmax=positions.max())
             axis.set_xlabel(f"{activations[iteration, label]:.2f}", fontsize=8)
     for name, axis in zip(names, axes[0, 1:], strict=True):
-        axis.set_title(name, fontsize=8)
+        axis.set_title(caption(name), fontsize=8)
     return figure

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from textwrap import fill
 from typing import Any
 
 import keras
@@ -7,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_capsules.plotting.inputs import images_of, names_of, present_classes
-from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.panels import caption, panels, show
 from keras_capsules.plotting.traces import check_has_trace, class_trace
 
 
@@ -64,7 +63,7 @@ def credit_maps(
     if labels is not None:
         present = present_classes(labels, model.classes, len(images), several=False)
     title = "Origin of the votes for the predicted class"
-    figure, axes = panels(2, len(images), fill(title, max(14 * len(images), 16)))
+    figure, axes = panels(2, len(images), title)
     for index, (above, below) in enumerate(axes.T):
         image = originals[index] - originals[index].min()
         image = image / max(image.max(), 1e-6)
@@ -81,11 +80,11 @@ def credit_maps(
             interpolation="bilinear",
         )
         label = predicted[index]
-        text = fill(f"{names[label]} {scores[index, label]:.2f}", 16)
+        text = caption(f"{names[label]} {scores[index, label]:.2f}")
         above.set_title(text, fontsize=8)
         if present is not None:
             truth = present[index].argmax()
-            text = fill(f"shows {names[truth]}", 16)
+            text = caption(f"shows {names[truth]}")
             below.set_title(
                 text, fontsize=8, color="black" if truth == label else "red"
             )

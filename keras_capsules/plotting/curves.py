@@ -1,10 +1,9 @@
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from keras_capsules.plotting.histories import rows_of
-from keras_capsules.plotting.panels import charts
+from keras_capsules.plotting.panels import charts, mark_epochs
 
 
 def curves(history: Any) -> Figure:
@@ -46,9 +45,9 @@ def curves(history: Any) -> Figure:
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             points = [(row["epoch"], row[key]) for row in rows if key in row]
             axis.plot(*zip(*points, strict=True), "o-", ms=3, label=label)
-        axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.set(title=name.replace("_", " "))
         if name == "loss":
             axis.set_yscale("log")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        mark_epochs(axis, rows)
         axis.legend()
     return figure

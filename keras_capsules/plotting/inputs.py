@@ -146,6 +146,8 @@ def present_classes(
 def names_of(class_names: Sequence[str] | None, classes: int) -> list[str]:
     """Returns the names of classes in a figure, by default their numbers.
 
+    Matplotlib would read text between two `$` as a formula, so they are escaped.
+
     Args:
         class_names: a name for each class, or `None`.
         classes: the number of classes.
@@ -163,7 +165,8 @@ def names_of(class_names: Sequence[str] | None, classes: int) -> list[str]:
     """
     if class_names is None:
         return [str(label) for label in range(classes)]
-    return list(validation.check_class_names("class_names", class_names, classes))
+    names = validation.check_class_names("class_names", class_names, classes)
+    return [name.replace("$", r"\$") for name in names]
 
 
 def _floats(name, images):

@@ -11,7 +11,7 @@ from keras_capsules.plotting.inputs import (
     names_of,
     present_classes,
 )
-from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.panels import caption, panels, show
 
 _FIRST, _SECOND = np.array([1.0, 0.35, 0.2]), np.array([0.2, 0.65, 1.0])
 
@@ -85,7 +85,7 @@ def objects_apart(
         expected = np.flatnonzero(present[column])
         color = "black" if np.array_equal(classes, expected) else "red"
         there, found = (
-            " and ".join(names[label] for label in shown)
+            caption(" and ".join(names[label] for label in shown))
             for shown in (expected, classes)
         )
         axes[0, column].set_title(there, fontsize=8)

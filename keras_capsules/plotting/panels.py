@@ -3,10 +3,12 @@
 import io
 import itertools
 from collections.abc import Iterable, Iterator
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 class Picture(Figure):
@@ -36,7 +38,8 @@ def panels(rows: int, columns: int, title: str = "") -> tuple[Figure, np.ndarray
     Returns:
         The figure and its axes, an array `(rows, columns)`.
     """
-    figure = Picture(figsize=(columns, 1.1 * rows + 0.5), layout="constrained", dpi=120)
+    size = max(columns, 0.08 * len(title)), 1.1 * rows + 0.5
+    figure = Picture(figsize=size, layout="constrained", dpi=120)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -117,6 +120,24 @@ def colors_of(models: Iterable[str]) -> dict[str, str]:
 def label_of(model: str) -> str:
     """Returns the name of a network in a legend."""
     return "CNN" if model == "cnn" else model
+
+
+def mark_epochs(axis: Axes, rows: list[dict]) -> None:
+    """Labels the horizontal axis of a chart with the epochs in `rows`."""
+    epochs = [row["epoch"] for row in rows]
+    axis.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def caption(text: str) -> str:
+    """Breaks text into lines that fit above a panel.
+
+    Example:
+
+    >>> caption("label four-legged animal")
+    'label four-\\nlegged animal'
+    """
+    return fill(text, 14)
 
 
 def show(axis: Axes, image: np.ndarray) -> None:

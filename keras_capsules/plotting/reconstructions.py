@@ -10,7 +10,7 @@ from keras_capsules.plotting.inputs import (
     names_of,
     present_classes,
 )
-from keras_capsules.plotting.panels import panels, show
+from keras_capsules.plotting.panels import caption, panels, show
 
 
 def reconstructions(
@@ -64,7 +64,7 @@ def reconstructions(
         show(axes[0, column], originals[column])
         show(axes[1, column], drawn[column])
         color = "black" if label == prediction else "red"
-        axes[0, column].set_title(f"label {names[label]}", fontsize=8)
-        predicted = f"predicted {names[prediction]}"
+        axes[0, column].set_title(caption(f"label {names[label]}"), fontsize=8)
+        predicted = caption(f"predicted {names[prediction]}")
         axes[1, column].set_title(predicted, fontsize=8, color=color)
     return figure

@@ -2,10 +2,9 @@ import math
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from keras_capsules.plotting.histories import rows_of
-from keras_capsules.plotting.panels import charts
+from keras_capsules.plotting.panels import charts, mark_epochs
 
 # The statistics of `callbacks.RoutingMonitor` and the titles of their panels.
 _TITLES = {
@@ -63,7 +62,9 @@ def routing_history(history: Any) -> Figure:
             points = [(row["epoch"], row[name]) for row in rows if name in row]
             label = name.removesuffix(f"_{end}").replace("_", " ")
             axis.plot(*zip(*points, strict=True), "o-", ms=3, label=label)
-        axis.set(xlabel="epoch", title=_TITLES[end], ylim=(-0.05, 1.05))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set(title=_TITLES[end])
+        if axis.dataLim.y1 <= 1.0:  # poses may be longer
+            axis.set_ylim(-0.05, 1.05)
+        mark_epochs(axis, rows)
         axis.legend()
     return figure

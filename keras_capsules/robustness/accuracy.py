@@ -62,11 +62,16 @@ def accuracy_under_attack(
             for images, labels in batches:
                 changed = attack(model, images, labels, epsilon)
                 outputs = scores(model.predict_on_batch(changed))
-                right.extend(outputs.argmax(-1) == _classes(labels))
+                right.extend(_predicted(outputs) == _classes(labels))
                 progress.add(1)
             accuracy = float(np.mean(right))
             rows.append({"model": name, "epsilon": epsilon, "accuracy": accuracy})
     return rows
+
+
+def _predicted(outputs):
+    """Returns the class of each image; of a single class, whether it is present."""
+    return outputs.argmax(-1) if outputs.shape[-1] > 1 else outputs[:, 0] > 0.5
 
 
 def _classes(labels):

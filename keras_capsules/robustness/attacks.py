@@ -128,6 +128,11 @@ def _bounds(images, epsilon, clip):
     low, high = images - epsilon, images + epsilon
     if clip is None:
         return low, high
+    if not clip[0] < clip[1]:
+        raise ValueError(
+            "Argument `clip` must be the smallest and the largest value of a pixel. "
+            f"Received: clip={clip}"
+        )
     if images.min() < clip[0] or images.max() > clip[1]:
         raise ValueError(
             "Argument `images` must lie within `clip`, or `clip` must be None. "
@@ -138,7 +143,8 @@ def _bounds(images, epsilon, clip):
 
 def _check(model, images, labels):
     classes = scores(model.compute_output_shape(images.shape))[-1]
-    validation.check_labels(labels, classes, several=False)
+    # The label of a single class says whether it is present.
+    validation.check_labels(labels, classes, several=classes == 1)
     if len(images) != len(labels):
         raise ValueError(
             "Arguments `images` and `labels` must have the same length. Received: "

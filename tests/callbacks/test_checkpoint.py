@@ -267,6 +267,34 @@ def test_a_keras_file_without_history(tmp_path):
         Checkpoint.history_of(tmp_path)
 
 
+def test_a_metric_of_several_values(tmp_path):
+    model, checkpoint = tiny(), Checkpoint(tmp_path, "val_f1_score_1", "max")
+    model.compile("adam", "mse", metrics=[keras.metrics.F1Score()])
+    x, y = np.ones((4, 2)), np.eye(2)[[0, 1, 0, 1]]
+    model.fit(x, y, validation_data=(x, y), callbacks=[checkpoint], verbose=0)
+    (row,) = Checkpoint.history_of(tmp_path)
+    assert {"f1_score_0", "f1_score_1", "val_f1_score_0"} < row.keys()
+
+
+def test_random_layers_go_on_with_their_next_numbers(tmp_path):
+    def dropping():
+        layers = [keras.Input((2,)), keras.layers.Dropout(0.5, seed=3)]
+        model = keras.Sequential([*layers, keras.layers.Dense(2)])
+        model.compile("sgd", "mse")
+        return model
+
+    def state(model):
+        return list(keras.ops.convert_to_numpy(model.layers[0].seed_generator.state))
+
+    model, checkpoint = dropping(), Checkpoint(tmp_path)
+    x = np.ones((4, 2))
+    model.fit(x, x, 2, validation_data=(x, x), callbacks=[checkpoint], verbose=0)
+    resumed = dropping()
+    assert state(resumed) != state(model)
+    Checkpoint(tmp_path).restore(resumed)
+    assert state(resumed) == state(model)
+
+
 def tiny():
     """A model that is saved and loaded at once."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])

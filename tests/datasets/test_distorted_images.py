@@ -63,6 +63,12 @@ def test_a_square_is_erased_inside():
         assert places.argmax(1).min() == 4 and places.argmax(1).max() == 20
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16"])
+def test_images_of_other_dtypes(dtype):
+    images, _ = distorted((255 * BAR).astype(dtype), 8, erased=np.int64(2))
+    assert images.dtype == "float32" and images.max() == 255.0
+
+
 def test_black_images_stay_black():
     images, _ = distorted(0.0 * BAR, max_rotation=30.0, max_squeeze=0.2, erased=4)
     assert not images.any()

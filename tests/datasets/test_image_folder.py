@@ -75,6 +75,7 @@ def test_what_can_not_be_read_is_named_and_other_files_are_ignored(folder):
     broken.write_bytes((folder / "red" / "0.png").read_bytes()[:40])
     (folder / "red" / "notes.txt").write_text("red")
     (folder / "red" / ".hidden.png").write_bytes(b"")
+    (folder / "red" / "more.png").mkdir()
     for name in (".cache", "red/.cache"):
         (folder / name).mkdir()
         Image.new("L", (4, 4)).save(folder / name / "copy.png")

@@ -25,6 +25,14 @@ def test_shifts_reach_every_distance_and_no_further():
     }
 
 
+@pytest.mark.parametrize("change", [datasets.random_shift, datasets.random_distortion])
+def test_images_of_unknown_size_are_refused(change):
+    spec = tf.TensorSpec((None, None, 1)), tf.TensorSpec((), tf.int32)
+    images = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+    with pytest.raises(ValueError, match="`dataset` must have shape"):
+        change(images)
+
+
 def test_shifts_change_with_the_epoch_and_follow_the_seed():
     def epochs(seed):
         shifted = datasets.random_shift(DATASET, 2, seed)

@@ -94,12 +94,16 @@ def test_pixels_that_are_preprocessed_and_names_of_the_classes(tmp_path):
         ("`preprocess` must be a function", {"preprocess": 255}),
         ("are for signature='serving_uint8'", {"preprocess": abs}),
         ("`opset_version`", {"opset_version": "latest"}),
+        ("`opset_version` must be at least 12", {"opset_version": 11}),
         ("`loops` must be True or False", {"loops": 3}),
     ],
 )
 def test_bad_arguments(tmp_path, message, arguments):
     with pytest.raises(ValueError, match=message):
         export.export_onnx(small_capsnet(), tmp_path / "network.onnx", **arguments)
-    with pytest.raises(ValueError, match=r"`path` must end with .onnx.*net.tflite"):
+    with pytest.raises(ValueError, match=r"ends with .onnx.*net.tflite"):
         export.export_onnx(small_capsnet(), tmp_path / "net.tflite")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match=r"`path` must be a file .*folder.onnx"):
+        export.export_onnx(small_capsnet(), tmp_path / "folder.onnx")

@@ -205,6 +205,11 @@ def test_bad_arguments(tmp_path):
         export.export_saved_model(small_capsnet(), tmp_path, preprocess=255)
     with pytest.raises(ValueError, match=r"`pixels_shape`.*\(48, 48\)"):
         export.export_saved_model(small_capsnet(), tmp_path, pixels_shape=(48, 48))
+    with pytest.raises(ValueError, match=r"`pixels_shape` needs `preprocess`"):
+        export.export_saved_model(small_capsnet(), tmp_path, pixels_shape=(48, 48, 1))
+    for flag in ("overwrite", "warm_up"):
+        with pytest.raises(ValueError, match=f"`{flag}` must be True or False"):
+            export.export_saved_model(small_capsnet(), tmp_path, **{flag: "no"})
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"folder that can be written.*file"):

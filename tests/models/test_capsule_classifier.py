@@ -128,6 +128,13 @@ def test_a_score_is_learned_where_lengths_say_nothing():
     assert network().score is None and network("em").score is None
 
 
+def test_the_default_backbone_takes_the_preprocessed_images():
+    small = keras.layers.Resizing(16, 12)
+    model = models.CapsuleClassifier((32, 24, 1), 3, preprocess=small)
+    assert model.backbone.input_shape == (None, 16, 12, 1)
+    assert model.predict(np.zeros((1, 32, 24, 1)), verbose=0)["scores"].shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "reason"),
     [

@@ -101,6 +101,7 @@ def test_an_image_without_a_class():
 def test_names_of_classes():
     assert names_of(None, 2) == ["0", "1"]
     assert names_of(("cat", "dog"), 2) == ["cat", "dog"]
+    assert names_of(("$5_$9", "dog"), 2) == [r"\$5_\$9", "dog"]
     for names in (("cat",), "no", (1, 2), {"cat", "dog"}, 2):
         with pytest.raises(ValueError, match="`class_names` must hold a name for each"):
             names_of(names, 2)

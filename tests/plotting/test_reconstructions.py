@@ -23,6 +23,17 @@ def test_originals_over_reconstructions():
         assert bottom.title.get_color() == ("red" if column == 1 else "black")
 
 
+def test_long_names_and_titles_fit():
+    model = small_capsnet()
+    images, labels = random_images(1)
+    names = ["four-legged $animal", "human $figure", "pickup truck"]
+    figure = plotting.reconstructions(model, images, labels, class_names=names)
+    figure.draw_without_rendering()
+    for text in (figure._suptitle, *(axis.title for axis in figure.axes)):
+        box = text.get_window_extent()
+        assert box.x0 >= 0.0 and box.x1 <= figure.bbox.x1
+
+
 def test_names_of_the_classes():
     model = small_capsnet()
     images, _ = random_images(2)

@@ -24,6 +24,14 @@ def test_more_than_three_panels_take_two_rows():
     assert tuple(figure.get_size_inches()) == (15, 7)
 
 
+def test_poses_that_are_longer_than_1():
+    rows = [{"epoch": 1, "top_activation_mean": 4.0}]
+    (axis,) = plotting.routing_history(rows).axes
+    assert axis.get_ylim()[0] < 4.0 < axis.get_ylim()[1]
+    # One epoch has one tick.
+    assert [tick for tick in axis.get_xticks() if 0.5 <= tick <= 1.5] == [1.0]
+
+
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "loss": 0.5}], {"loss": [0.5]}])
 def test_nothing_to_draw(history):
     with pytest.raises(ValueError, match=r"`callbacks\.RoutingMonitor` measures"):

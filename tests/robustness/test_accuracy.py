@@ -3,7 +3,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from helpers import random_images
+from helpers import random_images, small_capsnet
 
 from keras_capsules import models
 from keras_capsules.robustness import accuracy_under_attack, bim, fgsm
@@ -59,6 +59,15 @@ def test_progress_is_shown_on_demand(trained, capsys):
     assert capsys.readouterr().out == ""
     accuracy_under_attack(networks, data, fgsm, [0.0], verbose=1)
     assert "4/4" in capsys.readouterr().out
+
+
+def test_a_single_class_is_present_or_absent():
+    images, _ = random_images(4)
+    network = small_capsnet(classes=1)
+    present = network.predict(images, verbose=0)["scores"] > 0.5
+    for labels, accuracy in ((present, 1.0), (present[:, 0], 1.0), (~present, 0.0)):
+        rows = accuracy_under_attack({"": network}, [(images, 1 * labels)], fgsm, [0.0])
+        assert rows[0]["accuracy"] == accuracy
 
 
 def test_no_data(trained):

@@ -94,6 +94,7 @@ def test_a_gradient_that_is_no_number_moves_nothing():
         ("`steps` must be an integer", {"steps": 0}),
         ("`step_size` must be a finite number", {"step_size": -1.0}),
         ("`images` must lie within `clip`", {"images": IMAGES - 1.0}),
+        ("`clip` must be the smallest and the largest", {"clip": (1.0, 0.0)}),
         ("`labels` holds the label 3", {"labels": LABELS + 3 - LABELS}),
         ("`labels` must have shape", {"labels": np.zeros((5, 4))}),
         ("`labels` holds rows of no or of several", {"labels": np.ones((5, 3))}),
