@@ -59,7 +59,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Attributes:
         history: a list with a dict for each finished epoch: its number `epoch`, counted
-            from 1, its duration `seconds`, and its logs. `restore` fills it with the
+            from 1, its duration `seconds`, and its logs. A metric of several values is
+            numbered: `f1_score_0`, `f1_score_1`, … `restore` fills the list with the
             epochs of the saved training.
 
     Raises:

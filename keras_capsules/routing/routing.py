@@ -310,8 +310,7 @@ class Routing(Nested, keras.layers.Layer):
 
     def _inputs(self, poses, kernel, activations, receptive_fields, mask):
         check_poses_and_kernel(poses.shape, kernel.shape)
-        dtype = keras.backend.result_type(poses.dtype, kernel.dtype)
-        poses, kernel = ops.cast(poses, dtype), ops.cast(kernel, dtype)
+        kernel = ops.cast(kernel, poses.dtype)
         of_children = {"activations": activations, "mask": mask}
         for name, x in of_children.items():
             if x is not None:
