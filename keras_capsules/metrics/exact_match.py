@@ -3,13 +3,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_capsules import validation
 from keras_capsules._backend import amax, amin
-from keras_capsules.losses.targets import targets
+from keras_capsules.ops import class_indicators
 
 
 def _is_exact_match(y_true, y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    present = targets(y_true, y_pred) > 0.5
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    classes = y_pred.shape[-1]
+    validation.check_labels(y_true, classes, "y_true")
+    present = class_indicators(y_true, classes, "y_true") > 0.5
     weakest_present = amin(ops.where(present, y_pred, float("inf")), axis=-1)
     strongest_absent = amax(ops.where(present, float("-inf"), y_pred), axis=-1)
     return ops.cast(weakest_present > strongest_absent, y_pred.dtype)
