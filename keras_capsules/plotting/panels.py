@@ -126,7 +126,7 @@ def mark_epochs(axis: Axes, rows: list[dict]) -> None:
     """Labels the horizontal axis of a chart with the epochs in `rows`."""
     epochs = [row["epoch"] for row in rows]
     axis.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def caption(text: str) -> str:
