@@ -255,7 +255,7 @@ print(f"\nTest images:\n{report}")
 
 
 # Matplotlib would read text between two $ as a formula.
-shown_names = [fill(name, 16).replace("$", r"\$") for name in names]
+shown_names = [fill(name, 14).replace("$", r"\$") for name in names]
 
 
 def chart():
