@@ -78,7 +78,7 @@ RUNS = {
     "mnist_1_reconstruction": capsnet(f"{MNIST} --iterations 1"),
     "mnist_3": capsnet(f"{MNIST} --iterations 3 --no-reconstruction"),
     "mnist_3_reconstruction": capsnet(f"{MNIST} --iterations 3"),
-    # Without bfloat16, so that any CPU trains it in an hour.
+    # In float32, for CPUs without bfloat16.
     "mnist_short": "python -m experiments.train capsnet --dataset mnist "
     "--variant small --epochs 15",
     "mnist_paper": capsnet("--dataset mnist --epochs 20"),

@@ -20,6 +20,7 @@ from keras_capsules._backend.models import (
     input_gradient,
     recompile,
     run_exported,
+    seed_generators,
 )
 from keras_capsules._backend.normalization import BatchNormalization
 from keras_capsules._backend.onnx_files import complete_onnx
@@ -60,6 +61,7 @@ __all__ = [
     "recompile",
     "replicas",
     "run_exported",
+    "seed_generators",
     "set_fused_kernels",
     "strided_convolution",
     "unrolled",

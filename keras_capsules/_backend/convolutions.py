@@ -11,8 +11,9 @@ from keras import ops
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` for images whose channels are the last axis.
 
-    Strided convolutions without padding are computed by `strided_convolution`, those of
-    1×1 pixels from the pixels that the strides reach.
+    A strided convolution without padding is computed by `strided_convolution`. A
+    strided convolution with a 1×1 kernel is computed without strides, from the pixels
+    that the strides reach.
 
     Args:
         *args: as for `keras.layers.Conv2D`.

@@ -8,6 +8,19 @@ import keras
 import numpy as np
 
 
+def seed_generators(layer: keras.layers.Layer) -> list:
+    """Returns the generators of random numbers of a layer and its sublayers.
+
+    Example:
+
+    >>> import keras
+    >>> len(seed_generators(keras.Sequential([keras.layers.Dropout(0.5)])))
+    1
+    """
+    parts = layer._flatten_layers()
+    return [generator for part in parts for generator in part._seed_generators]
+
+
 def input_gradient(
     model: keras.Model, inputs: Any, loss: Callable, output: Callable
 ) -> Any:

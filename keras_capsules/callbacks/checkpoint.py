@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_capsules import files, validation
-from keras_capsules._backend import is_first_process
+from keras_capsules._backend import is_first_process, seed_generators
 from keras_capsules.callbacks import interruptions
 from keras_capsules.callbacks._averages import (
     averages_of,
@@ -348,25 +348,17 @@ def _numbers(logs: dict) -> dict[str, float]:
     """Returns logs as floats; a metric of several values becomes several metrics."""
     found = {}
     for name, value in logs.items():
+        if np.ndim(value) == 0:
+            found[name] = float(value)
+            continue
         values = keras.ops.convert_to_numpy(value).ravel()
-        names = (
-            [name]
-            if values.size == 1
-            else map(f"{name}_{{}}".format, range(values.size))
-        )
-        found |= zip(names, map(float, values), strict=True)
+        found |= {f"{name}_{index}": float(x) for index, x in enumerate(values)}
     return found
-
-
-def _generators(model: keras.Model) -> list:
-    """Returns the generators of random numbers of all layers."""
-    layers = model._flatten_layers()
-    return [generator for layer in layers for generator in layer._seed_generators]
 
 
 def _seeds_of(model: keras.Model) -> list[list[int]]:
     """Returns the states of the generators, which Keras does not save."""
-    states = [generator.state for generator in _generators(model)]
+    states = [generator.state for generator in seed_generators(model)]
     return [keras.ops.convert_to_numpy(state).tolist() for state in states]
 
 
@@ -375,7 +367,7 @@ def _restore_seeds(path: Path, model: keras.Model) -> None:
         if _SEEDS not in archive.namelist():  # of an earlier version
             return
         states = json.loads(archive.read(_SEEDS))
-    for generator, state in zip(_generators(model), states, strict=True):
+    for generator, state in zip(seed_generators(model), states, strict=True):
         generator.state.assign(np.array(state, "uint32"))
 
 

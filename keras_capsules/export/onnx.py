@@ -19,7 +19,7 @@ from keras_capsules.export.targets import (
 from keras_capsules.models import Classifier
 from keras_capsules.models.classifier import in_float32
 
-EINSUM = 12  # the first version of ONNX's operators that has Einsum
+_EINSUM = 12  # the first version of ONNX's operators that has Einsum
 
 
 def export_onnx(
@@ -89,9 +89,9 @@ def export_onnx(
         metadata["class_names"] = json.dumps(names)
     if opset_version is not None:
         version = validation.check_positive_integer("opset_version", opset_version)
-        if version < EINSUM:
+        if version < _EINSUM:
             raise ValueError(
-                f"Argument `opset_version` must be at least {EINSUM}, the first "
+                f"Argument `opset_version` must be at least {_EINSUM}, the first "
                 f"version with Einsum, which routings use. Received: {version}"
             )
     validation.check_flag("loops", loops)

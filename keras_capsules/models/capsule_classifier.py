@@ -3,6 +3,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_capsules import validation
+from keras_capsules._backend import seed_generators
 from keras_capsules.layers import PrimaryCapsule
 from keras_capsules.models.residual_backbone import GRID, residual_backbone
 from keras_capsules.models.vector_capsule_network import VectorCapsuleNetwork
@@ -43,7 +44,7 @@ class CapsuleClassifier(VectorCapsuleNetwork):
             `keras.layers.Rescaling`. `None` for no preprocessing. A decoder
             reconstructs the preprocessed images, which must then have the shape of the
             images and values from 0 to 1. They must not be random and must be the same
-            in training and afterwards: random layers belong into the data set.
+            in training and afterwards: random layers belong in the data set.
         primary_capsules: number of types of primary capsules.
         primary_pose_shape: size of the poses of the primary capsules.
         class_pose_shape: size of the poses of the class capsules.
@@ -132,7 +133,8 @@ class CapsuleClassifier(VectorCapsuleNetwork):
                 f"reconstructs, {images[1:]}. Received: {self.preprocess.name}, which "
                 f"returns {prepared[1:]}"
             )
-        if decoder_units is not None and _is_random(self.preprocess):
+        random = self.preprocess is not None and seed_generators(self.preprocess)
+        if decoder_units is not None and random:
             # The target of the decoder would be another draw than the network's input.
             raise ValueError(
                 "Argument `preprocess` must not be random for a network with a "
@@ -191,12 +193,6 @@ def _layer(name, value):
             f"keras.layers.Rescaling. Received: {value!r}"
         )
     return value
-
-
-def _is_random(layer):
-    """Returns whether a layer, or a part of it, draws random numbers."""
-    parts = () if layer is None else layer._flatten_layers()
-    return any(part._seed_generators for part in parts)
 
 
 def _shape_after(name, layer, shape):
