@@ -198,7 +198,7 @@ class Run:
         self.seed = settings["seed"] + len(self.history)
         keras.utils.set_random_seed(self.seed)
 
-    def batches(self, load):
+    def batches(self, load, distorted=False):
         """Returns batches of each split that `load` returns.
 
         The first split is for training, and is shuffled. Centred digits in it are
@@ -207,6 +207,8 @@ class Run:
 
         Args:
             load: function that loads the splits.
+            distorted: whether centred digits are distorted by
+                `datasets.random_distortion` instead of shifted.
         """
         limit, size = self.settings["limit"], self.settings["batch_size"]
         try:
@@ -215,7 +217,9 @@ class Run:
             sys.exit(str(error))
         self.images = len(train)
         train = train.shuffle(10_000, self.seed)
-        if self.settings["dataset"] in DIGITS:
+        if distorted:
+            train = datasets.random_distortion(train, seed=self.seed)
+        elif self.settings["dataset"] in DIGITS:
             train = datasets.random_shift(train, 2, self.seed)
         elif self.settings["dataset"] in PICTURES:
             train = datasets.random_shift(train, 4, self.seed)

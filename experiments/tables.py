@@ -52,6 +52,12 @@ def matrix_capsnet(flags):
     return f"python -m experiments.train matrix_capsnet {flags} --variant small"
 
 
+def ensemble(run):
+    """Returns the command that tests the networks of seeds 0, 1 and 2 together."""
+    networks = (f"{{{run}}}{seed}/best.keras" for seed in ("", "_seed1", "_seed2"))
+    return f"python -m experiments.ensemble --dataset mnist {' '.join(networks)}"
+
+
 # Number of toys with the largest errors that are listed apart from the others.
 MISTAKEN = 3
 
@@ -86,10 +92,10 @@ RUNS = {
     "mnist_cnn": "python -m experiments.train cnn --dataset mnist --epochs 20",
     "mnist_em": matrix_capsnet("--dataset mnist --batch-size 32 --epochs 8"),
     "mnist_efficient": f"{EFFICIENT} --dataset mnist --batch-size 32 --epochs 25",
-    # The networks of seeds 0, 1 and 2.
-    "mnist_ensemble": "python -m experiments.ensemble --dataset mnist "
-    "{mnist_efficient}/best.keras {mnist_efficient}_seed1/best.keras "
-    "{mnist_efficient}_seed2/best.keras",
+    "mnist_convolutional": "python -m experiments.train convolutional "
+    "--dataset mnist --distorted --epochs 40",
+    "mnist_ensemble": ensemble("mnist_efficient"),
+    "mnist_convolutional_ensemble": ensemble("mnist_convolutional"),
     "multi_mnist": capsnet(
         "--dataset multi_mnist --variant small --epochs 60 --batch-size 32 "
         "--learning-rate 0.003"
@@ -199,8 +205,14 @@ TABLES = {
     ),
     "mnist_em": Table((Row("EM routing, 69 K parameters", "mnist_em", 0.44),)),
     "mnist_efficient": Table((Row("EfficientCapsNet", "mnist_efficient", 0.26),)),
+    "mnist_convolutional": Table(
+        (Row("four convolutions, self-attention", "mnist_convolutional"),)
+    ),
     "mnist_ensemble": Table(
-        (Row("ensemble of three EfficientCapsNets", "mnist_ensemble"),)
+        (
+            Row("three EfficientCapsNets", "mnist_ensemble"),
+            Row("three networks of four convolutions", "mnist_convolutional_ensemble"),
+        )
     ),
     "multi_mnist": Table(
         (

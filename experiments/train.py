@@ -5,6 +5,7 @@
     python -m experiments.train cnn --dataset toys/full
     python -m experiments.train residual --dataset cifar10
     python -m experiments.train convolutional --dataset multi_mnist
+    python -m experiments.train convolutional --dataset mnist --distorted
     python -m experiments.train contender --routing self_attention
     python -m experiments.train contender --routing MODULE:CLASS
     python -m experiments.train matrix_capsnet --dataset eth80 --data-dir FOLDER
@@ -102,6 +103,11 @@ add_flags(convolutional, "convolutional", [*DIGITS, "multi_mnist", "aff_mnist"])
 convolutional.add_argument(
     "--routing", choices=routing.names(), default="self_attention"
 )
+convolutional.add_argument(
+    "--distorted",
+    action="store_true",
+    help="distort digits at random, as for Efficient-CapsNet, instead of shifting them",
+)
 
 contender = commands.add_parser("contender", help="the network of the leaderboard")
 names = (*DIGITS, "multi_mnist", "aff_mnist", *PICTURES, *VIEWPOINTS)
@@ -113,12 +119,15 @@ contender.add_argument(
     help=f"{', '.join(networks.CONTENDERS)}, or MODULE:CLASS of a routing of your own",
 )
 args = parser.parse_args()
+distorted = getattr(args, "distorted", False)
+if distorted and args.dataset not in DIGITS:
+    parser.error(f"--distorted is for {' and '.join(DIGITS)}, received {args.dataset}")
 
 fixed = {
     "capsnet": ["variant", "learning_rate", "reconstruction_weight"],
     "matrix_capsnet": ["variant", "routing", "loss", "learning_rate"],
     "residual": ["routing"],
-    "convolutional": ["routing"],
+    "convolutional": ["routing", "distorted"],
     "contender": ["routing"],
 }
 run = Run(
@@ -128,7 +137,8 @@ run = Run(
 )
 keras.config.set_dtype_policy(args.precision)
 train, validation, test = run.batches(
-    lambda: load(args.dataset, args.data_dir, run.seed, args.network == "capsnet")
+    lambda: load(args.dataset, args.data_dir, run.seed, args.network == "capsnet"),
+    distorted,
 )
 
 # The network.

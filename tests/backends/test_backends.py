@@ -176,8 +176,8 @@ DEVICES = """
 import contextlib, json, sys
 import keras, tensorflow as tf
 sys.path.insert(0, sys.argv[1])
-from helpers import random_images, small_matrix_capsnet
-from keras_capsules import callbacks
+from helpers import compiled, random_images, small_capsnet
+from keras_capsules import callbacks, losses
 from keras_capsules.routing import EMRouting
 
 if keras.backend.backend() == "tensorflow":
@@ -194,9 +194,9 @@ histories = []
 for devices in (contextlib.nullcontext, two_devices):
     keras.utils.set_random_seed(0)
     with devices():
-        # What devices share has nothing to do with the number of iterations.
-        model = small_matrix_capsnet(decoder_units=(8,), routing=EMRouting(1))
-        model.run_eagerly = False
+        # What devices share has nothing to do with the number of iterations and layers.
+        model = small_capsnet(routing=EMRouting(1))
+        compiled(model, losses.SpreadLoss(0.5)).run_eagerly = False
         images, labels = random_images(24, model.image_shape)
         batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
         history = model.fit(

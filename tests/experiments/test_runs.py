@@ -44,6 +44,23 @@ def test_a_run_that_goes_on_is_the_same_as_one_that_was_never_stopped(tmp_path):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("distorted", [False, True])
+def test_training_digits_are_shifted_or_distorted(tmp_path, distorted):
+    image = np.zeros((28, 28, 1), "float32")
+    image[8:20, 8:20] = 1.0
+    digits = tf.data.Dataset.from_tensors((image, 0)).repeat(16)
+    digits = digits.apply(tf.data.experimental.assert_cardinality(16))
+    run = runs.Run(tmp_path, SETTINGS, resume=False)
+    train, test = run.batches(lambda: (digits, digits), distorted)
+    changed = np.concatenate([images for images, _ in train.as_numpy_iterator()])
+    sums = changed.sum((1, 2, 3))
+    # A shift keeps all pixels. A distortion erases some and makes digits narrower.
+    assert np.allclose(sums, image.sum()) != distorted
+    assert not all(np.array_equal(image, other) for other in changed)
+    for images, _ in test.as_numpy_iterator():
+        np.testing.assert_array_equal(images, np.broadcast_to(image, images.shape))
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

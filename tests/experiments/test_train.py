@@ -58,6 +58,15 @@ def test_a_whole_run_that_is_killed_and_resumed(tmp_path):
 
 
 @once
+def test_only_centred_digits_are_distorted(tmp_path):
+    flags = ("convolutional", "--dataset", "multi_mnist", "--distorted")
+    result = scripts.refused(tmp_path, SCRIPT, *flags)
+    assert result.returncode == 2
+    assert "--distorted is for digits and mnist, received multi_mnist" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@once
 def test_a_contender(tmp_path):
     flags = ("--limit", "64", "--batch-size", "16", "--epochs", "1", "--output", "run")
     pictures = {}

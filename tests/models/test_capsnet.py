@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
+import scripts
 from helpers import POLICIES, close, finite, random_images, small_capsnet
 
 from keras_capsules import losses, models, routing
@@ -183,7 +181,8 @@ assert int(model.optimizer.iterations) == 1
 scores = model.predict(np.load("images.npy"), verbose=0)["scores"]
 np.save("scores.npy", scores)
 """
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    result = scripts.python(tmp_path, program)
+    assert result.returncode == 0, result.stderr
     scores = model.predict(images, verbose=0)["scores"]
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), scores, atol=1e-6)
 

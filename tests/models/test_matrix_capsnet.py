@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
+import scripts
 from helpers import (
     POLICIES,
     close,
@@ -225,7 +223,8 @@ for name in ("scores", "poses"):
     np.testing.assert_allclose(outputs[name], case[name], rtol=1e-5, atol=1e-6)
 assert model.class_capsules.routing.competition == "patch"
 """
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    result = scripts.python(tmp_path, program)
+    assert result.returncode == 0, result.stderr
 
 
 def test_each_layer_has_a_routing_of_its_own():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers import (
     close,
+    compiled,
     random_images,
     small_capsnet,
     small_efficient_capsnet,
@@ -172,7 +173,7 @@ def test_a_saved_network_gets_a_new_head(index, tmp_path):
                 assert all(np.array_equal(*pair) for pair in pairs)
             elif new.trainable_weights:
                 assert not all(np.array_equal(*pair) for pair in pairs)
-        other.compile("adam", model.loss)
+        other = compiled(other, model.loss)
         other.fit(images, np.arange(4) % classes, verbose=0)
 
 
