@@ -120,7 +120,11 @@ def _run(folder, program, options, streams):
         stream.reconfigure(write_through=True)
     faulthandler.enable()
     sys.argv = ["-c", *options]
-    exec(program, {"__name__": "__main__"})
+    try:
+        exec(program, {"__name__": "__main__"})
+    except Exception:  # the interpreter calls the hook too, multiprocessing does not
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 def refused(folder, script, *options):
