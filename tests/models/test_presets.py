@@ -173,8 +173,7 @@ def test_a_saved_network_gets_a_new_head(index, tmp_path):
                 assert all(np.array_equal(*pair) for pair in pairs)
             elif new.trainable_weights:
                 assert not all(np.array_equal(*pair) for pair in pairs)
-        other = compiled(other, model.loss)
-        other.fit(images, np.arange(4) % classes, verbose=0)
+        compiled(other, model.loss).fit(images, np.arange(4) % classes, verbose=0)
 
 
 def test_a_preset_of_another_class(tmp_path):
